@@ -1,0 +1,1 @@
+"""What the population engine is measured against: the same deep MLP, trained the way one would without it."""

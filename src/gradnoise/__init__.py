@@ -1,0 +1,12 @@
+"""Annealed Gaussian gradient noise for PyTorch, and the lab that says whether it helps.
+
+At every update t, after clipping and before the optimizer: g_t <- g_t + N(0, sigma_t^2) with
+sigma_t^2 = eta / (1 + t)^gamma (Neelakantan et al. 2015).
+"""
+
+from gradnoise.gaussian import backend
+from gradnoise.schedule import Annealed, Fixed, Schedule
+
+__version__ = "0.1.0"
+
+__all__ = ["Annealed", "Fixed", "Schedule", "__version__", "backend"]

@@ -1,0 +1,255 @@
+"""The command line: a thin shell over the study lab and the paper's systems."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from gradnoise.data import DataError
+from gradnoise.paper import SYSTEMS, system
+from gradnoise.population import PopulationError
+from gradnoise.population.checkpoint import CheckpointError
+from gradnoise.study import Options, Plan, Store, Study, StudyError, run_study
+from gradnoise.study import Progress as Step
+from gradnoise.study.ledger import committed_results
+from gradnoise.study.report import write_report
+from gradnoise.study.runner import dry_run
+from gradnoise.study.summary import summarise
+from gradnoise.study.tables import print_summary
+
+Positional = tyro.conf.Positional
+EXPECTED_ERRORS = (StudyError, DataError, PopulationError, CheckpointError)
+
+
+@dataclass(frozen=True)
+class List:
+    """Show the paper's systems and the published claims that each of them tests."""
+
+    def __call__(self, console: Console) -> None:
+        """Print them."""
+        for s in SYSTEMS.values():
+            console.print(Text.assemble((s.name, "bold"), f"  {s.title}"))
+            console.print(Text(f"  run it: gradnoise run {s.name} --scale {'|'.join(s.scales)}", style="dim"))
+            table = Table(box=None, padding=(0, 2, 0, 2), show_header=False)
+            for claim in s.claims:
+                table.add_row(claim.id, claim.statement, Text(claim.source, style="dim"))
+            console.print(table)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Run a study to its verdict and report; repeat the same command to go on after any interruption.
+
+    Example: gradnoise run deep-mlp --scale quick
+    """
+
+    name: Positional[str]
+    """Which system: see `gradnoise list`."""
+    scale: str = "quick"
+    """smoke (seconds), quick (minutes on two cores) or paper (the published protocol)."""
+    seeds: int | None = None
+    """Number of seeds; more than before adds runs to the study. Default: the scale's own."""
+    steps: int | None = None
+    """Updates per run. Default: the scale's own; another number is reported as a deviation."""
+    arms: tuple[str, ...] = ()
+    """Only these arms, beside the baseline. Default: all."""
+    data: str = "auto"
+    """auto, mnist, fashion-mnist or digits. auto takes MNIST where it can be had, else the embedded digits."""
+    out: Path | None = None
+    """Folder of the study. Default: runs/NAME-SCALE."""
+    device: str = "cpu"
+    """Where to train: cpu, cuda, cuda:1, ..."""
+    workers: int | None = None
+    """Worker processes. Default: measured."""
+    chunk: int | None = None
+    """Replicas trained as one program. Default: measured."""
+    compile: bool = False
+    """Compile the training step (slow to start; needs a C++ compiler on a CPU)."""
+    dry_run: bool = False
+    """Say what would be done and how long it would take, and do nothing."""
+
+    def __call__(self, console: Console) -> None:
+        """Run it and print the verdict."""
+        for option, value in (("--workers", self.workers), ("--chunk", self.chunk), ("--seeds", self.seeds), ("--steps", self.steps)):
+            if value is not None and value < 1:
+                raise StudyError(f"{option} {value}: give 1 or more")
+        study = system(self.name).study(self.scale, self.data, self.seeds, self.steps)
+        if self.arms:
+            study = study.with_arms(self.arms)
+        out = self.out or Path("runs") / f"{self.name}-{self.scale}"
+        options = Options(self.workers, self.device, self.compile, self.chunk)
+        if study.experiment.stand_in:
+            console.print(Text(f"Data: {study.experiment.data_title}", style="yellow"))
+        if self.dry_run:
+            _describe(dry_run(study, out, options), study, out, console)
+            return
+        _run(study, out, options, console)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write the report of a study again from its folder, and print its table."""
+
+    folder: Positional[Path]
+    """Folder of a `gradnoise run`."""
+
+    def __call__(self, console: Console) -> None:
+        """Write and print."""
+        with Store(self.folder, readonly=True) as store:
+            results = store.results()
+        print_summary(summarise(results), console)
+        console.print(f"Report: {write_report(results, self.folder)}")
+
+
+@dataclass(frozen=True)
+class Claims:
+    """The ledger: each published figure, ours beside it with its interval, and the verdict."""
+
+    results: Path | None = None
+    """Folder of result folders. Default: results/ here, else the figures that came with the package."""
+
+    def __call__(self, console: Console) -> None:
+        """Print the ledger."""
+        from gradnoise.study.ledger import print_ledger
+
+        claims = {s.results: s.claims for s in SYSTEMS.values()}
+        print_ledger(claims, self.results or committed_results(), console)
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Show versions, devices, threads, where data was found, and which code draws the noise."""
+
+    def __call__(self, console: Console) -> None:
+        """Print them."""
+        from gradnoise.doctor import findings
+
+        table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+        for name, value in findings():
+            table.add_row(Text(name, style="bold"), value)
+        console.print(table)
+
+
+Command = (
+    Annotated[List, tyro.conf.subcommand("list")]
+    | Annotated[Run, tyro.conf.subcommand("run")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Claims, tyro.conf.subcommand("claims")]
+    | Annotated[Doctor, tyro.conf.subcommand("doctor")]
+)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of the command `gradnoise`."""
+    command = tyro.cli(
+        Command,  # type: ignore[arg-type]
+        prog="gradnoise",
+        description="Does annealed gradient noise help? Paired studies of deep networks, ending in a verdict.",
+        args=arguments,
+        config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagConversionOff)[:1],
+    )
+    console = Console(highlight=False)
+    try:
+        command(console)
+    except EXPECTED_ERRORS as error:
+        Console(stderr=True, highlight=False).print(Text.assemble(("error: ", "bold red"), str(error)))
+        sys.exit(1)
+
+
+def _describe(plan: Plan, study: Study, out: Path, console: Console) -> None:
+    """Print what a run will do."""
+    sizes = Counter(len(job.trials) for job, _ in plan.chunks)
+    chunks = ", ".join(f"{n} of {size}" for size, n in sorted(sizes.items(), reverse=True)) or "none"
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    rows = {
+        "study": f"{study.title}, scale {study.scale}",
+        "data": study.experiment.data_title,
+        "folder": f"{out}{' (exists: finished trials are kept)' if plan.done else ''}",
+        "trials": f"{plan.trials} = {len(study.settings)} settings x arms x {len(study.seeds)} seeds,"
+        f" {study.steps:,} updates each; {plan.done} finished already",
+        "populations": f"{chunks} replicas, in {plan.workers} worker{'s' if plan.workers > 1 else ''}",
+        "speed": f"{1000 * plan.seconds_per_step:.2f} ms per replica and update in one worker (timed now)",
+        "time": f"about {_duration(plan.seconds)}",
+        "memory": f"about {plan.bytes / 2**30:.1f} GiB",
+    }
+    for name, value in rows.items():
+        table.add_row(Text(name, style="bold"), value)
+    console.print(table)
+
+
+def _run(study: Study, out: Path, options: Options, console: Console) -> None:
+    command = shlex.join(["gradnoise", *sys.argv[1:]])
+    arms = {trial.id: trial.arm for trial in study.trials()}
+    succeeded: Counter[str] = Counter()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    try:
+        with Progress(*columns, console=console, transient=True) as bars:
+            task = bars.add_task("timing a few updates", total=None)
+
+            def show(step: Step) -> None:
+                for trial, final in step.report.final.items() if step.report else ():
+                    if trial in arms and study.metric.succeeded(final.get(study.metric.name, math.nan)):
+                        succeeded[arms[trial]] += 1
+                bars.update(task, completed=step.replica_steps, total=step.total, description=_status(step, succeeded))
+
+            results = run_study(
+                study, out, options=options, command=command, progress=show, planned=_announce(bars.console)
+            )
+    except KeyboardInterrupt:
+        with Store(out, readonly=True) as store:
+            counts = store.counts()
+        done = counts.get("finished", 0) + counts.get("diverged", 0)
+        console.print(f"\nStopped: {done} of {sum(counts.values())} trials are finished, the others stand at their last"
+                      f" checkpoint.\nGo on with: {command}")
+        sys.exit(130)
+    print_summary(summarise(results), console)
+    console.print(f"Report: {write_report(results, out)}")
+
+
+def _announce(console: Console) -> Callable[[Plan], None]:
+    def announce(plan: Plan) -> None:
+        if plan.chunks:
+            left = plan.trials - plan.done
+            console.print(
+                f"{left} trials in {len(plan.chunks)} populations, {plan.workers} worker(s),"
+                f" about {_duration(plan.seconds)}"
+            )
+
+    return announce
+
+
+def _status(step: Step, succeeded: Counter[str]) -> str:
+    done = step.counts.get("finished", 0) + step.counts.get("diverged", 0)
+    text = f"{done}/{sum(step.counts.values())} trials"
+    if diverged := step.counts.get("diverged"):
+        text += f", {diverged} diverged"
+    if succeeded:
+        text += ", successes " + " ".join(f"{arm}: {n}" for arm, n in sorted(succeeded.items()))
+    return text
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,8 @@
+"""Real data for the experiments: MNIST, Fashion-MNIST, and embedded digits that need no network."""
+
+from .fetch import Progress
+from .idx import DataError, DataNotFoundError
+from .images import ImageData, load_images
+from .progress import terminal_progress
+
+__all__ = ["DataError", "DataNotFoundError", "ImageData", "Progress", "load_images", "terminal_progress"]

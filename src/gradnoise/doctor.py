@@ -1,0 +1,30 @@
+"""What this installation can do: for bug reports and for "why is it slow"."""
+
+from __future__ import annotations
+
+import os
+import platform
+
+import torch
+
+from gradnoise.data import DataError, load_images
+from gradnoise.gaussian import backend
+from gradnoise.study.provenance import processor, versions
+
+
+def findings() -> list[tuple[str, str]]:
+    """Lines (name, value)."""
+    lines = [("python", platform.python_version()), *versions()]
+    lines += [("processor", processor()), ("torch threads", str(torch.get_num_threads()))]
+    lines += [("worker processes", f"{os.cpu_count()} with one thread each, where that is faster")]
+    if torch.cuda.is_available():
+        lines += [(f"cuda:{i}", torch.cuda.get_device_name(i)) for i in range(torch.cuda.device_count())]
+    else:
+        lines += [("cuda", "none seen by this PyTorch")]
+    lines += [("noise backend", backend()), ("GRADNOISE_DATA", os.environ.get("GRADNOISE_DATA", "not set"))]
+    try:
+        data = load_images("auto", download=False)
+        lines += [("images", data.title)]
+    except DataError as error:
+        lines += [("images", f"problem: {error}")]
+    return lines

@@ -1,0 +1,20 @@
+"""Gaussian noise as a pure function z(seed, stream, t, index) of four numbers: no generator, no state.
+
+The mapping is version `VERSION`, frozen: Philox4x32-10 keyed by seed and stream name counts blocks of four
+elements and steps; Box-Muller in float32 makes four normals of each block. Every device and backend gives the
+same bits.
+"""
+
+from gradnoise.gaussian.api import add_, add_rows_, backend, bernoulli_rows_, normal, uniform_words
+from gradnoise.gaussian.stream import VERSION, stream_key
+
+__all__ = [
+    "VERSION",
+    "add_",
+    "add_rows_",
+    "backend",
+    "bernoulli_rows_",
+    "normal",
+    "stream_key",
+    "uniform_words",
+]

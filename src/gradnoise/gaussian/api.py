@@ -1,0 +1,237 @@
+"""Public functions of the noise streams: checks of the arguments and the choice of a backend."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import math
+import os
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gradnoise.gaussian import reference
+
+ArrayLike: TypeAlias = Tensor | NDArray[Any] | Sequence[Any]
+"""A tensor, numpy array or (nested) sequence of numbers."""
+
+BACKENDS = ("auto", "numba", "torch")
+NATIVE = (torch.float32, torch.float64)
+
+
+@functools.cache
+def backend() -> str:
+    """Name of the code that draws noise for CPU tensors: "numba", or "torch" (the slower reference).
+
+    The environment variable GRADNOISE_BACKEND = auto | numba | torch decides, once per process; "auto" takes
+    Numba where it is installed. The numbers are the same bit for bit. Tensors on other devices always take
+    "torch".
+
+    Raises:
+        ValueError: GRADNOISE_BACKEND is none of the three, or asks for Numba where that cannot run.
+    """
+    choice = os.environ.get("GRADNOISE_BACKEND", "auto")
+    if choice not in BACKENDS:
+        raise ValueError(f"GRADNOISE_BACKEND must be one of {', '.join(BACKENDS)}, got {choice!r}")
+    # The kernels look at pairs of 32-bit words as one 64-bit number, low half first.
+    possible = importlib.util.find_spec("numba") is not None and sys.byteorder == "little"
+    if choice == "numba" and not possible:
+        raise ValueError(
+            "GRADNOISE_BACKEND=numba needs Numba (pip install numba) on a little-endian processor"
+        )
+    return "numba" if possible and choice != "torch" else "torch"
+
+
+def _backend_for(x: Tensor) -> ModuleType:
+    if x.device.type == "cpu" and backend() == "numba":
+        from gradnoise.gaussian import cpu  # compiling and importing Numba takes a while: only when needed
+
+        return cpu
+    return reference
+
+
+def _array(name: str, values: ArrayLike, dtype: type[np.generic], shape: tuple[int, ...]) -> NDArray[Any]:
+    if isinstance(values, Tensor):
+        array = values.detach().cpu().numpy()
+    elif isinstance(values, np.ndarray):
+        array = values
+    else:  # NumPy makes float64 of lists with integers on both sides of 2^63; as objects they stay exact
+        array = np.asarray(values, dtype=np.float64 if dtype is np.float64 else object)
+    if array.shape != shape:
+        raise ValueError(f"{name} must have shape {list(shape)}, got {list(array.shape)}")
+    if dtype is not np.float64 and array.size:
+        if not (array.dtype.kind in "iu" or all(isinstance(v, (int, np.integer)) for v in array.flat)):
+            raise ValueError(f"{name} must be integers, got {array.tolist()}")
+        if array.min() < 0:
+            raise ValueError(f"{name} must not be negative, got {array.min()}")
+    return np.ascontiguousarray(array, dtype=dtype)
+
+
+def _check_sigma(sigma: NDArray[Any]) -> None:
+    bad = ~(np.isfinite(sigma) & (sigma >= 0))
+    if bad.any():
+        raise ValueError(f"sigma must be finite and >= 0, got {sigma[bad][0]}")
+
+
+def _check_matrix(name: str, x: Tensor) -> None:
+    if x.dim() != 2 or x.dtype not in NATIVE:
+        raise ValueError(
+            f"{name} must be a matrix of float32 or float64, got {x.dtype} of shape {list(x.shape)}"
+        )
+    rows, columns = x.shape
+    if (columns > 1 and x.stride(1) != 1) or (rows > 1 and x.stride(0) < columns):
+        raise ValueError(
+            f"the rows of {name} must be contiguous and must not overlap, got strides {list(x.stride())}"
+        )
+
+
+@torch.no_grad()
+def add_rows_(x: Tensor, *, offsets: ArrayLike, keys: ArrayLike, t: ArrayLike, sigma: ArrayLike) -> None:
+    """Add Gaussian noise to a matrix in place: x[p, offsets[s] + i] += sigma[p] z(keys[p, s], t[p], i).
+
+    In float32 the noise is float32(sigma) z, in float64 sigma z, rounded once before the addition. One pass,
+    no temporary of the size of x, on up to torch.get_num_threads() threads; the result does not depend on
+    them.
+
+    Args:
+        x: float32 or float64 [P, N]; elements of a row contiguous, rows at any distance.
+        offsets: integers [S + 1] from 0 to N, not decreasing: they cut each row into S named segments.
+        keys: uint64 [P, S], the `stream_key` of each segment.
+        t: integers >= 0 [P], the step of each row.
+        sigma: float64 [P], standard deviations >= 0. Rows with sigma 0 are left untouched, bit for bit.
+
+    Raises:
+        ValueError: an argument has another shape, dtype or range.
+
+    Example:
+        >>> x = torch.zeros(2, 5)
+        >>> keys = [[stream_key(seed, name) for name in ("a", "b")] for seed in (0, 1)]
+        >>> add_rows_(x, offsets=[0, 3, 5], keys=keys, t=[0, 0], sigma=[0.1, 0.0])
+    """
+    _check_matrix("x", x)
+    rows, columns = x.shape
+    cuts = _array("offsets", offsets, np.int64, (max(len(offsets), 1),))
+    if cuts[0] != 0 or cuts[-1] != columns or (np.diff(cuts) < 0).any():
+        raise ValueError(f"offsets must rise from 0 to {columns}, the length of a row, got {cuts.tolist()}")
+    key = _array("keys", keys, np.uint64, (rows, len(cuts) - 1))
+    step = _array("t", t, np.uint64, (rows,))
+    scale = _array("sigma", sigma, np.float64, (rows,))
+    _check_sigma(scale)
+    _backend_for(x).add_rows_(x, cuts, key, step, scale)
+
+
+@torch.no_grad()
+def add_(tensors: Sequence[Tensor], *, keys: Sequence[int], t: int, sigma: float) -> None:
+    """Add Gaussian noise to tensors in place: element i (row-major) of tensors[s] += sigma z(keys[s], t, i).
+
+    float32 and float64 as in `add_rows_`; float16 and bfloat16 are added to in float32 and rounded once.
+    Tensors that are not contiguous, and those of 16 bits, take a temporary of their size.
+
+    Args:
+        tensors: dense real floating-point tensors of any shape, stride and device.
+        keys: the `stream_key` of each tensor.
+        t: step >= 0.
+        sigma: standard deviation >= 0; 0 changes nothing.
+
+    Raises:
+        ValueError: the numbers of tensors and keys differ, t or sigma is out of range, or a tensor is not
+            floating-point.
+    """
+    if len(tensors) != len(keys):
+        raise ValueError(f"each tensor needs one key, got {len(tensors)} tensors and {len(keys)} keys")
+    if not (math.isfinite(sigma) and sigma >= 0):
+        raise ValueError(f"sigma must be finite and >= 0, got {sigma}")
+    _check_step(t)
+    if sigma == 0:
+        return
+    batches: dict[tuple[torch.device, torch.dtype], list[tuple[Tensor, int]]] = {}
+    copies: list[tuple[Tensor, Tensor]] = []
+    for x, key in zip(tensors, keys, strict=True):
+        work = x
+        if x.dtype not in NATIVE or not x.is_contiguous():
+            if not x.is_floating_point():
+                raise ValueError(f"noise goes onto real floating-point tensors, got {x.dtype}")
+            work = x.to(x.dtype if x.dtype in NATIVE else torch.float32).clone(
+                memory_format=torch.contiguous_format
+            )
+            copies.append((x, work))
+        batches.setdefault((work.device, work.dtype), []).append((work, key))
+    for batch in batches.values():
+        works, batch_keys = zip(*batch, strict=True)
+        _backend_for(works[0]).add_tensors_(works, [0] * len(works), batch_keys, t, sigma)
+    for x, work in copies:
+        x.copy_(work)
+
+
+def _check_step(t: int) -> None:
+    if not 0 <= t < 2**64:
+        raise ValueError(f"t must be a step >= 0, got {t}")
+
+
+def normal(key: int, t: int, count: int, start: int = 0) -> Tensor:
+    """Standard normals z(key, t, i) of one stream, for i = start .. start + count - 1.
+
+    Args:
+        key: `stream_key` of the stream.
+        t: step >= 0.
+        count: how many.
+        start: index of the first.
+
+    Returns:
+        float32 [count]. Each is within 2.5e-6 of Box-Muller in exact arithmetic on the same words.
+
+    Example:
+        >>> normal(stream_key(0, "weight"), t=0, count=2)
+    """
+    z = torch.zeros(count, dtype=torch.float32, device="cpu")
+    _check_step(t)
+    _backend_for(z).add_tensors_([z], [start], [key], t, 1.0)
+    return z
+
+
+def uniform_words(key: int, t: int, count: int) -> Tensor:
+    """Raw Philox words of one stream: element i is word i mod 4 of block i // 4.
+
+    Args:
+        key: `stream_key` of the stream.
+        t: step >= 0.
+        count: how many.
+
+    Returns:
+        int64 [count], uniform on the integers of [0, 2^32).
+    """
+    _check_step(t)
+    return reference.words(key, t, 0, count, torch.device("cpu"))
+
+
+@torch.no_grad()
+def bernoulli_rows_(out: Tensor, *, keys: ArrayLike, t: ArrayLike, keep: ArrayLike) -> None:
+    """Fill a matrix with dropout masks: out[p, i] = 1/keep[p] where word i < keep[p] 2^32, else 0.
+
+    Word i of row p is number i of `uniform_words` for keys[p] and t[p].
+
+    Args:
+        out: float32 or float64 [P, n]; elements of a row contiguous, rows at any distance.
+        keys: uint64 [P], the `stream_key` of each row; use another stream than for noise.
+        t: integers >= 0 [P], the step of each row.
+        keep: float64 [P] in [0, 1], the probability to keep an element.
+
+    Raises:
+        ValueError: an argument has another shape, dtype or range.
+    """
+    _check_matrix("out", out)
+    rows = (len(out),)
+    key, step = _array("keys", keys, np.uint64, rows), _array("t", t, np.uint64, rows)
+    kept = _array("keep", keep, np.float64, rows)
+    if not ((kept >= 0) & (kept <= 1)).all():
+        raise ValueError(f"keep must be a probability in [0, 1], got {kept.tolist()}")
+    last = np.maximum(np.ceil(kept * 2.0**32), 1).astype(np.uint64) - np.uint64(1)
+    # With keep 0 the one word that `last` lets through gets the value 0, too.
+    value = np.divide(1.0, kept, out=np.zeros_like(kept), where=kept > 0)
+    _backend_for(out).bernoulli_rows_(out, key, step, last, value)

@@ -1,0 +1,49 @@
+"""The six systems of the paper, each a model, a task and a study, built on the public interface alone."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gradnoise.paper.deep_mlp import CLAIMS as DEEP_MLP_CLAIMS
+from gradnoise.paper.deep_mlp import deep_mlp
+from gradnoise.study import Claim, Study, StudyError
+
+
+@dataclass(frozen=True)
+class System:
+    """One system of the paper.
+
+    Args:
+        name: on the command line.
+        title: what it is.
+        study: (scale, data, seeds, steps) -> study; None for the scale's own numbers.
+        scales: scales that it has.
+        claims: published figures that it tests.
+        results: folder of the committed results, below `results/`.
+    """
+
+    name: str
+    title: str
+    study: Callable[[str, str, int | None, int | None], Study]
+    claims: tuple[Claim, ...]
+    results: str
+    scales: tuple[str, ...] = ("smoke", "quick", "paper")
+
+
+SYSTEMS = {
+    s.name: s
+    for s in (
+        System("deep-mlp", "20-layer MLP on MNIST (Table 1)", deep_mlp, DEEP_MLP_CLAIMS, "deep_mlp"),
+    )
+}
+
+
+def system(name: str) -> System:
+    """A system by name; an unknown name gets the nearest one as a hint."""
+    if name in SYSTEMS:
+        return SYSTEMS[name]
+    near = difflib.get_close_matches(name, SYSTEMS, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise StudyError(f"no experiment {name!r}: there are {', '.join(SYSTEMS)}{hint}")

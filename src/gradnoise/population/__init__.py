@@ -1,0 +1,24 @@
+"""The population engine: many replicas of an ordinary `nn.Module` trained as one program."""
+
+from gradnoise.population.chunks import best_size, plan
+from gradnoise.population.experiment import Experiment, Minibatches
+from gradnoise.population.optimizers import SGD, AdaGrad, Adam, Optimizer, RMSProp
+from gradnoise.population.population import Population, Replica
+from gradnoise.population.randomness import derive_seed
+from gradnoise.population.replicas import PopulationError
+
+__all__ = [
+    "SGD",
+    "AdaGrad",
+    "Adam",
+    "Experiment",
+    "Minibatches",
+    "Optimizer",
+    "Population",
+    "PopulationError",
+    "RMSProp",
+    "Replica",
+    "best_size",
+    "derive_seed",
+    "plan",
+]

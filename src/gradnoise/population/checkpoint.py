@@ -1,0 +1,73 @@
+"""Durable checkpoints: written beside, fsynced, renamed; the last two are kept."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+KEEP = 2
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint could not be read or written; the message names the file and what to do."""
+
+
+def path_for(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies."""
+    return folder / f"step-{step:09d}.pt"
+
+
+def save(folder: Path, step: int, state: Mapping[str, Any]) -> Path:
+    """Write a checkpoint so that at any moment either the old or the new one is whole.
+
+    Args:
+        folder: of one population; created when missing.
+        step: updates done.
+        state: tensors and plain values.
+
+    Raises:
+        CheckpointError: the file cannot be written; older checkpoints stay as they are.
+    """
+    path = path_for(folder, step)
+    temporary = path.with_suffix(".tmp")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            torch.save(dict(state), file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise CheckpointError(
+            f"cannot write {path}: {error}; make room or choose another folder, then repeat the command"
+        ) from error
+    for old in steps(folder)[:-KEEP]:
+        path_for(folder, old).unlink(missing_ok=True)
+    return path
+
+
+def load(folder: Path, step: int, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read the checkpoint of a step; tensors and plain values only (`weights_only=True`).
+
+    Raises:
+        CheckpointError: there is no such file, or it is damaged or holds other objects.
+    """
+    path = path_for(folder, step)
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:
+        raise CheckpointError(f"cannot read {path}: {type(error).__name__}: {error}") from error
+
+
+def steps(folder: Path) -> list[int]:
+    """Steps of the checkpoints in a folder, ascending."""
+    found = (re.fullmatch(r"step-(\d+)\.pt", p.name) for p in folder.glob("step-*.pt"))
+    return sorted(int(match[1]) for match in found if match)

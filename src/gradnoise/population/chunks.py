@@ -1,0 +1,71 @@
+"""How many replicas to train as one program: large enough to fill the machine, small enough for its cache."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from gradnoise.population.population import Population
+
+CANDIDATES = (8, 16, 32, 64)
+
+
+def best_size(
+    build: Callable[[int], Population], most: int, *, candidates: Sequence[int] = CANDIDATES, steps: int = 4
+) -> tuple[int, float]:
+    """Time a few updates at several sizes and take the fastest per replica.
+
+    Args:
+        build: makes a population of a given number of replicas.
+        most: the largest number of replicas that there is work for.
+        candidates: sizes to try, ascending; those above `most` are replaced by `most`.
+        steps: updates to time, after one to warm up.
+
+    Returns:
+        The size, and seconds per replica and update at that size.
+    """
+    timings: dict[int, float] = {}
+    for size in sorted({min(c, most) for c in candidates}):
+        population = build(size)
+        population.step()
+        start = time.perf_counter()
+        for _ in range(steps):
+            population.step()
+        timings[size] = (time.perf_counter() - start) / (steps * size)
+        if timings[size] > 1.1 * min(timings.values()):
+            break  # past the cache: larger is slower still
+    size = min(timings, key=timings.__getitem__)
+    return size, timings[size]
+
+
+def plan(counts: Sequence[int], size: int) -> list[list[int]]:
+    """Cut seeds into chunks of about `size` replicas, whole seeds together where they fit.
+
+    Replicas of one seed share their minibatches, which makes a chunk of one seed cheaper; and whole
+    seeds mean that a half-finished study holds whole pairs.
+
+    Args:
+        counts: replicas of each seed, in order.
+        size: replicas wanted in a chunk, >= 1.
+
+    Returns:
+        Chunks of positions 0..sum(counts)-1, in order.
+    """
+    chunks: list[list[int]] = []
+    current: list[int] = []
+    position = 0
+    for count in counts:
+        seed = list(range(position, position + count))
+        position += count
+        if current and len(current) + count > size:
+            chunks.append(current)
+            current = []
+        if count <= 1.5 * size:
+            current += seed
+            continue
+        pieces = -(-count // size)
+        for i in range(pieces):
+            chunks.append(seed[i * count // pieces : (i + 1) * count // pieces])
+    if current:
+        chunks.append(current)
+    return chunks

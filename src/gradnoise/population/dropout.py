@@ -1,0 +1,98 @@
+"""Dropout whose masks belong to a replica: a pure function of (seed, layer, step), not of its neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from gradnoise.gaussian import bernoulli_rows_, stream_key
+
+MASK = "mask"
+
+
+class MaskedDropout(nn.Module):
+    """Stands in for nn.Dropout: multiplies by a mask that the engine refills before every step."""
+
+    mask: Tensor
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+        self.shapes: list[torch.Size] = []
+        self.register_buffer(MASK, torch.ones(()), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x in evaluation mode; x * mask in training, the mask being 0 or 1 / (1 - p)."""
+        if not self.training:
+            return x
+        if self.mask.dim() == 0:  # the dry run that finds out the mask's shape
+            self.shapes.append(x.shape)
+        return x * self.mask
+
+
+def replace_dropout(model: nn.Module) -> nn.Module:
+    """Swap every nn.Dropout of a model for a `MaskedDropout`, in place; other random layers are refused."""
+    for name, child in list(model._modules.items()):  # named_children() passes over a layer's second use
+        if child is None:
+            continue
+        if type(child) is nn.Dropout:
+            setattr(model, name, MaskedDropout(child.p))
+        elif isinstance(child, nn.modules.dropout._DropoutNd):
+            raise ValueError(
+                f"layer {name!r} is a {type(child).__name__}; in a population only nn.Dropout draws masks per replica"
+            )
+        else:
+            replace_dropout(child)
+    return model
+
+
+@dataclass
+class DropoutMasks:
+    """The masks of all dropout layers of a population: one [P, ...] tensor a layer, refilled every step."""
+
+    names: list[str]
+    masks: list[Tensor]
+    keys: list[Tensor]
+    keep: list[Tensor]
+
+    @classmethod
+    def trace(
+        cls, layers: dict[str, MaskedDropout], seeds: Sequence[int], rates: Sequence[float | None], theta: Tensor
+    ) -> DropoutMasks:
+        """Allocate masks for the layers that a dry run has passed through.
+
+        Args:
+            layers: dropout layers by name, with the shapes they saw.
+            seeds: dropout seed of each replica.
+            rates: dropout rate of each replica; None keeps the layer's own.
+            theta: parameters [P, N], for dtype and device.
+        """
+        result = cls([], [], [], [])
+        for name, layer in layers.items():
+            if len(layer.shapes) > 1:
+                raise ValueError(f"dropout layer {name!r} is used {len(layer.shapes)} times in one forward pass;"
+                                 " give each use its own nn.Dropout so that each has its own mask")
+            if not layer.shapes:
+                continue
+            keep = [1 - (layer.p if rate is None else rate) for rate in rates]
+            result.names.append(f"{name}.{MASK}")
+            result.masks.append(torch.ones(len(seeds), *layer.shapes[0], dtype=theta.dtype, device=theta.device))
+            keys = [stream_key(seed, f"dropout {name}") for seed in seeds]
+            result.keys.append(torch.tensor(keys, dtype=torch.uint64, device=theta.device))
+            result.keep.append(torch.tensor(keep, dtype=torch.float64, device=theta.device))
+        return result
+
+    def refill(self, t: int) -> dict[str, Tensor]:
+        """Draw the masks of update `t`; buffer name -> mask [P, ...]."""
+        for mask, keys, keep in zip(self.masks, self.keys, self.keep, strict=True):
+            bernoulli_rows_(mask.flatten(1), keys=keys, t=torch.full((len(mask),), t), keep=keep)
+        return dict(zip(self.names, self.masks, strict=True))
+
+    def select(self, rows: Tensor) -> None:
+        """Keep some replicas."""
+        self.masks = [m[rows] for m in self.masks]
+        self.keys = [k.view(torch.int64)[rows].view(torch.uint64) for k in self.keys]
+        self.keep = [k[rows] for k in self.keep]

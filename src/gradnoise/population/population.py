@@ -1,0 +1,379 @@
+"""A population: P independent training runs of one experiment, advanced together one update at a time."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from gradnoise.gaussian import add_rows_, stream_key
+from gradnoise.population.clipping import clip_, clip_each_, norms
+from gradnoise.population.dropout import DropoutMasks, MaskedDropout, replace_dropout
+from gradnoise.population.experiment import Batch, Experiment, Model
+from gradnoise.population.optimizers import SGD, Optimizer
+from gradnoise.population.program import Traced, losses_and_gradients
+from gradnoise.population.randomness import BATCHES, DROPOUT, INIT, NOISE, derive_seed, seeded
+from gradnoise.population.replicas import PopulationError, Replicas
+from gradnoise.schedule import Schedule, sigma
+
+
+@dataclass(frozen=True)
+class Replica:
+    """One training run inside a population.
+
+    Args:
+        seed: trial seed; decides initial weights, minibatches, dropout masks and noise.
+        lr: learning rate, > 0.
+        noise: schedule of sigma_t^2, or None for no gradient noise.
+        clip: threshold c > 0 of gradient clipping, or None for no clipping.
+        dropout: rate in [0, 1) for every nn.Dropout of the model, or None to keep the model's own.
+        study_seed: seed of the study.
+        config: what else the experiment's `model` and `batch` want to know.
+    """
+
+    seed: int
+    lr: float
+    noise: Schedule | None = None
+    clip: float | None = None
+    dropout: float | None = None
+    study_seed: int = 0
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if not (self.lr > 0 and math.isfinite(self.lr)):
+            raise PopulationError(f"lr = {self.lr}: a learning rate is a finite number > 0")
+        if self.clip is not None and not self.clip > 0:
+            raise PopulationError(f"clip = {self.clip}: a threshold is > 0, or None for no clipping")
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise PopulationError(f"dropout = {self.dropout} is outside [0, 1)")
+        if self.noise is not None and not callable(self.noise):
+            raise PopulationError(f"noise = {self.noise!r}: a schedule is a callable such as Annealed(0.01), or None")
+
+    def seed_for(self, purpose: str) -> int:
+        """The seed of one purpose, such as "init" or "noise"."""
+        return derive_seed(self.study_seed, self.seed, purpose)
+
+
+class Population:
+    """P replicas trained as one program.
+
+    One update of replica p, in this order (paper, section 3): gradient of its own minibatch loss; clip;
+    g <- g + sigma_t z with z ~ N(0, 1) drawn for (seed, parameter name, t, element); optimizer.
+    No step mixes rows, so that a replica's run does not depend on who trains beside it.
+
+    Args:
+        experiment: model, loss, minibatches, metrics.
+        replicas: the runs; all tensor shapes must agree.
+        optimizer: update rule, shared by all.
+        clip_per: "replica" clips the global norm, "tensor" each parameter by its own norm.
+        dtype: of parameters; float64 for checks.
+        device: where to train.
+        trace: record forward and backward pass once and replay them, see `program`; False interprets every step.
+        compile: also compile what was traced with torch.compile (slow to start, needs a C++ compiler on a CPU).
+
+    Attributes:
+        t: updates done.
+        alive: indices into `replicas` of those still training; the rows of `theta` in order.
+        diverged: index -> update at which its loss or gradient stopped being finite.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        replicas: Sequence[Replica],
+        *,
+        optimizer: Optimizer | None = None,
+        clip_per: str = "replica",
+        dtype: torch.dtype = torch.float32,
+        device: str | torch.device = "cpu",
+        trace: bool = True,
+        compile: bool = False,
+    ) -> None:
+        if not replicas:
+            raise PopulationError("a population needs at least one replica")
+        if clip_per not in ("replica", "tensor"):
+            raise PopulationError(f"clip_per = {clip_per!r}: allowed are 'replica' and 'tensor'")
+        self.experiment, self.replicas = experiment, tuple(replicas)
+        self.optimizer: Optimizer = optimizer or SGD()
+        self.clip_per = clip_per
+        self.device = torch.device(device)
+        self.dtype = dtype
+        self.t = 0
+        self.alive = list(range(len(replicas)))
+        self.diverged: dict[int, int] = {}
+        self.rows = Replicas([self._build(r) for r in replicas], dtype=dtype, device=self.device)
+        self.masks = self._trace_dropout()
+        self.state = self.optimizer.init(self.rows.theta)
+        self._trace = trace or compile
+        self._checked = False
+        self._program = Traced(self._losses, compile=compile)
+        self._set_rows()
+
+    def _build(self, replica: Replica) -> torch.nn.Module:
+        with seeded(replica.seed_for(INIT)):
+            model = self.experiment.model(replica.config)
+        if not isinstance(model, torch.nn.Module):
+            raise PopulationError(f"{self.experiment.name}.model returned {type(model).__name__}, not an nn.Module")
+        return replace_dropout(model)
+
+    def _trace_dropout(self) -> DropoutMasks | None:
+        """Pass one batch through the first replica to learn the shapes of its dropout masks."""
+        layers = {n: m for n, m in self.rows.module.named_modules() if isinstance(m, MaskedDropout)}
+        self.rows.fixed = {n: x for n, x in self.rows.fixed.items() if n.removesuffix(".mask") not in layers}
+        if not layers:
+            if any(r.dropout for r in self.replicas):
+                raise PopulationError(
+                    f"a replica asks for dropout, but {self.experiment.name}.model has no nn.Dropout layer"
+                )
+            return None
+        with torch.no_grad(), seeded(0):
+            self.experiment.loss(self.rows.module.train(), self._minibatch(self.replicas[0]))
+        seeds = [r.seed_for(DROPOUT) for r in self.replicas]
+        return DropoutMasks.trace(layers, seeds, [r.dropout for r in self.replicas], self.rows.theta)
+
+    def _set_rows(self) -> None:
+        """Per-row constants and buffers for the replicas that are alive."""
+        alive = [self.replicas[i] for i in self.alive]
+        theta = self.rows.theta
+        self.g = torch.empty_like(theta)
+        self.g_views = self.rows.views(self.g)
+        self.lr = torch.tensor([[r.lr] for r in alive], dtype=theta.dtype, device=self.device)
+        limits = [math.inf if r.clip is None else r.clip for r in alive]
+        self.limit = torch.tensor(limits, dtype=theta.dtype, device=self.device)
+        keys = [[stream_key(r.seed_for(NOISE), name) for name in self.rows.names] for r in alive]
+        self.noise_keys = torch.tensor(keys, dtype=torch.uint64, device=self.device)
+        self.offsets = torch.tensor(self.rows.offsets, dtype=torch.int64)
+        self.forget()
+
+    def forget(self) -> None:
+        """Start new means of what `telemetry` reports."""
+        self._sums = torch.zeros(3, len(self.alive), dtype=torch.float64, device=self.device)
+        self._since = self.t
+
+    # --- one update -------------------------------------------------------------------------------
+
+    def step(self) -> None:
+        """One update of every replica that is alive. Replicas with a non-finite loss or gradient leave.
+
+        When none is left it does nothing.
+        """
+        if not self.alive:
+            return
+        losses, norm = self._gradients()
+        bad = ~(torch.isfinite(losses) & torch.isfinite(norm))
+        if bad.any():
+            self._expel(bad)
+            if not self.alive:
+                return
+            losses, norm = losses[~bad], norm[~bad]
+        clipped = clip_(self.g, norm, self.limit) if self.clip_per == "replica" else clip_each_(self.g_views, self.limit)
+        self._sums += torch.stack([losses, norm, clipped.to(norm.dtype)])
+        self._add_noise()
+        with torch.no_grad():
+            self.optimizer.update(self.rows.theta, self.g, self.state, self.lr, self.t)
+        self.t += 1
+
+    def _gradients(self) -> tuple[Tensor, Tensor]:
+        """Losses [P] and gradient norms [P]; the gradients themselves are left in self.g."""
+        self.rows.train(True)
+        arguments = self._arguments()
+        if not self._checked:
+            self._check_first(*arguments)
+        run = self._program if self._trace else self._interpret
+        losses, grads = run(*arguments)
+        for view, grad in zip(self.g_views, grads, strict=True):
+            if grad is None:  # used in a branch that no replica took, see `_check_first`
+                view.zero_()
+            else:
+                view.copy_(grad)
+        return losses, norms(self.g)
+
+    def _arguments(self) -> tuple[list[Tensor], dict[str, Tensor], Batch, bool]:
+        """Parameters, buffers and minibatch of this update, and whether all replicas share the minibatch."""
+        masks = self.masks.refill(self.t) if self.masks else {}
+        return self.rows.views(self.rows.theta), self.rows.fixed | masks, *self._minibatches()
+
+    def _losses(self, leaves: Sequence[Tensor], buffers: dict[str, Tensor], batch: Batch, shared: bool) -> Tensor:
+        return self.rows.call(self.experiment.loss, batch, shared=shared, leaves=leaves, buffers=buffers)
+
+    def _interpret(
+        self, leaves: list[Tensor], buffers: dict[str, Tensor], batch: Batch, shared: bool
+    ) -> tuple[Tensor, list[Tensor | None]]:
+        return losses_and_gradients(self._losses, leaves, buffers, batch, shared)
+
+    def _check_first(self, leaves: list[Tensor], buffers: dict[str, Tensor], batch: Batch, shared: bool) -> None:
+        """Find out whether the loss is one, whether vmap can run it, and whether every parameter has a gradient."""
+        copies = {name: x.clone() for name, x in buffers.items()}  # a BatchNorm must not count this pass
+        losses, grads = self._interpret(leaves, copies, batch, shared)
+        if losses.shape != (len(self.alive),):
+            shape = tuple(losses.shape[1:])
+            raise PopulationError(f"{self.experiment.name}.loss returned shape {shape}; a loss is a scalar, shape ()")
+        for name, grad in zip(self.rows.names, grads, strict=True):
+            if grad is None and self.rows.loop_reason is None:  # a loop may take another branch next time
+                raise PopulationError(f"parameter {name!r} has no part in the loss; freeze it with requires_grad_(False)")
+        self._trace = self._trace and self.rows.loop_reason is None
+        self._checked = True
+
+    def _add_noise(self) -> None:
+        sigmas = self.sigma()
+        if any(sigmas):
+            t = torch.full((len(self.alive),), self.t)
+            scale = torch.tensor(sigmas, dtype=torch.float64)
+            add_rows_(self.g, offsets=self.offsets, keys=self.noise_keys, t=t, sigma=scale)
+
+    def sigma(self) -> list[float]:
+        """Standard deviation of the noise at update `t`, per alive replica."""
+        schedules = [self.replicas[i].noise for i in self.alive]
+        return [0.0 if s is None else sigma(s, self.t) for s in schedules]
+
+    # --- data -------------------------------------------------------------------------------------
+
+    def _place(self) -> None:
+        """Tell the experiment where batches are wanted; another population may share it."""
+        self.experiment.device, self.experiment.dtype = self.device, self.dtype
+
+    def _minibatch(self, replica: Replica) -> Batch:
+        self._place()
+        return self._cast(self.experiment.batch(replica.seed_for(BATCHES), self.t, replica.config))
+
+    def _minibatches(self) -> tuple[Batch, bool]:
+        """The batch of this update and whether all replicas share it (one seed: trials of the same pair)."""
+        alive = [self.replicas[i] for i in self.alive]
+        seeds = [r.seed_for(BATCHES) for r in alive]
+        distinct: dict[int, Batch] = {}
+        for seed, replica in zip(seeds, alive, strict=True):
+            if seed not in distinct:
+                distinct[seed] = self._minibatch(replica)
+        if len(distinct) == 1:
+            return distinct[seeds[0]], True
+        order = list(distinct)
+        rows = torch.tensor([order.index(s) for s in seeds], device=self.device)
+        return pytree.tree_map(lambda *xs: torch.stack(xs)[rows], *distinct.values()), False
+
+    def _cast(self, batch: Batch) -> Batch:
+        return pytree.tree_map(lambda x: x.to(self.dtype) if x.is_floating_point() else x, batch)
+
+    # --- leaving ----------------------------------------------------------------------------------
+
+    def _expel(self, bad: Tensor) -> None:
+        """Freeze replicas: note their step and drop their rows; the others' rows stay bitwise as they were."""
+        for row in bad.nonzero().flatten().tolist():
+            self.diverged[self.alive[row]] = self.t
+        self.select((~bad).nonzero().flatten())
+
+    def select(self, rows: Tensor) -> None:
+        """Keep only the given rows of those alive."""
+        g, sums, since = self.g[rows], self._sums[:, rows], self._since
+        self.alive = [self.alive[row] for row in rows.tolist()]
+        self.rows.select(rows)
+        self.state = {name: x[rows].contiguous() for name, x in self.state.items()}
+        if self.masks:
+            self.masks.select(rows)
+        self._set_rows()
+        self.g.copy_(g)
+        self._sums, self._since = sums, since
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, Tensor]:
+        """The experiment's metrics, each [P] for the replicas alive; those with non-finite weights leave first."""
+        bad = ~torch.isfinite(self.rows.theta).all(1)
+        if bad.any():
+            self._expel(bad)
+        if not self.alive:
+            return {}
+        self._place()
+        if self._trace and self._checked:
+            self.rows.train(True)
+            self._program.check(*self._arguments())
+        self.rows.train(False)
+        return self.rows.call(self._evaluate)
+
+    def _evaluate(self, model: Model, _: Batch) -> dict[str, Tensor]:
+        return self.experiment.evaluate(model)
+
+    def telemetry(self) -> dict[str, Tensor]:
+        """Means since the last `forget`, each [P]: train_loss, gradient_norm (before the clip), clipped; and noise_norm.
+
+        noise_norm is sigma_t * sqrt(N), the expected norm of the noise of the last update.
+        """
+        means = self._sums / max(self.t - self._since, 1)
+        names = ("train_loss", "gradient_norm", "clipped")
+        last = max(self.t - 1, 0)
+        schedules = [self.replicas[i].noise for i in self.alive]
+        noise = [0.0 if s is None else sigma(s, last) * self.rows.theta.shape[1] ** 0.5 for s in schedules]
+        return dict(zip(names, means, strict=True)) | {"noise_norm": torch.tensor(noise, dtype=torch.float64)}
+
+    # --- checkpoints ------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next update depends on, as tensors (not copies of them) and plain values."""
+        return {
+            "replicas": [_identity(r) for r in self.replicas],
+            "parameters": [f"{n} {tuple(s)}" for n, s in zip(self.rows.names, self.rows.shapes, strict=True)],
+            "t": self.t,
+            "alive": list(self.alive),
+            "diverged": dict(self.diverged),
+            "theta": self.rows.theta,
+            "fixed": self.rows.fixed,
+            "optimizer": self.state,
+            "sums": self._sums,
+            "since": self._since,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict` of a population of the same replicas, bit for bit.
+
+        Raises:
+            PopulationError: the state is of other replicas, another model, optimizer or dtype; nothing is changed.
+        """
+        self._check_same(state)
+        self.select(torch.tensor([self.alive.index(i) for i in state["alive"]], dtype=torch.int64))
+        self.t, self.diverged = state["t"], dict(state["diverged"])
+        self.rows.theta.copy_(state["theta"])
+        for mine, saved in ((self.rows.fixed, state["fixed"]), (self.state, state["optimizer"])):
+            for name, x in mine.items():
+                x.copy_(saved[name])
+        self._sums = state["sums"].to(self.device)
+        self._since = state["since"]
+
+    def _check_same(self, state: Mapping[str, Any]) -> None:
+        mine = self.state_dict()
+        if missing := sorted(mine.keys() - state.keys()):
+            raise PopulationError(f"this is no state of a population: it has no {', '.join(missing)}")
+        for what, theirs, ours in (("replicas", state["replicas"], mine["replicas"]),
+                                   ("tensors", _layout(state), _layout(mine))):  # fmt: skip
+            if theirs != ours:
+                other, own = _first_difference(theirs, ours)
+                raise PopulationError(
+                    f"the checkpoint belongs to another population: among its {what} is {other}, here {own}"
+                )
+        if gone := sorted(set(state["alive"]) - set(self.alive)):
+            raise PopulationError(f"replicas {gone} of the checkpoint have left this population; build it anew")
+
+
+def _identity(replica: Replica) -> str:
+    """What a checkpoint must agree on; a schedule is any callable, so its first value stands for it."""
+    start = None if replica.noise is None else sigma(replica.noise, 0)
+    named = {"seed": replica.seed, "lr": replica.lr, "first sigma": start, "clip": replica.clip,
+             "dropout": replica.dropout, "study_seed": replica.study_seed}  # fmt: skip
+    return ", ".join(f"{name} {value}" for name, value in named.items())
+
+
+def _layout(state: Mapping[str, Any]) -> list[str]:
+    """Name, dtype and shape (without the replica axis) of every tensor of a state."""
+    tensors = {"theta": state["theta"], **state["fixed"], **state["optimizer"]}
+    return list(state["parameters"]) + [f"{n} {x.dtype} {tuple(x.shape[1:])}" for n, x in tensors.items()]
+
+
+def _first_difference(a: Sequence[str], b: Sequence[str]) -> tuple[str, str]:
+    pairs = itertools.zip_longest(a, b, fillvalue="none")
+    return next(pair for pair in pairs if pair[0] != pair[1])

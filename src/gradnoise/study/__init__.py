@@ -1,0 +1,26 @@
+"""The study lab: paired comparisons, durable and resumable, ending in a verdict."""
+
+from gradnoise.study.results import Curve, StudyRecord, StudyResults, TrialResult
+from gradnoise.study.runner import Options, Plan, Progress, prepare, run_study
+from gradnoise.study.spec import Arm, Claim, Metric, Setting, Study, StudyError, Trial
+from gradnoise.study.store import Store
+
+__all__ = [
+    "Arm",
+    "Claim",
+    "Curve",
+    "Metric",
+    "Options",
+    "Plan",
+    "Progress",
+    "Setting",
+    "Store",
+    "Study",
+    "StudyError",
+    "StudyRecord",
+    "StudyResults",
+    "Trial",
+    "TrialResult",
+    "prepare",
+    "run_study",
+]

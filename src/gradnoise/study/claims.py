@@ -1,0 +1,93 @@
+"""Whether a published claim is reproduced, by rules fixed before the data."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from gradnoise.study.scores import CHANCE_MARGINS, Reading
+from gradnoise.study.spec import Claim, Metric, StudyError
+from gradnoise.study.statistics import Interval, least_pairs
+from gradnoise.study.verdict import Comparison, Outcome, Verdict
+
+EXPECTATIONS = ("helps", "hurts", "no difference", "chance")
+
+REPRODUCED, NOT_REPRODUCED, UNDECIDED, NOT_TESTED = "reproduced", "not reproduced", "undecided", "not tested"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A published claim and what became of it."""
+
+    claim: Claim
+    status: str
+    """"reproduced", "not reproduced", "undecided" or "not tested"."""
+    reason: str
+    """Why, in a sentence."""
+
+
+def judge(
+    claim: Claim,
+    metric: Metric,
+    comparison: Comparison | None,
+    verdict: Verdict | None,
+    treatment: Reading | None,
+) -> Finding:
+    """Judge a claim.
+
+    - helps, hurts: reproduced if that is the verdict; not reproduced if it is another one.
+    - no difference: reproduced if the whole interval lies within the margin, even where it leaves out 0.
+    - chance: reproduced if the whole interval of the treatment's mean lies within CHANCE_MARGINS margins
+      of chance; not reproduced if it lies wholly outside; needs as many seeds as a verdict does.
+    - an undecided verdict leaves every claim undecided.
+
+    Args:
+        claim: what was published.
+        metric: the study's primary metric.
+        comparison, verdict: the treatment against the baseline; None where they do not run as a pair.
+        treatment: what the treatment's runs scored at the end; None where it does not run.
+
+    Raises:
+        StudyError: if the claim expects something that is not one of `EXPECTATIONS`.
+    """
+    if claim.expects not in EXPECTATIONS:
+        raise StudyError(
+            f"claim {claim.id} expects {claim.expects!r}; it must be one of {', '.join(EXPECTATIONS)}"
+        )
+    if claim.expects == "chance":
+        return _judge_chance(claim, metric, treatment)
+    if comparison is None or verdict is None or comparison.n == 0:
+        return Finding(claim, NOT_TESTED, "No pair of this row and arm is done.")
+    if verdict.outcome is Outcome.UNDECIDED:
+        return Finding(claim, UNDECIDED, verdict.sentence)
+    agrees = verdict.outcome == claim.expects
+    if claim.expects == "no difference" and _within(comparison.interval, -metric.margin, metric.margin):
+        agrees = True
+    return Finding(claim, REPRODUCED if agrees else NOT_REPRODUCED, verdict.sentence)
+
+
+def _judge_chance(claim: Claim, metric: Metric, treatment: Reading | None) -> Finding:
+    if metric.chance is None:
+        return Finding(claim, NOT_TESTED, "The metric declares no chance level.")
+    if treatment is None or treatment.seeds == 0:
+        return Finding(claim, NOT_TESTED, "No run of this row and arm is done.")
+    band = CHANCE_MARGINS * metric.margin
+    low, high = metric.chance - band, metric.chance + band
+    interval, least = treatment.interval, least_pairs(1.0 - treatment.interval.level)
+    seen = f"mean {treatment.mean:.4g}"
+    if math.isfinite(interval.low):
+        seen += f" ({100.0 * interval.level:.4g}% interval {interval.low:.4g} to {interval.high:.4g})"
+    reason = f"{seen}, where {low:.4g} to {high:.4g} counts as chance"
+    if treatment.seeds < least:
+        return Finding(
+            claim, UNDECIDED, f"Undecided at {treatment.seeds} of at least {least} seeds: {reason}."
+        )
+    if _within(interval, low, high):
+        return Finding(claim, REPRODUCED, f"At chance: {reason}.")
+    if interval.high < low or interval.low > high:
+        return Finding(claim, NOT_REPRODUCED, f"Not at chance: {reason}.")
+    return Finding(claim, UNDECIDED, f"Undecided: {reason}.")
+
+
+def _within(interval: Interval, low: float, high: float) -> bool:
+    return low <= interval.low and interval.high <= high

@@ -1,0 +1,152 @@
+"""A study as CSV files: one line per trial, one per row and arm, one per evaluation.
+
+The same results give the same bytes: lines in the order of the results, numbers in the shortest form that
+reads back exactly, no time stamps.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import math
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gradnoise.study.results import StudyResults
+from gradnoise.study.scores import best_value, final_value, succeeded
+from gradnoise.study.statistics import Interval
+from gradnoise.study.summary import Cell, Summary
+
+Record = Mapping[str, Any]
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old bytes or the new ones, never a part."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def trials_csv(results: StudyResults) -> bytes:
+    """One line per trial.
+
+    Columns: id, row, setting, arm, seed, status, step, diverged_at; of the primary metric the `final` value,
+    the `best` over evaluations and `success` (1 or 0); `final.*` for every metric; `config.*` for every
+    configuration value, nested ones with dots.
+    """
+    metric = results.record.metric
+    records = []
+    for trial in results.trials:
+        known = trial.done and metric.success is not None
+        records.append(
+            {
+                "id": trial.id,
+                "row": trial.row,
+                "setting": trial.setting,
+                "arm": trial.arm,
+                "seed": trial.seed,
+                "status": trial.status,
+                "step": trial.step,
+                "diverged_at": trial.diverged_at,
+                "final": final_value(trial, metric),
+                "best": best_value(trial, metric),
+                "success": int(succeeded(trial, metric)) if known else None,
+                **{f"final.{name}": float(value) for name, value in trial.final.items()},
+                **_flat("config", trial.config),
+            }
+        )
+    return _csv(records, sort=("final.", "config"))
+
+
+def _flat(name: str, value: Any) -> dict[str, Any]:
+    """Nested mappings as dotted columns; the name of a dataclass (key "") keeps the column of its parent."""
+    if not isinstance(value, Mapping):
+        return {name: json.dumps(value) if isinstance(value, list | tuple) else value}
+    columns: dict[str, Any] = {}
+    for key in sorted(value):
+        columns |= _flat(f"{name}.{key}" if key else name, value[key])
+    return columns
+
+
+def summary_csv(summary: Summary) -> bytes:
+    """One line per row and arm: our figures, the published ones, the difference and the verdict."""
+    return _csv([_cell(summary, cell) for cell in summary.cells])
+
+
+def _cell(summary: Summary, cell: Cell) -> Record:
+    effect, fates = summary.effect(cell.row, cell.arm), cell.fates
+    published = summary.published(cell.row, cell.arm)
+    record = {
+        "row": cell.row,
+        "title": summary.row_title(cell.row),
+        "arm": cell.arm,
+        "trials": cell.asked,
+        "done": fates.done,
+        "stuck": fates.stuck,
+        "learning": fates.learning,
+        "diverged": fates.diverged,
+        "successes": fates.successes,
+        **_interval("success_rate", fates.interval),
+    }
+    for prefix, reading in (("", cell.final), ("over_training_", cell.over_training)):
+        record |= {f"{prefix}best": reading.best, f"{prefix}mean": reading.mean, f"{prefix}sd": reading.sd}
+        record |= {f"{prefix}seeds": reading.seeds, **_interval(f"{prefix}mean", reading.interval)}
+    record |= {f"published_{name}": published.get(name) for name in ("best", "mean")}
+    comparison = effect.comparison if effect else None
+    second = effect.over_training if effect else None
+    return record | {
+        "pairs": comparison.n if comparison else None,
+        "difference": comparison.difference if comparison else None,
+        **_interval("difference", comparison.interval if comparison else None),
+        "p": comparison.p if comparison else None,
+        "p_holm": effect.p_adjusted if effect else None,
+        "verdict": effect.verdict.outcome.value if effect else None,
+        "over_training_difference": second.difference if second else None,
+        **_interval("over_training_difference", second.interval if second else None),
+    }
+
+
+def _interval(name: str, interval: Interval | None) -> Record:
+    low, high = (interval.low, interval.high) if interval else (None, None)
+    return {f"{name}_low": low, f"{name}_high": high}
+
+
+def curves_csv_gz(results: StudyResults) -> bytes:
+    """One line per trial, metric and evaluation: id, step, metric, value; gzip without a time stamp."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("id", "step", "metric", "value"))
+    for trial in results.trials:
+        for name, curve in sorted(trial.curves.items()):
+            steps, values = curve.steps.tolist(), curve.values.tolist()
+            writer.writerows((trial.id, s, name, _plain(v)) for s, v in zip(steps, values, strict=True))
+    return gzip.compress(text.getvalue().encode(), compresslevel=6, mtime=0)
+
+
+def _csv(records: Sequence[Record], sort: tuple[str, ...] = ()) -> bytes:
+    """Records as CSV. Columns as they first appear; those that start with a prefix in `sort` last, sorted."""
+    names = dict.fromkeys(key for record in records for key in record)
+    columns = [name for name in names if not name.startswith(sort)] if sort else list(names)
+    for prefix in sort:
+        columns += sorted(name for name in names if name.startswith(prefix))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    for record in records:
+        writer.writerow({key: _plain(value) for key, value in record.items()})
+    return text.getvalue().encode()
+
+
+def _plain(value: Any) -> Any:
+    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else value

@@ -1,0 +1,179 @@
+"""The table of a study as text, line by line; terminal, Markdown and page only lay it out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from gradnoise.study.claims import NOT_REPRODUCED, NOT_TESTED, REPRODUCED, UNDECIDED
+from gradnoise.study.results import StudyRecord
+from gradnoise.study.scores import Reading
+from gradnoise.study.spec import Metric
+from gradnoise.study.statistics import Interval
+from gradnoise.study.summary import Cell, Summary, difference_unit
+from gradnoise.study.verdict import Comparison, Outcome
+
+MISSING = "–"
+
+#: What stands before a verdict or a claim's status, so that neither is told by colour alone.
+SYMBOLS = {
+    Outcome.HELPS.value: "▲",
+    Outcome.HURTS.value: "▼",
+    Outcome.NO_DIFFERENCE.value: "=",
+    Outcome.UNDECIDED.value: "?",
+    REPRODUCED: "✓",
+    NOT_REPRODUCED: "✗",
+    UNDECIDED: "?",
+    NOT_TESTED: MISSING,
+}
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One reading of an arm in a row, as text; "" where there is nothing to say."""
+
+    best: str
+    mean: str
+    mean_interval: str
+    difference: str
+    difference_interval: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """One arm in one row, as text; "" where there is nothing to say."""
+
+    row: str
+    title: str
+    """Title of the row on its first line, "" on the others."""
+    arm: str
+    label: str
+    runs: str
+    final: Figures
+    over_training: Figures
+    best_published: str
+    mean_published: str
+    success: str
+    success_interval: str
+    p: str
+    verdict: str
+    restarts: str
+    restarts_interval: str
+
+
+def lines(summary: Summary) -> list[Line]:
+    """The table, one line per row and arm."""
+    out: list[Line] = []
+    for cell in summary.cells:
+        first = all(line.row != cell.row for line in out)
+        out.append(_line(summary, cell, summary.row_title(cell.row) if first else ""))
+    return out
+
+
+def _line(summary: Summary, cell: Cell, title: str) -> Line:
+    digits, fates, restarts = decimals(summary.record.metric), cell.fates, cell.restarts
+    published, effect = summary.published(cell.row, cell.arm), summary.effect(cell.row, cell.arm)
+    return Line(
+        row=cell.row,
+        title=title,
+        arm=cell.arm,
+        label=summary.arm_label(cell.arm),
+        runs=f"{fates.done:,}" if fates.done == cell.asked else f"{fates.done:,} of {cell.asked:,}",
+        final=_figures(cell.final, effect.comparison if effect else None, digits),
+        over_training=_figures(cell.over_training, effect.over_training if effect else None, digits),
+        best_published=number(published["best"], digits) if "best" in published else "",
+        mean_published=number(published["mean"], digits) if "mean" in published else "",
+        success="" if fates.successes is None else f"{fates.successes}/{fates.done}",
+        success_interval=percent(fates.interval) if fates.interval and fates.done else "",
+        p=p_value(effect.p_adjusted) if effect and effect.comparison.n else "",
+        verdict=effect.verdict.outcome.value if effect else "",
+        restarts=f"{number(restarts.best, digits)} of {restarts.k}" if restarts else "",
+        restarts_interval=bounds(restarts.best_interval, digits) if restarts else "",
+    )
+
+
+def _figures(reading: Reading, comparison: Comparison | None, digits: int) -> Figures:
+    compared = comparison if comparison and comparison.n else None
+    return Figures(
+        best=number(reading.best, digits),
+        mean=number(reading.mean, digits),
+        mean_interval=bounds(reading.interval, digits),
+        difference=number(compared.difference, digits, signed=True) if compared else "",
+        difference_interval=bounds(compared.interval, digits, signed=True) if compared else "",
+    )
+
+
+def display_title(record: StudyRecord) -> str:
+    """Title of a study; it says so when its data only stands in for the published data set."""
+    return f"{record.title} [stand-in data: {record.data_title}]" if record.stand_in else record.title
+
+
+def caption(summary: Summary) -> str:
+    """How to read the table, in a few sentences."""
+    record, metric = summary.record, summary.record.metric
+    level = f"{100.0 * _level(summary):.4g}%"
+    sentences = [
+        f"Values: {metric.title}{f' in {metric.unit}' if metric.unit else ''} at the last evaluation"
+        + ("." if metric.higher_is_better else "; lower is better."),
+        f"Best: best run. Mean, and in brackets its {level} interval, over seeds: settings of a row are "
+        "averaged within a seed first.",
+        f"Difference: mean over pairs against {record.arms[0].label}, same seed in both arms.",
+    ]
+    if metric.success is not None:
+        bound = "at least" if metric.higher_is_better else "at most"
+        sentences.append(f"Success: runs that end with {bound} {metric.success:g}{_attached(metric.unit)}.")
+    if len(summary.effects) > 1:
+        sentences.append(f"p and verdicts are adjusted over all {len(summary.effects)} comparisons (Holm).")
+    return " ".join(sentences)
+
+
+def _attached(unit: str) -> str:
+    return unit if unit in ("", "%") else f" {unit}"
+
+
+def _level(summary: Summary) -> float:
+    return next((c.final.interval.level for c in summary.cells), 0.95)
+
+
+def with_unit(heading: str, unit: str) -> str:
+    """A heading and its unit, such as "Mean, %"."""
+    return f"{heading}, {unit}" if unit else heading
+
+
+def difference_heading(metric: Metric) -> str:
+    """Heading of a column of differences."""
+    return with_unit("Difference", difference_unit(metric))
+
+
+def decimals(metric: Metric) -> int:
+    """Decimals that show a tenth of the smallest difference that matters."""
+    return max(0, 1 - math.floor(math.log10(metric.margin))) if metric.margin > 0.0 else 3
+
+
+def number(value: float, digits: int, signed: bool = False) -> str:
+    """A number with a fixed count of decimals; a dash for nan.
+
+    Example:
+        >>> number(-0.04, 1, signed=True)
+        '+0.0'
+    """
+    if not math.isfinite(value):
+        return MISSING
+    return f"{round(value, digits) + 0.0:{'+' if signed else ''}.{digits}f}"  # + 0.0 turns -0.0 into 0.0
+
+
+def bounds(interval: Interval, digits: int, signed: bool = False) -> str:
+    """An interval in brackets; "" when it is unbounded."""
+    if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
+        return ""
+    return f"[{number(interval.low, digits, signed)}, {number(interval.high, digits, signed)}]"
+
+
+def percent(interval: Interval) -> str:
+    """An interval of rates in brackets, in percent."""
+    return f"[{interval.low:.0%}, {interval.high:.0%}]"
+
+
+def p_value(p: float) -> str:
+    """A p-value with two digits; "< 0.0001" below that."""
+    return "< 0.0001" if p < 0.0001 else f"{p:.2g}"

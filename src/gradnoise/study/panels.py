@@ -1,0 +1,148 @@
+"""Panels and how they look: axes, lanes, sheets. Nothing here uses pyplot, and nothing is drawn at random.
+
+The page shows panels one by one, so that they flow on a narrow screen; a file has all panels of a plot on one
+sheet.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from gradnoise.study.svg import ARMS, INK, MUTED, RULE, arm_slot
+
+#: Line styles of the settings of a row, in turn.
+DASHES = ("solid", (0, (4, 1.6)), (0, (1, 1.4)), (0, (6, 1.5, 1, 1.5)))
+
+SMALL = 8.5  # points of text
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One set of axes: its title, its size in inches, and how to draw it."""
+
+    title: str
+    width: float
+    height: float
+    draw: Callable[[Axes], None]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Panels that belong together."""
+
+    name: str
+    """File name without suffix."""
+    title: str
+    caption: str
+    panels: tuple[Panel, ...]
+    settings: tuple[str, ...] = ()
+    """Settings told apart by line style, in the order of `DASHES`, for the legend."""
+
+
+def arm_colour(index: int) -> str:
+    """Colour of the arm with this index."""
+    return ARMS[arm_slot(index)]
+
+
+def dash(index: int) -> str | tuple[int, tuple[float, ...]]:
+    """Line style of the setting with this index."""
+    return DASHES[index % len(DASHES)]
+
+
+def panel_figure(panel: Panel) -> Figure:
+    """A panel as a figure of its own, without title."""
+    figure = Figure(figsize=(panel.width, panel.height), layout="constrained")
+    panel.draw(figure.add_subplot())
+    return figure
+
+
+def sheet(plot: Plot, arms: Sequence[str], title: str) -> Figure:
+    """All panels of a plot in one figure, with titles and a legend.
+
+    Args:
+        plot: what to draw.
+        arms: labels of the arms, baseline first.
+        title: what stands above.
+    """
+    columns = min(len(plot.panels), 2)
+    rows = math.ceil(len(plot.panels) / columns)
+    height = sum(
+        max(p.height for p in plot.panels[i * columns : (i + 1) * columns]) + 0.3 for i in range(rows)
+    )
+    figure = Figure(figsize=(plot.panels[0].width * columns, height + 0.9), layout="constrained")
+    figure.suptitle(title, fontsize=10, color=INK, x=0.01, ha="left")
+    for i, panel in enumerate(plot.panels):
+        axes = figure.add_subplot(rows, columns, i + 1)
+        panel.draw(axes)
+        if len(plot.panels) > 1:
+            axes.set_title(panel.title, fontsize=9.5, color=INK, loc="left", pad=18)
+    handles = [Line2D([], [], color=arm_colour(i), lw=2, label=label) for i, label in enumerate(arms)]
+    if len(plot.settings) > 1:
+        handles += [Line2D([], [], color=INK, ls=dash(i), label=s) for i, s in enumerate(plot.settings)]
+    figure.legend(
+        handles=handles, loc="outside lower left", ncols=3, frameon=False, fontsize=SMALL, labelcolor=INK
+    )
+    return figure
+
+
+def style(axes: Axes, *, x: str = "", y: str = "") -> None:
+    """Calm axes: horizontal hairlines, no box, names of the axes in small type at their ends."""
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set(color=MUTED, linewidth=0.7)
+    axes.tick_params(colors=MUTED, labelsize=SMALL, length=0, pad=4)
+    axes.grid(True, axis="y", color=RULE, linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.set_xlabel(x, fontsize=SMALL, color=MUTED, loc="right", labelpad=2)
+    axes.text(0, 1.02, y, transform=axes.transAxes, fontsize=SMALL, color=MUTED, va="bottom")
+
+
+def style_steps(axes: Axes, last: float) -> None:
+    """The x axis of training: updates from 0 to `last`."""
+    axes.set_xlim(0, last)
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+
+
+@dataclass(frozen=True)
+class Lane:
+    """A strip of a lane chart: a heading, or something drawn at one height with words at its right end."""
+
+    heading: str = ""
+    label: str = ""
+    draw: Callable[[Axes, float], None] = lambda axes, y: None
+    """Called with the axes and the height of the lane's middle; lanes are 1 apart."""
+
+
+def lane_panel(lanes: Sequence[Lane], x: str, under: Callable[[Axes], None] = lambda axes: None) -> Panel:
+    """Lanes from top to bottom, each heading above the lanes that follow it.
+
+    Args:
+        lanes: what to draw.
+        x: name of the x axis.
+        under: draws what lies below the lanes, and sets the limits of x where they are known.
+    """
+
+    def draw(axes: Axes) -> None:
+        style(axes, x=x)
+        axes.grid(False, axis="y")
+        axes.grid(True, axis="x", color=RULE, linewidth=0.7)
+        axes.spines["bottom"].set_visible(False)
+        axes.set_yticks([])
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+        under(axes)
+        for y, lane in enumerate(lanes):
+            lane.draw(axes, y)
+            across = axes.get_yaxis_transform()
+            axes.text(0, y + 0.12, lane.heading, transform=across, fontsize=9, color=INK, va="center")
+            axes.text(1.015, y, lane.label, transform=across, fontsize=SMALL, color=MUTED, va="center")
+        axes.set_ylim(len(lanes) - 0.4, -0.6)
+
+    return Panel("", 5.6, 0.5 + 0.2 * len(lanes), draw)

@@ -1,0 +1,72 @@
+"""What a run ran on: command, versions, hardware, commit."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+PACKAGES = ("gradnoise", "torch", "numpy", "scipy", "numba")
+
+
+def provenance(command: str = "") -> tuple[tuple[str, str], ...]:
+    """Lines (name, value) for a report."""
+    lines = [("command", command)] if command else []
+    lines += [("started", now())]
+    if commit := _commit():
+        lines += [("commit", commit)]
+    lines += [("python", platform.python_version()), *versions()]
+    lines += [("system", f"{platform.system()} {platform.machine()}"), ("processor", processor())]
+    if torch.cuda.is_available():
+        lines += [("gpu", torch.cuda.get_device_name())]
+    return tuple(lines)
+
+
+def now() -> str:
+    """The time, to the minute."""
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def versions() -> list[tuple[str, str]]:
+    """Installed versions of the packages that decide a result."""
+    found = []
+    for package in PACKAGES:
+        try:
+            found.append((package, version(package)))
+        except PackageNotFoundError:
+            found.append((package, "not installed"))
+    return found
+
+
+def processor() -> str:
+    """Name of the processor and number of cores."""
+    cores = f"{os.cpu_count()} cores"
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        if names:
+            return f"{names[0]}, {cores}"
+    return f"{platform.processor() or platform.machine()}, {cores}"
+
+
+def _commit() -> str:
+    """The commit of a source checkout, with + when it has changes; empty for an installed package."""
+    root = Path(__file__).resolve().parents[3]
+    if not (root / ".git").exists():
+        return ""
+    try:
+        commit = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return commit.stdout.strip()

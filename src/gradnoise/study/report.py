@@ -1,0 +1,114 @@
+"""The report of a study: one self-contained page, with tables as CSV and figures as files beside it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib.figure import Figure
+
+from gradnoise.study.export import curves_csv_gz, summary_csv, trials_csv, write_atomically
+from gradnoise.study.figures import plots
+from gradnoise.study.lines import SYMBOLS, caption, difference_heading, display_title, lines, with_unit
+from gradnoise.study.methods import methods_used
+from gradnoise.study.panels import DASHES, Plot, panel_figure, sheet
+from gradnoise.study.results import StudyResults
+from gradnoise.study.summary import Summary, summarise
+from gradnoise.study.svg import PALETTE, arm_slot, plain_svg, png, themed_svg
+
+_TEMPLATES = Path(__file__).with_name("templates")
+
+Extra = Sequence[tuple[str, Figure]]
+
+
+def write_report(results: StudyResults, out_dir: str | Path, extra_figures: Extra = ()) -> Path:
+    """Write the report of a study and everything beside it.
+
+    report.html is the page; summary.csv, trials.csv and curves.csv.gz hold its numbers; figures/ holds every figure
+    as SVG and PNG. Each file is replaced as a whole, so that a reader never meets a part; the same results give the
+    same bytes.
+
+    Args:
+        results: a study, finished or not.
+        out_dir: folder for the files, made if it is not there.
+        extra_figures: further figures of the experiment, as (title, figure).
+
+    Returns:
+        The path of report.html.
+    """
+    folder = Path(out_dir)
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    summary = summarise(results)
+    made = plots(results, summary)
+    title, arms = display_title(summary.record), [a.label for a in summary.record.arms]
+    drawn = {plot.name: sheet(plot, arms, f"{plot.title}: {title}") for plot in made}
+    drawn |= {f"extra-{i}-{slug(name)}": figure for i, (name, figure) in enumerate(extra_figures, 1)}
+    files = {
+        "summary.csv": summary_csv(summary),
+        "trials.csv": trials_csv(results),
+        "curves.csv.gz": curves_csv_gz(results),
+        **{f"figures/{name}.svg": plain_svg(figure, name) for name, figure in drawn.items()},
+        **{f"figures/{name}.png": png(figure) for name, figure in drawn.items()},
+        "report.html": render_report(summary, made, extra_figures).encode(),
+    }
+    for name, content in files.items():
+        write_atomically(folder / name, content)
+    return folder / "report.html"
+
+
+def render_report(summary: Summary, made: Sequence[Plot], extra_figures: Extra = ()) -> str:
+    """The page as HTML: no script, nothing fetched.
+
+    Args:
+        summary: what `summarise` returned.
+        made: what `plots` returned.
+        extra_figures: further figures, as (title, figure).
+    """
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"typeset": typeset, "unit": with_unit}
+    context = {**_text(summary), **_figures(summary, made, extra_figures)}
+    return environment.get_template("report.html.j2").render(context)
+
+
+def typeset(text: str) -> str:
+    """Text with minus signs where hyphens stand before numbers.
+
+    Example:
+        >>> typeset("[-1.0, +2.0] in 2-fold")
+        '[−1.0, +2.0] in 2-fold'
+    """
+    return re.sub(r"(?<![\w.])-(?=[\d.])", "−", text)
+
+
+def slug(text: str) -> str:
+    """A title as part of a file name: letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "figure"
+
+
+def _text(summary: Summary) -> Mapping[str, Any]:
+    record, table = summary.record, lines(summary)
+    return {
+        "summary": summary,
+        "record": record,
+        "metric": record.metric,
+        "title": display_title(record),
+        "rows": [(row, title, [x for x in table if x.row == row]) for row, title in record.rows],
+        "cells": {(c.row, c.arm): c for c in summary.cells},
+        "has_published": any(c.figures for c in record.claims),
+        "has_restarts": any(c.restarts for c in summary.cells),
+        "caption": caption(summary),
+        "difference_heading": difference_heading(record.metric),
+        "methods": methods_used(summary),
+        "symbols": SYMBOLS,
+        "claim_figures": {c.id: _claim_figures(summary, i) for i, c in enumerate(record.claims)},
+    }

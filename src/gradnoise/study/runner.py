@@ -1,0 +1,337 @@
+"""From a study to its finished store: plan the chunks, run them, commit what comes back."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import os
+import resource
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from gradnoise.population import best_size, plan
+from gradnoise.study.executors import Executor, InProcess, Processes, WorkerDied
+from gradnoise.study.provenance import now, provenance
+from gradnoise.study.results import StudyRecord, StudyResults
+from gradnoise.study.slices import Job, build, job_of, shape_key
+from gradnoise.study.spec import Study, StudyError, Trial
+from gradnoise.study.store import FILE, Chunk, Report, Store
+
+SLICE_SECONDS = 8.0
+#: Below this much work, starting worker processes costs more than it saves.
+WORKER_SECONDS = 20.0
+#: A chunk whose worker dies this often in a row takes the study down with a clear message.
+MOST_DEATHS = 3
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run; none of it changes what is computed beyond rounding.
+
+    Args:
+        workers: worker processes; None measures and decides.
+        device: "cpu", "cuda", ...
+        compile: compile the training step.
+        chunk: replicas in a population; None measures and decides.
+    """
+
+    workers: int | None = None
+    device: str = "cpu"
+    compile: bool = False
+    chunk: int | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do.
+
+    Args:
+        chunks: jobs not finished yet, with the step that each stands at.
+        trials: trials of the study; done: those finished before.
+        workers: processes that will run them (1: this process).
+        seconds_per_step: of one replica and update in one worker, as timed; nan when nothing was timed.
+        bytes: memory of all workers, as far as the timing shows.
+    """
+
+    chunks: tuple[tuple[Job, int], ...]
+    trials: int
+    done: int
+    workers: int
+    seconds_per_step: float
+    bytes: int
+
+    @property
+    def replica_steps(self) -> int:
+        """Updates still to do, summed over trials."""
+        return sum(len(job.trials) * (job.config["steps"] - step) for job, step in self.chunks)
+
+    @property
+    def seconds(self) -> float:
+        """Estimated time; evaluations not counted."""
+        return self.replica_steps * self.seconds_per_step / self.workers
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Handed to the caller after every commit."""
+
+    replica_steps: int
+    total: int
+    counts: dict[str, int]
+    report: Report | None
+
+
+def prepare(study: Study, folder: Path, store: Store | None, options: Options, *, write: bool = True) -> Plan:
+    """Plan a run by timing a few updates.
+
+    Args:
+        study: what is asked.
+        folder: of the study.
+        store: the open store, or None for a fresh folder.
+        options: how to run.
+        write: whether to decide in the store which trials train together.
+    """
+    if options.device.startswith("cuda") and not torch.cuda.is_available():
+        raise StudyError(f"device {options.device!r}: this PyTorch sees no CUDA device; use --device cpu")
+    trials = _unique(study)
+    existing = store.chunks() if store else []
+    taken = {t for chunk in existing for t in chunk.trials}
+    fresh = [t for t in trials.values() if t.id not in taken]
+    workers, size, seconds = _measure(study, fresh or list(trials.values()), folder, options)
+    new = [Chunk("", tuple(t.id for t in chunk)) for chunk in _cut(study, fresh, size)]
+    if store and write:
+        store.add_chunks([chunk.trials for chunk in new])
+        existing, new = store.chunks(), []
+    wanted = [c for c in itertools.chain(existing, new) if not c.done and any(t in trials for t in c.trials)]
+    known = (store.trials() if store else {}) | trials
+    jobs = tuple(
+        (_job(chunk, [known[t] for t in chunk.trials], folder, options, workers), chunk.step) for chunk in wanted
+    )
+    done = sum(len(c.trials) for c in existing if c.done)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return Plan(jobs, len(trials), done, max(1, min(workers, len(jobs))), seconds, peak * workers)
+
+
+def _unique(study: Study) -> dict[str, Trial]:
+    """Trials by id; the same question asked under two labels is trained once and would lose one label."""
+    trials: dict[str, Trial] = {}
+    for trial in study.trials():
+        other = trials.setdefault(trial.id, trial)
+        if other is not trial:
+            raise StudyError(
+                f"arms {other.arm!r} and {trial.arm!r} (rows {other.row!r}, {trial.row!r}) train the same"
+                f" configuration {trial.setting!r}; remove one of them"
+            )
+    return trials
+
+
+def _job(chunk: Chunk, trials: Sequence[Trial], folder: Path, options: Options, workers: int) -> Job:
+    return job_of(
+        chunk.id,
+        trials,
+        folder / "checkpoints" / chunk.id,
+        device=options.device,
+        compile=options.compile,
+        threads=1 if workers > 1 else None,
+    )
+
+
+def _groups(study: Study, trials: Sequence[Trial]) -> Iterator[list[Trial]]:
+    """Trials that can train together."""
+    groups: dict[object, list[Trial]] = {}
+    for trial in trials:
+        groups.setdefault(shape_key(study.experiment, trial.config), []).append(trial)
+    yield from groups.values()
+
+
+def _cut(study: Study, trials: Sequence[Trial], size: int) -> Iterator[list[Trial]]:
+    for group in _groups(study, trials):
+        by_seed = sorted(group, key=lambda t: study.seeds.index(t.seed))
+        counts = [len(list(g)) for _, g in itertools.groupby(by_seed, key=lambda t: t.seed)]
+        for positions in plan(counts, size):
+            yield [by_seed[i] for i in positions]
+
+
+def _measure(study: Study, trials: Sequence[Trial], folder: Path, options: Options) -> tuple[int, int, float]:
+    """Workers, chunk size and seconds per replica-step."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = options.workers or (1 if options.device != "cpu" else cores)
+    largest = max(_groups(study, trials), key=len)
+
+    def population(size: int):  # noqa: ANN202
+        return build(study.experiment, job_of("", largest[:size], folder, device=options.device))
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1 if workers > 1 else threads)
+    try:
+        most = options.chunk or max(1, math.ceil(len(largest) / workers))
+        candidates = (most,) if options.chunk or options.device != "cpu" else (8, 16, 32, 64)
+        size, seconds = best_size(population, most, candidates=candidates)
+    finally:
+        torch.set_num_threads(threads)
+    if options.workers is None and workers > 1:
+        total = sum(seconds * t.config["steps"] for t in trials)
+        workers = workers if total > WORKER_SECONDS else 1
+    return workers, size, seconds
+
+
+def dry_run(study: Study, folder: str | Path, options: Options | None = None) -> Plan:
+    """What `run_study` would do, timed on this machine; nothing is written."""
+    folder = Path(folder)
+    if not (folder / FILE).exists():
+        return prepare(study, folder, None, options or Options())
+    with Store(folder, readonly=True) as store:
+        _check_same(store.record(), describe(study))
+        return prepare(study, folder, store, options or Options(), write=False)
+
+
+def run_study(
+    study: Study,
+    folder: str | Path,
+    *,
+    options: Options | None = None,
+    command: str = "",
+    progress: Callable[[Progress], None] = lambda _: None,
+    planned: Callable[[Plan], None] = lambda _: None,
+) -> StudyResults:
+    """Run a study to its end, or go on where an earlier run of it stopped.
+
+    Args:
+        study: what is asked.
+        folder: where its store, checkpoints and report live. Finished trials in it stay finished; the same
+            study with more seeds, settings or arms adds to it.
+        options: how to run.
+        command: the command line, for the report.
+        progress: called after every commit.
+        planned: called once, before training starts.
+
+    Returns:
+        All trials of the folder.
+
+    Raises:
+        StudyError: the folder holds another study, is in use, or cannot be written.
+    """
+    folder, options = Path(folder), options or Options()
+    with Store(folder) as store:
+        _claim(store, study, command)
+        store.add_trials(study.trials())
+        plan = prepare(study, folder, store, options)
+        planned(plan)
+        _run(study, store, plan, progress)
+        store.put_record(_finished(store.record(), store.seconds()))
+        return store.results()
+
+
+def _claim(store: Store, study: Study, command: str) -> None:
+    """Write the study's description, unless the folder belongs to another one."""
+    record = describe(study, command)
+    if store.meta("record") is not None:
+        old = store.record()
+        _check_same(old, record)
+        seeds = tuple(sorted({*old.seeds, *record.seeds}))
+        arms = old.arms + tuple(a for a in record.arms if a.name not in {b.name for b in old.arms})
+        rows = tuple(dict((*old.rows, *record.rows)).items())
+        record = dataclasses.replace(record, seeds=seeds, arms=arms, rows=rows)
+    store.put_record(record)
+
+
+def _check_same(old: StudyRecord, new: StudyRecord) -> None:
+    for what in ("name", "scale", "experiment", "steps", "study_seed"):
+        mine, theirs = getattr(new, what), getattr(old, what)
+        if mine != theirs:
+            raise StudyError(
+                f"the folder holds another study: its {what} is {theirs!r}, this one's is {mine!r};"
+                " choose another folder with --out"
+            )
+
+
+def describe(study: Study, command: str = "") -> StudyRecord:
+    """The study's description for its store."""
+    e = study.experiment
+    return StudyRecord(
+        name=study.name,
+        title=study.title,
+        scale=study.scale,
+        experiment=f"{e.name}@{e.fingerprint}",
+        data_title=e.data_title,
+        stand_in=e.stand_in,
+        rows=tuple({s.row: s.title for s in study.settings}.items()),
+        arms=study.arms,
+        metric=study.metric,
+        claims=study.claims,
+        deviations=study.deviations,
+        protocol=study.protocol,
+        steps=study.steps,
+        seeds=study.seeds,
+        study_seed=study.seed,
+        provenance=provenance(command),
+    )
+
+
+def _finished(record: StudyRecord, seconds: float) -> StudyRecord:
+    lines = [(name, value) for name, value in record.provenance if name not in ("finished", "training time")]
+    hours = f"{seconds / 3600:.2f} hours, summed over workers"
+    return dataclasses.replace(record, provenance=(*lines, ("finished", now()), ("training time", hours)))
+
+
+def _executor(study: Study, plan: Plan) -> Executor:
+    return Processes(study.experiment, plan.workers) if plan.workers > 1 else InProcess(study.experiment)
+
+
+def _run(study: Study, store: Store, plan: Plan, progress: Callable[[Progress], None]) -> None:
+    total = plan.replica_steps
+    left = total
+    progress(Progress(0, total, store.counts(), None))
+    if not plan.chunks:
+        return
+    executor = _executor(study, plan)
+    waiting = list(reversed(plan.chunks))
+    running: dict[Future[Report], tuple[Job, int]] = {}
+    deaths: dict[str, int] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < executor.slots:
+                job, step = waiting.pop()
+                running[executor.submit(job, step, SLICE_SECONDS)] = (job, step)
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                job, step = running.pop(future)
+                try:
+                    report = future.result()
+                except WorkerDied as death:
+                    _count_death(deaths, job, death)
+                    waiting.append((job, step))
+                    continue
+                deaths.pop(job.id, None)
+                store.commit(report)
+                end = job.config["steps"] if report.done else report.step
+                left -= len(job.trials) * (end - step)
+                progress(Progress(total - left, total, store.counts(), report))
+                if report.done:
+                    _clean(job)
+                else:
+                    waiting.append((job, report.step))
+    finally:
+        executor.close()
+
+
+def _count_death(deaths: dict[str, int], job: Job, death: WorkerDied) -> None:
+    deaths[job.id] = deaths.get(job.id, 0) + 1
+    if deaths[job.id] >= MOST_DEATHS:
+        raise StudyError(
+            f"the worker of chunk {job.id} died {MOST_DEATHS} times in a row ({death}); most likely memory ran out:"
+            " try a smaller --chunk or fewer --workers. Finished trials are kept"
+        ) from death
+
+
+def _clean(job: Job) -> None:
+    """Remove the checkpoints of a finished chunk."""
+    if job.folder.exists():
+        for path in job.folder.iterdir():
+            path.unlink()
+        job.folder.rmdir()

@@ -1,0 +1,124 @@
+"""What runs scored: each alone, each seed over the settings of its row, and all of a cell together."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradnoise.study.results import TrialResult
+from gradnoise.study.spec import Metric
+from gradnoise.study.statistics import Interval, bca_mean
+
+#: A final value within this many margins of chance, or worse, counts as chance.
+CHANCE_MARGINS = 1.5
+
+#: From a trial to the number that it enters a mean with; nan leaves it out.
+Score = Callable[[TrialResult, Metric], float]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the runs of one arm in one row scored."""
+
+    best: float
+    """Best run; nan without runs."""
+    sd: float
+    """Standard deviation over runs; nan for fewer than two."""
+    mean: float
+    """Mean over the seeds that have a value in every setting of the row, so that settings weigh equally."""
+    interval: Interval
+    """BCa interval of that mean over seeds."""
+    seeds: int
+    """Number of those seeds."""
+
+
+def read(trials: Sequence[TrialResult], score: Score, metric: Metric, level: float, seed: int) -> Reading:
+    """Read the runs of one arm in one row.
+
+    Args:
+        trials: runs of one arm and row, over all settings and seeds.
+        score: `final_value` or `best_value`.
+        metric: what is read.
+        level: confidence level, in (0, 1).
+        seed: seed of the bootstrap.
+    """
+    values = np.array([v for v in (score(t, metric) for t in trials) if math.isfinite(v)])
+    means = list(seed_means(trials, score, metric).values())
+    best = (values.max() if metric.higher_is_better else values.min()) if values.size else math.nan
+    return Reading(
+        best=float(best),
+        sd=float(values.std(ddof=1)) if values.size > 1 else math.nan,
+        mean=math.fsum(means) / len(means) if means else math.nan,
+        interval=bca_mean(means, level, seed=seed),
+        seeds=len(means),
+    )
+
+
+def final_value(trial: TrialResult, metric: Metric) -> float:
+    """The value that counts; nan if the trial is not done, or diverged without a declared value."""
+    value = trial.final.get(metric.name, math.nan) if trial.done else math.nan
+    return float(value) if math.isfinite(value) else math.nan
+
+
+def best_value(trial: TrialResult, metric: Metric) -> float:
+    """The best over all evaluations, the final value among them; nan where `final_value` is."""
+    final = final_value(trial, metric)
+    curve = trial.curves.get(metric.name)
+    seen = [] if curve is None else [float(v) for v in curve.values if math.isfinite(v)]
+    return (max if metric.higher_is_better else min)([final, *seen]) if math.isfinite(final) else math.nan
+
+
+def succeeded(trial: TrialResult, metric: Metric) -> bool:
+    """Whether a trial finished and its final value meets the success rule; a diverged one never succeeds."""
+    return trial.status == "finished" and metric.succeeded(final_value(trial, metric))
+
+
+def at_chance(value: float, metric: Metric) -> bool:
+    """Whether a value is at most CHANCE_MARGINS margins better than chance; False without a chance level."""
+    if metric.chance is None:
+        return False
+    gain = value - metric.chance if metric.higher_is_better else metric.chance - value
+    return gain <= CHANCE_MARGINS * metric.margin
+
+
+def seed_means(trials: Sequence[TrialResult], score: Score, metric: Metric) -> dict[int, float]:
+    """Seed -> mean over the settings among `trials`, for the seeds that have a value in every one of them."""
+    values: dict[int, list[float]] = {}
+    for trial in trials:
+        values.setdefault(trial.seed, []).append(score(trial, metric))
+    settings = len({t.setting for t in trials})
+    whole = {seed: v for seed, v in values.items() if len(v) == settings and all(map(math.isfinite, v))}
+    return {seed: math.fsum(v) / len(v) for seed, v in sorted(whole.items())}
+
+
+def paired_seed_means(
+    baseline: Sequence[TrialResult], treatment: Sequence[TrialResult], score: Score, metric: Metric
+) -> tuple[dict[int, float], dict[int, float]]:
+    """`seed_means` of two arms, restricted to the seeds that both have."""
+    a, b = seed_means(baseline, score, metric), seed_means(treatment, score, metric)
+    return {s: a[s] for s in a if s in b}, {s: b[s] for s in b if s in a}
+
+
+def short_settings(labels: Iterable[str]) -> dict[str, str]:
+    """Setting labels without the parts that all of them share; "" for the only setting of a row.
+
+    Example:
+        >>> short_settings(["init=he, lr=0.1", "init=he, lr=0.01"])
+        {'init=he, lr=0.1': 'lr=0.1', 'init=he, lr=0.01': 'lr=0.01'}
+    """
+    labels = dict.fromkeys(labels)
+    split = {label: re.split(r", (?=\w+=)", label) for label in labels}
+    shared = set.intersection(*map(set, split.values())) if split else set()
+    return {label: ", ".join(p for p in parts if p not in shared) for label, parts in split.items()}
+
+
+def by_setting(trials: Iterable[TrialResult], short: Mapping[str, str]) -> dict[str, list[TrialResult]]:
+    """Trials by short setting label, in the order of `short`, which maps the settings of the whole row."""
+    groups: dict[str, list[TrialResult]] = {label: [] for label in short.values()}
+    for trial in trials:
+        groups[short[trial.setting]].append(trial)
+    return {label: group for label, group in groups.items() if group}

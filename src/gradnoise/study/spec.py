@@ -1,0 +1,264 @@
+"""What a study asks: experiment x settings x arms x seeds, as frozen values with content-hash ids."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import importlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gradnoise.population import Experiment
+
+Config = Mapping[str, Any]
+
+
+class StudyError(ValueError):
+    """A study was asked for something that it cannot do; the message says what is allowed."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A treatment under comparison: a name and what it changes in the configuration.
+
+    The first arm of a study is the baseline. `Arm("none")` changes nothing;
+    `Arm("noise", {"noise": Annealed(0.01)})` adds annealed gradient noise.
+    """
+
+    name: str
+    values: Config = field(default_factory=dict)
+    title: str = ""
+
+    @property
+    def label(self) -> str:
+        """What tables call this arm."""
+        return self.title or self.name
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One point of the grid, pooled into a table row.
+
+    Args:
+        row: id of the table row; settings that share it (two learning rates, say) are pooled there.
+        title: what tables call the row.
+        values: configuration of this point, over the study's `base`.
+        arms: names of the arms that run here; None for all of them.
+        name: what tells this setting from the others of its row, such as "lr 0.1"; None names all values.
+    """
+
+    row: str
+    title: str
+    values: Config = field(default_factory=dict)
+    arms: tuple[str, ...] | None = None
+    name: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The name, or the values in short, such as "lr=0.1, clip=10"."""
+        return ", ".join(f"{k}={v}" for k, v in self.values.items()) if self.name is None else self.name
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A published figure that a study tests.
+
+    Args:
+        id: short name, such as "C1".
+        row: the table row that it speaks of.
+        statement: the claim in a sentence.
+        source: where it was published, with table or section number.
+        treatment: the arm that it speaks of, compared with the study's baseline.
+        expects: what the claim says of the treatment: "helps", "hurts", "no difference",
+            or "chance" (the treatment arm stays at chance).
+        figures: published numbers: arm name -> {"best": ..., "mean": ...}, in the metric's unit.
+    """
+
+    id: str
+    row: str
+    statement: str
+    source: str
+    treatment: str
+    expects: str
+    figures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The primary metric of a study and how to read it.
+
+    Args:
+        name: a key of what the experiment's `evaluate` returns.
+        title: what tables and axes call it.
+        unit: shown behind numbers, such as "%".
+        higher_is_better: direction.
+        chance: what guessing scores; None when there is no such value.
+        margin: differences smaller than this count as none (equivalence margin), in the metric's unit.
+        success: a run succeeds when its final value is at least this (at most, when lower is better).
+    """
+
+    name: str
+    title: str
+    unit: str = ""
+    higher_is_better: bool = True
+    chance: float | None = None
+    margin: float = 1.0
+    success: float | None = None
+
+    def succeeded(self, value: float) -> bool:
+        """Whether a final value counts as success; nan never does."""
+        if self.success is None or math.isnan(value):
+            return False
+        return value >= self.success if self.higher_is_better else value <= self.success
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run: a configuration, an arm and a seed. Two trials that differ in the arm alone are a pair.
+
+    Args:
+        experiment: name and data fingerprint of the experiment.
+        row: table row.
+        setting: what was varied, as a label such as "lr=0.1"; pairs share row, setting and seed.
+        arm: name of the arm.
+        seed: trial seed.
+        config: everything that decides the run.
+    """
+
+    experiment: str
+    row: str
+    setting: str
+    arm: str
+    seed: int
+    config: Config
+
+    @property
+    def id(self) -> str:
+        """Content hash: the same question has the same id in every session and on every machine.
+
+        Row, setting label and arm name are labels and do not enter: what is trained does.
+        """
+        content = canonical({"experiment": self.experiment, "seed": self.seed, "config": self.config})
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A paired comparison: experiment x settings x arms x seeds.
+
+    Args:
+        name: short name, used in file names.
+        title: heading of the report.
+        experiment: what is trained and how it is measured.
+        arms: treatments; the first is the baseline.
+        settings: the grid.
+        seeds: trial seeds; the same seeds run in every arm and setting.
+        steps: optimizer updates per trial.
+        eval_every: updates between evaluations.
+        metric: the primary metric.
+        base: configuration shared by all trials (learning rate, batch size, depth, ...).
+        seed: study seed; every random choice is keyed by it, the trial seed and a purpose.
+        scale: "smoke", "quick", "paper" or "custom".
+        claims: published figures to put beside ours.
+        deviations: how this study departs from the published protocol, one sentence each.
+        protocol: what was done, as (name, value) lines for the report.
+    """
+
+    name: str
+    title: str
+    experiment: Experiment
+    arms: tuple[Arm, ...]
+    metric: Metric
+    settings: tuple[Setting, ...] = (Setting("all", "All runs"),)
+    seeds: tuple[int, ...] = tuple(range(5))
+    steps: int = 1000
+    eval_every: int = 100
+    base: Config = field(default_factory=dict)
+    seed: int = 0
+    scale: str = "custom"
+    claims: tuple[Claim, ...] = ()
+    deviations: tuple[str, ...] = ()
+    protocol: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check what can be checked before anything is trained."""
+        if len(self.arms) < 2:
+            raise StudyError(f"study {self.name!r} has {len(self.arms)} arm(s); a comparison needs two or more")
+        for what, names in (("arm", [a.name for a in self.arms]), ("seed", list(self.seeds))):
+            if len(set(names)) != len(names):
+                raise StudyError(f"study {self.name!r} names an {what} twice: {names}")
+        if not self.seeds:
+            raise StudyError(f"study {self.name!r} has no seeds; give at least one")
+        if self.steps < 1 or not 1 <= self.eval_every <= self.steps:
+            raise StudyError(
+                f"steps = {self.steps} and eval_every = {self.eval_every}: need 1 <= eval_every <= steps"
+            )
+
+    @property
+    def baseline(self) -> Arm:
+        """The arm that the others are compared with."""
+        return self.arms[0]
+
+    def with_arms(self, names: Sequence[str]) -> Study:
+        """The same study restricted to some arms; the baseline always stays."""
+        known = [a.name for a in self.arms]
+        for name in names:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise StudyError(f"no arm {name!r} in study {self.name!r}: arms are {', '.join(known)}{hint}")
+        keep = tuple(a for a in self.arms if a.name in names or a is self.baseline)
+        return dataclasses.replace(self, arms=keep)
+
+    def trials(self) -> Iterator[Trial]:
+        """All trials, seed by seed, so that a half-finished study holds whole pairs."""
+        for seed in self.seeds:
+            for setting in self.settings:
+                for arm in self.arms:
+                    if setting.arms is None or arm.name in setting.arms:
+                        yield self.trial(setting, arm, seed)
+
+    def trial(self, setting: Setting, arm: Arm, seed: int) -> Trial:
+        """The trial of one setting, arm and seed."""
+        config = {**self.base, **setting.values, **arm.values}
+        config |= {"steps": self.steps, "eval_every": self.eval_every, "study_seed": self.seed}
+        experiment = f"{self.experiment.name}@{self.experiment.fingerprint}"
+        return Trial(experiment, setting.row, setting.label, arm.name, seed, config)
+
+
+def canonical(value: Any) -> str:
+    """Canonical JSON of a configuration: sorted keys, shortest floats, dataclasses by name and fields."""
+    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def restore(text: str) -> Any:
+    """The configuration that `canonical` wrote: dataclasses such as Annealed(0.01) are made again."""
+
+    def build(plain: dict[str, Any]) -> Any:
+        name = plain.pop("", None)
+        if name is None:
+            return plain
+        module, _, qualname = name.partition(":")
+        return getattr(importlib.import_module(module), qualname)(**plain)
+
+    return json.loads(text, object_hook=build)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"": f"{type(value).__module__}:{type(value).__qualname__}", **fields}
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    if isinstance(value, int | float | str | bool | None):
+        return value
+    raise StudyError(
+        f"a configuration may hold numbers, text, None, lists and frozen dataclasses, not {type(value).__name__}"
+        f" ({value!r}); write a noise schedule as a dataclass such as Annealed(0.01)"
+    )

@@ -1,0 +1,315 @@
+"""What a study found: cells, paired effects, verdicts on published claims, one headline. Pure.
+
+The seed is the unit of every test and of every interval of a mean. A row pools settings (two learning
+rates, say), and the runs of one seed share initial weights and minibatches: values are first averaged
+over the row's settings within a seed, and seeds that lack a setting wait. Success counts take each run
+for itself, since counts cannot be averaged; they decide nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from gradnoise.study.claims import NOT_REPRODUCED, NOT_TESTED, REPRODUCED, UNDECIDED, Finding, judge
+from gradnoise.study.results import StudyRecord, StudyResults, TrialResult
+from gradnoise.study.scores import (
+    Reading,
+    Score,
+    at_chance,
+    best_value,
+    by_setting,
+    final_value,
+    paired_seed_means,
+    read,
+    short_settings,
+    succeeded,
+)
+from gradnoise.study.spec import Claim, Metric
+from gradnoise.study.statistics import BestOfK, Interval, best_of_k, holm, wilson
+from gradnoise.study.verdict import Comparison, Outcome, Verdict, compare, verdict
+
+Trials = Sequence[TrialResult]
+
+
+@dataclass(frozen=True)
+class Fates:
+    """What became of the runs of a cell under one setting ("" for all of them together)."""
+
+    setting: str
+    done: int
+    stuck: int
+    """Ended at chance; 0 when the metric declares no chance level."""
+    learning: int
+    diverged: int
+    successes: int | None
+    """None when the metric declares no success rule, as is `interval`."""
+    interval: Interval | None
+    """Wilson interval of the success rate."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One arm in one row."""
+
+    row: str
+    arm: str
+    asked: int
+    """Trials asked for."""
+    n: int
+    """Trials done and scored. A diverged trial is scored if its experiment says what a broken model scores,
+    and left out of best and mean otherwise."""
+    final: Reading
+    over_training: Reading
+    """The second reading: each run by the best of its evaluations."""
+    restarts: BestOfK | None
+    """What the best of k = n // 4 restarts is worth; None with fewer than 8 runs."""
+    fates: Fates
+    by_setting: tuple[Fates, ...]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One arm against the baseline in one row."""
+
+    row: str
+    arm: str
+    seeds: tuple[int, ...]
+    """Seeds behind `comparison.differences`, in that order."""
+    comparison: Comparison
+    p_adjusted: float
+    """After Holm's adjustment over all effects of the study."""
+    verdict: Verdict
+    over_training: Comparison
+    """The same comparison by the best of each run's evaluations; it decides nothing."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All that tables and report say of a study."""
+
+    record: StudyRecord
+    asked: int
+    done: int
+    cells: tuple[Cell, ...]
+    effects: tuple[Effect, ...]
+    findings: tuple[Finding, ...]
+    headline: str
+    """The result in one sentence."""
+    notes: tuple[str, ...]
+    """Sentences that belong beside the headline."""
+
+    def cell(self, row: str, arm: str) -> Cell | None:
+        """The cell of a row and an arm; None where that arm does not run."""
+        return next((c for c in self.cells if (c.row, c.arm) == (row, arm)), None)
+
+    def effect(self, row: str, arm: str) -> Effect | None:
+        """The effect of an arm in a row; None for the baseline and where the arm does not run."""
+        return next((e for e in self.effects if (e.row, e.arm) == (row, arm)), None)
+
+    def published(self, row: str, arm: str) -> dict[str, float]:
+        """Published figures of a row and an arm, gathered from all claims: "best", "mean" -> number."""
+        claims = (c for c in self.record.claims if c.row == row)
+        return {name: value for c in claims for name, value in c.figures.get(arm, {}).items()}
+
+    def row_title(self, row: str) -> str:
+        """What tables call a row."""
+        return dict(self.record.rows).get(row, row)
+
+    def arm_label(self, arm: str) -> str:
+        """What tables call an arm."""
+        return next((a.label for a in self.record.arms if a.name == arm), arm)
+
+
+def summarise(results: StudyResults, *, level: float = 0.95) -> Summary:
+    """Read a study: score its runs, compare its arms over pairs, judge the claims that it tests.
+
+    Args:
+        results: a record and its trials; trials that are not done yet count as asked for, no more.
+        level: confidence level of all intervals and verdicts, in (0, 1).
+
+    Raises:
+        StudyError: if a claim expects something that is not one of `EXPECTATIONS`.
+    """
+    record = results.record
+    baseline, *treatments = (a.name for a in record.arms)
+    groups: dict[tuple[str, str], list[TrialResult]] = {}
+    for trial in results.trials:
+        groups.setdefault((trial.row, trial.arm), []).append(trial)
+    order = [(row, arm) for row, _ in record.rows for arm in (baseline, *treatments) if (row, arm) in groups]
+    short = {row: short_settings(t.setting for t in results.trials if t.row == row) for row, _ in record.rows}
+    cells = tuple(_cell(groups[key], short[key[0]], record, level) for key in order)
+    treated = [(row, arm) for row, arm in order if arm != baseline]
+    pairs = [_shared_settings(groups.get((row, baseline), ()), groups[row, arm]) for row, arm in treated]
+    effects = _effects([pair for pair in pairs if pair[1]], record, level)
+    known = [trial for key in order for trial in groups[key]]
+    findings = tuple(_judge(claim, cells, effects, record.metric) for claim in record.claims)
+    summary = Summary(record, len(known), sum(t.done for t in known), cells, effects, findings, "", ())
+    headline, *notes = _sentences(summary)
+    return dataclasses.replace(summary, headline=headline, notes=tuple(notes))
+
+
+def difference_unit(metric: Metric) -> str:
+    """Unit of a difference: percentages differ by points."""
+    return "points" if metric.unit == "%" else metric.unit
+
+
+def _judge(claim: Claim, cells: Sequence[Cell], effects: Sequence[Effect], metric: Metric) -> Finding:
+    where = (claim.row, claim.treatment)
+    effect = next((e for e in effects if (e.row, e.arm) == where), None)
+    cell = next((c for c in cells if (c.row, c.arm) == where), None)
+    comparison, decision = (effect.comparison, effect.verdict) if effect else (None, None)
+    return judge(claim, metric, comparison, decision, cell.final if cell else None)
+
+
+def _cell(trials: Trials, short: Mapping[str, str], record: StudyRecord, level: float) -> Cell:
+    metric, seed = record.metric, record.study_seed
+    values = [v for v in (final_value(t, metric) for t in trials) if math.isfinite(v)]
+    k = len(values) // 4
+    restarts = best_of_k(values, k, level, seed=seed, maximise=metric.higher_is_better) if k >= 2 else None
+    return Cell(
+        row=trials[0].row,
+        arm=trials[0].arm,
+        asked=len(trials),
+        n=len(values),
+        final=read(trials, final_value, metric, level, seed),
+        over_training=read(trials, best_value, metric, level, seed),
+        restarts=restarts,
+        fates=_fates("", trials, metric, level),
+        by_setting=tuple(
+            _fates(label, group, metric, level) for label, group in by_setting(trials, short).items()
+        ),
+    )
+
+
+def _fates(setting: str, trials: Trials, metric: Metric, level: float) -> Fates:
+    done = [t for t in trials if t.done]
+    diverged = sum(t.status == "diverged" for t in done)
+    stuck = sum(t.status == "finished" and at_chance(final_value(t, metric), metric) for t in done)
+    successes = None if metric.success is None else sum(succeeded(t, metric) for t in done)
+    interval = None if successes is None else wilson(successes, len(done), level)
+    return Fates(setting, len(done), stuck, len(done) - stuck - diverged, diverged, successes, interval)
+
+
+Groups = tuple[Trials, Trials]
+
+
+def _effects(pairs: Sequence[Groups], record: StudyRecord, level: float) -> tuple[Effect, ...]:
+    """Effects of (baseline trials, treatment trials), adjusted together."""
+    comparisons = [_compare(pair, final_value, record, level) for pair in pairs]
+    adjusted = holm([c.p for c in comparisons])
+    return tuple(
+        Effect(
+            row=pair[1][0].row,
+            arm=pair[1][0].arm,
+            seeds=tuple(paired_seed_means(*pair, final_value, record.metric)[0]),
+            comparison=comparison,
+            p_adjusted=float(p),
+            verdict=_verdict(comparison, float(p), pair[1][0].arm, record),
+            over_training=_compare(pair, best_value, record, level),
+        )
+        for pair, comparison, p in zip(pairs, comparisons, adjusted, strict=True)
+    )
+
+
+def _verdict(comparison: Comparison, p: float, arm: str, record: StudyRecord) -> Verdict:
+    metric = record.metric
+    return verdict(
+        comparison,
+        treatment=next(a.label for a in record.arms if a.name == arm),
+        baseline=record.arms[0].label,
+        metric=metric.title,
+        unit=difference_unit(metric),
+        margin=metric.margin,
+        p_adjusted=p,
+        higher_is_better=metric.higher_is_better,
+    )
+
+
+def _shared_settings(baseline: Trials, treatment: Trials) -> Groups:
+    both = {t.setting for t in baseline} & {t.setting for t in treatment}
+    return [t for t in baseline if t.setting in both], [t for t in treatment if t.setting in both]
+
+
+def _compare(pair: Groups, score: Score, record: StudyRecord, level: float) -> Comparison:
+    metric, seed = record.metric, record.study_seed
+    a, b = paired_seed_means(*pair, score, metric)
+    comparison = compare([*a.values()], [*b.values()], level=level, seed=seed)
+    if metric.success is None or score is not final_value:
+        return comparison
+    runs = [{(t.setting, t.seed): float(succeeded(t, metric)) for t in trials if t.done} for trials in pair]
+    pairs = sorted(runs[0].keys() & runs[1].keys())
+    won_a, won_b = ([run[p] for p in pairs] for run in runs)
+    counted = compare(won_a, won_b, success_baseline=won_a, success_treatment=won_b, level=level, seed=seed)
+    return dataclasses.replace(comparison, success=counted.success)
+
+
+def _sentences(summary: Summary) -> list[str]:
+    """The headline and what belongs beside it."""
+    done, asked = summary.done, summary.asked
+    if not any(e.comparison.n for e in summary.effects):
+        return [f"No verdict yet: {done:,} of {asked:,} trials are done, and no pair is whole."]
+    sentences = [_tally(summary, arm.name) for arm in summary.record.arms[1:]]
+    sentences = [s for s in sentences if s]
+    if summary.findings:
+        sentences.append(_ledger(summary.findings))
+    decided = [e for e in summary.effects if e.verdict.outcome in (Outcome.HELPS, Outcome.HURTS)]
+    if decided and len(summary.effects) > 1:
+        largest = max(decided, key=lambda e: abs(e.comparison.difference))
+        sentences.append(
+            f"Largest effect, in “{summary.row_title(largest.row)}”: {_lower(largest.verdict.sentence)}"
+        )
+    if done < asked:
+        sentences.append(
+            f"So far {done:,} of {asked:,} trials are done. Verdicts read before the end may change, "
+            "and are not corrected for looking early."
+        )
+    left_out = sum(c.fates.done - c.n for c in summary.cells)
+    if left_out:
+        sentences.append(f"{left_out:,} diverged runs have no score and are left out of best and mean.")
+    return sentences
+
+
+def _tally(summary: Summary, arm: str) -> str:
+    effects = [e for e in summary.effects if e.arm == arm]
+    if not effects:
+        return ""
+    label = summary.arm_label(arm)
+    label = label[:1].upper() + label[1:]
+    if len(effects) == 1:
+        sentence = effects[0].verdict.sentence
+        where = f"{label}, in “{summary.row_title(effects[0].row)}”: "
+        return sentence if len(summary.effects) == 1 else where + _lower(sentence)
+    outcomes = Counter(e.verdict.outcome for e in effects)
+    same, undecided = outcomes[Outcome.NO_DIFFERENCE], outcomes[Outcome.UNDECIDED]
+    clauses = [
+        f"helps in {outcomes[Outcome.HELPS] or 'none'} of {len(effects)} rows",
+        f"hurts in {outcomes[Outcome.HURTS] or 'none'}",
+        f"makes no difference in {same}" if same else "",
+        f"is undecided in {undecided}" if undecided else "",
+    ]
+    *first, last = filter(None, clauses)
+    return f"{label} {', '.join(first)} and {last}."
+
+
+def _lower(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]
+
+
+def _ledger(findings: Sequence[Finding]) -> str:
+    count = Counter(f.status for f in findings)
+    rest = [
+        f"{count[status]} {text if count[status] == 1 else texts}"
+        for status, text, texts in (
+            (NOT_REPRODUCED, "is not", "are not"),
+            (UNDECIDED, "is undecided", "are undecided"),
+            (NOT_TESTED, "was not tested", "were not tested"),
+        )
+        if count[status]
+    ]
+    claims = "claim is" if len(findings) == 1 else "claims are"
+    first = f"{count[REPRODUCED] or 'None'} of {len(findings)} published {claims} reproduced"
+    return ", ".join([first, *rest]) + "."

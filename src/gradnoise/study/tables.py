@@ -1,0 +1,166 @@
+"""The table of a study in a terminal and as Markdown: our figures beside the published ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
+
+from gradnoise.study.claims import Finding
+from gradnoise.study.lines import SYMBOLS, Line, caption, difference_heading, display_title, lines, with_unit
+from gradnoise.study.summary import Summary, difference_unit
+
+_STYLES = {
+    "helps": "green",
+    "reproduced": "green",
+    "hurts": "red",
+    "not reproduced": "red",
+    "undecided": "yellow",
+    "not tested": "dim",
+}
+
+
+@dataclass(frozen=True)
+class _Column:
+    heading: str
+    number: Callable[[Line], str]
+    interval: Callable[[Line], str] = lambda line: ""
+    published: bool = False
+
+
+def print_summary(summary: Summary, console: Console | None = None) -> None:
+    """Print headline, table and claims of a study.
+
+    Args:
+        summary: what `summarise` returned.
+        console: where to; None for standard output, in colour if that is a terminal.
+    """
+    console = console or Console()
+    console.print(Text(display_title(summary.record), style="dim"))
+    console.print(Text(summary.headline, style="bold"))
+    for note in summary.notes:
+        console.print(Text(note))
+    console.print()
+    console.print(terminal_table(summary, console.width), no_wrap=True, overflow="ignore", crop=False)
+    console.print(Text(caption(summary), style="dim"))
+    console.print()
+    for finding in summary.findings:
+        console.print(_claim(finding))
+
+
+def terminal_table(summary: Summary, width: int = 80) -> Text:
+    """The table for a terminal; below `width` columns each difference gets a line of its own."""
+    table = lines(summary)
+    columns = [_padded(column) for column in _terminal_columns(summary, table)]
+    heads = [column[0] for column in columns]
+    effects = [_effect(line, summary) for line in table]
+    beside = sum(map(cell_len, heads)) + 2 * len(heads) + max(e.cell_len for e in effects) <= width
+    text = Text()
+    text.append(f"{'  '.join(heads)}\n", style="dim")
+    for line, effect, *cells in zip(table, effects, *(c[1:] for c in columns), strict=True):
+        if line.title:
+            text.append(f"{line.title}\n", style="bold")
+        text.append("  ".join(cells))
+        if line.verdict:
+            text.append("  " if beside else "\n      ").append(effect)
+        text.append("\n")
+    return text
+
+
+def _terminal_columns(summary: Summary, table: list[Line]) -> list[list[str]]:
+    """Columns, heading first; intervals stand in brackets, published figures in parentheses."""
+    suffix = " (paper)" if any(c.figures for c in summary.record.claims) else ""
+    best = [_beside(x.final.best, "", x.best_published) for x in table]
+    mean = [_beside(x.final.mean, x.final.mean_interval, x.mean_published) for x in table]
+    columns = [["", *(f"  {x.label}" for x in table)], [f"Best{suffix}", *best], [f"Mean{suffix}", *mean]]
+    if summary.record.metric.success is None:
+        return [*columns, ["Runs", *(x.runs for x in table)]]
+    return [*columns, ["Success", *(_beside(x.success, x.success_interval) for x in table)]]
+
+
+def _beside(number: str, interval: str, published: str = "") -> str:
+    return " ".join(filter(None, (number, interval, f"({published})" if published else "")))
+
+
+def _padded(column: list[str]) -> list[str]:
+    width = max(map(cell_len, column))
+    return [cell + " " * (width - cell_len(cell)) for cell in column]
+
+
+def _effect(line: Line, summary: Summary) -> Text:
+    if not line.verdict:
+        return Text()
+    unit = difference_unit(summary.record.metric)
+    seen = " ".join(filter(None, (line.final.difference, line.final.difference_interval, unit)))
+    text = Text(f"{seen}, p {_equals(line.p)}  " if line.p else "")
+    return text.append(_status(line.verdict))
+
+
+def _equals(p: str) -> str:
+    return p if p.startswith("<") else f"= {p}"
+
+
+def markdown(summary: Summary) -> str:
+    """Headline, table and claims of a study as GitHub Markdown."""
+    columns = _columns(summary)
+    align = ["---", "---", *("---:" for _ in columns), "---"]
+    table = [["Row", "Arm", *(c.heading for c in columns), "Verdict"], align]
+    for line in lines(summary):
+        cells = (" ".join(filter(None, (c.number(line), c.interval(line)))) for c in columns)
+        table.append([_escape(line.title), _escape(line.label), *map(_escape, cells), _symbol(line.verdict)])
+    claims = [
+        f"- **{_symbol(f.status)}**: {_escape(f'{f.claim.statement} ({f.claim.source}). {f.reason}')}"
+        for f in summary.findings
+    ]
+    parts = [
+        f"# {_escape(display_title(summary.record))}",
+        f"**{_escape(summary.headline)}**",
+        *map(_escape, summary.notes),
+        "\n".join(f"| {' | '.join(row)} |" for row in table),
+        _escape(caption(summary)),
+        *(["## Published claims", "\n".join(claims)] if claims else []),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _columns(summary: Summary) -> list[_Column]:
+    metric = summary.record.metric
+    published = any(c.figures for c in summary.record.claims)
+    columns = [
+        _Column("Runs", lambda x: x.runs),
+        _Column(with_unit("Best", metric.unit), lambda x: x.final.best),
+        _Column("Published", lambda x: x.best_published, published=True),
+        _Column(with_unit("Mean", metric.unit), lambda x: x.final.mean, lambda x: x.final.mean_interval),
+        _Column("Published", lambda x: x.mean_published, published=True),
+        _Column("Success", lambda x: x.success, lambda x: x.success_interval),
+        _Column(
+            difference_heading(metric), lambda x: x.final.difference, lambda x: x.final.difference_interval
+        ),
+        _Column("p", lambda x: x.p),
+    ]
+    unused = {"Published"} if not published else set()
+    unused |= {"Success"} if metric.success is None else set()
+    return [c for c in columns if c.heading not in unused]
+
+
+def _claim(finding: Finding) -> Text:
+    text = Text.assemble(_status(finding.status), f"  {finding.claim.id}  {finding.claim.statement}")
+    return text.append(f" ({finding.claim.source})", style="dim")
+
+
+def _status(status: str) -> Text:
+    return Text(_symbol(status), style=_STYLES.get(status, ""))
+
+
+def _symbol(status: str) -> str:
+    return f"{SYMBOLS[status]} {status}" if status else ""
+
+
+def _escape(text: str) -> str:
+    """Text as Markdown text: nothing in it formats or links, and no pipe ends a cell."""
+    for mark in ("\\", "|", "*", "_", "`", "<", "](", "]["):
+        text = text.replace(mark, f"\\{mark}")
+    return " ".join(text.split())
