@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 import sys
-from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -21,13 +17,9 @@ from gradnoise.data import DataError
 from gradnoise.paper import SYSTEMS, system
 from gradnoise.population import PopulationError
 from gradnoise.population.checkpoint import CheckpointError
-from gradnoise.study import Options, Plan, Store, Study, StudyError, run_study
-from gradnoise.study import Progress as Step
-from gradnoise.study.ledger import committed_results
-from gradnoise.study.report import write_report
-from gradnoise.study.runner import dry_run
-from gradnoise.study.summary import summarise
-from gradnoise.study.tables import print_summary
+from gradnoise.study import Options, Store, StudyError, dry_run, run_and_report
+from gradnoise.study.console import conclude, describe_plan
+from gradnoise.study.ledger import committed_results, print_ledger
 
 Positional = tyro.conf.Positional
 EXPECTED_ERRORS = (StudyError, DataError, PopulationError, CheckpointError)
@@ -93,9 +85,10 @@ class Run:
         if study.experiment.stand_in:
             console.print(Text(f"Data: {study.experiment.data_title}", style="yellow"))
         if self.dry_run:
-            _describe(dry_run(study, out, options), study, out, console)
+            describe_plan(dry_run(study, out, options), study, out, console)
             return
-        _run(study, out, options, console)
+        command = shlex.join(["gradnoise", *sys.argv[1:]])
+        run_and_report(study, out, options=options, command=command, console=console)
 
 
 @dataclass(frozen=True)
@@ -109,8 +102,7 @@ class Report:
         """Write and print."""
         with Store(self.folder, readonly=True) as store:
             results = store.results()
-        print_summary(summarise(results), console)
-        console.print(f"Report: {write_report(results, self.folder)}")
+        conclude(results, self.folder, console)
 
 
 @dataclass(frozen=True)
@@ -122,8 +114,6 @@ class Claims:
 
     def __call__(self, console: Console) -> None:
         """Print the ledger."""
-        from gradnoise.study.ledger import print_ledger
-
         claims = {s.results: s.claims for s in SYSTEMS.values()}
         print_ledger(claims, self.results or committed_results(), console)
 
@@ -158,7 +148,7 @@ def main(arguments: list[str] | None = None) -> None:
         prog="gradnoise",
         description="Does annealed gradient noise help? Paired studies of deep networks, ending in a verdict.",
         args=arguments,
-        config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagConversionOff)[:1],
+        config=(tyro.conf.OmitSubcommandPrefixes,),
     )
     console = Console(highlight=False)
     try:
@@ -166,90 +156,3 @@ def main(arguments: list[str] | None = None) -> None:
     except EXPECTED_ERRORS as error:
         Console(stderr=True, highlight=False).print(Text.assemble(("error: ", "bold red"), str(error)))
         sys.exit(1)
-
-
-def _describe(plan: Plan, study: Study, out: Path, console: Console) -> None:
-    """Print what a run will do."""
-    sizes = Counter(len(job.trials) for job, _ in plan.chunks)
-    chunks = ", ".join(f"{n} of {size}" for size, n in sorted(sizes.items(), reverse=True)) or "none"
-    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-    rows = {
-        "study": f"{study.title}, scale {study.scale}",
-        "data": study.experiment.data_title,
-        "folder": f"{out}{' (exists: finished trials are kept)' if plan.done else ''}",
-        "trials": f"{plan.trials} = {len(study.settings)} settings x arms x {len(study.seeds)} seeds,"
-        f" {study.steps:,} updates each; {plan.done} finished already",
-        "populations": f"{chunks} replicas, in {plan.workers} worker{'s' if plan.workers > 1 else ''}",
-        "speed": f"{1000 * plan.seconds_per_step:.2f} ms per replica and update in one worker (timed now)",
-        "time": f"about {_duration(plan.seconds)}",
-        "memory": f"about {plan.bytes / 2**30:.1f} GiB",
-    }
-    for name, value in rows.items():
-        table.add_row(Text(name, style="bold"), value)
-    console.print(table)
-
-
-def _run(study: Study, out: Path, options: Options, console: Console) -> None:
-    command = shlex.join(["gradnoise", *sys.argv[1:]])
-    arms = {trial.id: trial.arm for trial in study.trials()}
-    succeeded: Counter[str] = Counter()
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    try:
-        with Progress(*columns, console=console, transient=True) as bars:
-            task = bars.add_task("timing a few updates", total=None)
-
-            def show(step: Step) -> None:
-                for trial, final in step.report.final.items() if step.report else ():
-                    if trial in arms and study.metric.succeeded(final.get(study.metric.name, math.nan)):
-                        succeeded[arms[trial]] += 1
-                bars.update(task, completed=step.replica_steps, total=step.total, description=_status(step, succeeded))
-
-            results = run_study(
-                study, out, options=options, command=command, progress=show, planned=_announce(bars.console)
-            )
-    except KeyboardInterrupt:
-        with Store(out, readonly=True) as store:
-            counts = store.counts()
-        done = counts.get("finished", 0) + counts.get("diverged", 0)
-        console.print(f"\nStopped: {done} of {sum(counts.values())} trials are finished, the others stand at their last"
-                      f" checkpoint.\nGo on with: {command}")
-        sys.exit(130)
-    print_summary(summarise(results), console)
-    console.print(f"Report: {write_report(results, out)}")
-
-
-def _announce(console: Console) -> Callable[[Plan], None]:
-    def announce(plan: Plan) -> None:
-        if plan.chunks:
-            left = plan.trials - plan.done
-            console.print(
-                f"{left} trials in {len(plan.chunks)} populations, {plan.workers} worker(s),"
-                f" about {_duration(plan.seconds)}"
-            )
-
-    return announce
-
-
-def _status(step: Step, succeeded: Counter[str]) -> str:
-    done = step.counts.get("finished", 0) + step.counts.get("diverged", 0)
-    text = f"{done}/{sum(step.counts.values())} trials"
-    if diverged := step.counts.get("diverged"):
-        text += f", {diverged} diverged"
-    if succeeded:
-        text += ", successes " + " ".join(f"{arm}: {n}" for arm, n in sorted(succeeded.items()))
-    return text
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

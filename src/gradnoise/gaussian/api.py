@@ -189,7 +189,7 @@ def normal(key: int, t: int, count: int, start: int = 0) -> Tensor:
     Example:
         >>> normal(stream_key(0, "weight"), t=0, count=2)
     """
-    z = torch.zeros(count, dtype=torch.float32, device="cpu")
+    z = torch.from_numpy(np.zeros(count, dtype=np.float32))
     _check_step(t)
     _backend_for(z).add_tensors_([z], [start], [key], t, 1.0)
     return z

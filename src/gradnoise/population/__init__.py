@@ -1,5 +1,6 @@
 """The population engine: many replicas of an ordinary `nn.Module` trained as one program."""
 
+from gradnoise.population.check import check_experiment
 from gradnoise.population.chunks import best_size, plan
 from gradnoise.population.experiment import Experiment, Minibatches
 from gradnoise.population.optimizers import SGD, AdaGrad, Adam, Optimizer, RMSProp
@@ -19,6 +20,7 @@ __all__ = [
     "RMSProp",
     "Replica",
     "best_size",
+    "check_experiment",
     "derive_seed",
     "plan",
 ]

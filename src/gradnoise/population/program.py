@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch._ops import OpOverload
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
@@ -55,7 +56,7 @@ class Traced:
     ) -> tuple[Tensor, list[Tensor]]:
         """Losses and gradients, from the graph for these shapes."""
         flat, spec = pytree.tree_flatten((list(leaves), buffers, batch))
-        key = (shared, spec, *((x.shape, x.dtype) for x in flat))
+        key = (shared, spec, *((x.shape, x.stride(), x.dtype) for x in flat))  # some recorded views need the strides
         if key not in self._graphs:
             self._graphs[key] = self._record(spec, flat, shared)
         with torch.no_grad():
@@ -66,8 +67,9 @@ class Traced:
             leaves, buffers, batch = pytree.tree_unflatten(list(flat), spec)
             return losses_and_gradients(self.losses, leaves, buffers, batch, shared)
 
-        # buffers are copied: recording runs the step once, and a BatchNorm would count it
-        graph = make_fx(run)(*(x.clone() for x in flat))
+        # buffers are copied: recording runs the step once, and a BatchNorm would count it; the rest keeps its strides
+        leaves, buffers, batch = pytree.tree_unflatten(flat, spec)
+        graph = make_fx(run)(*pytree.tree_leaves((leaves, {n: x.clone() for n, x in buffers.items()}, batch)))
         simplify(graph)
         return torch.compile(graph) if self.compile else graph
 
@@ -96,8 +98,9 @@ def simplify(graph: fx.GraphModule) -> None:
     The backward pass of a linear layer yields (x^T d)^T, a transposed view that has to be copied element by
     element into the flat gradient; d^T x is the same matrix in the right order.
     """
+    pure = not any(isinstance(n.target, OpOverload) and n.target._schema.is_mutable for n in graph.graph.nodes)
     for node in list(graph.graph.nodes):
-        if node.op == "call_function" and _changes_nothing(node):
+        if node.op == "call_function" and (_is_alias(node) or (pure and _is_copy(node))):
             node.replace_all_uses_with(node.args[0])
             graph.graph.erase_node(node)
     outputs = next(n for n in graph.graph.nodes if n.op == "output")
@@ -110,14 +113,21 @@ def simplify(graph: fx.GraphModule) -> None:
     graph.recompile()
 
 
-def _changes_nothing(node: fx.Node) -> bool:
-    if node.target is aten.detach.default:
-        return True
-    if node.target is aten.mul.Scalar:
-        return node.args[1] == 1
-    views = (aten.expand.default, aten.view.default, aten._unsafe_view.default)
-    source = node.args[0] if node.args else None
-    return node.target in views and isinstance(source, fx.Node) and source.meta["val"].shape == node.meta["val"].shape
+def _is_alias(node: fx.Node) -> bool:
+    """Whether a node is another name for its argument."""
+    views = (aten.detach.default, aten.expand.default, aten.view.default, aten._unsafe_view.default)
+    return node.target in views and _before(node).shape == node.meta["val"].shape
+
+
+def _is_copy(node: fx.Node) -> bool:
+    """Whether a node multiplies by 1; where something is written into tensors the copy may be meant."""
+    return node.target is aten.mul.Scalar and node.args[1] == 1 and _before(node).dtype == node.meta["val"].dtype
+
+
+def _before(node: fx.Node) -> Tensor:
+    source = node.args[0]
+    assert isinstance(source, fx.Node)
+    return source.meta["val"]
 
 
 def _transpose_product(graph: fx.Graph, node: fx.Node, product: fx.Node) -> None:

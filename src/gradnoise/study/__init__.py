@@ -1,7 +1,8 @@
 """The study lab: paired comparisons, durable and resumable, ending in a verdict."""
 
+from gradnoise.study.console import run_and_report
 from gradnoise.study.results import Curve, StudyRecord, StudyResults, TrialResult
-from gradnoise.study.runner import Options, Plan, Progress, prepare, run_study
+from gradnoise.study.runner import Options, Plan, Progress, dry_run, run_study
 from gradnoise.study.spec import Arm, Claim, Metric, Setting, Study, StudyError, Trial
 from gradnoise.study.store import Store
 
@@ -21,6 +22,7 @@ __all__ = [
     "StudyResults",
     "Trial",
     "TrialResult",
-    "prepare",
+    "dry_run",
+    "run_and_report",
     "run_study",
 ]

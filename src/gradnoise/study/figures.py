@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
 
-from gradnoise.study.lines import decimals, difference_heading, number, with_unit
+from gradnoise.study.lines import attached, decimals, difference_heading, number, with_unit
 from gradnoise.study.panels import Lane, Panel, Plot, arm_colour, dash, lane_panel, style, style_steps
 from gradnoise.study.results import Curve, StudyRecord, StudyResults, TrialResult
 from gradnoise.study.scores import by_setting, final_value, short_settings
@@ -71,7 +71,7 @@ def _training_curves(results: StudyResults) -> Plot:
     points = min(_POINTS_EACH, max(20, _POINTS // max(len(trials), 1)))
 
     def draw(axes: Axes, groups: Sequence[_Group]) -> None:
-        style(axes, y=with_unit(metric.title, metric.unit))
+        style(axes, x="updates", y=with_unit(metric.title, metric.unit))
         style_steps(axes, record.steps)
         axes.set_ylim(low - room, high + room)
         if metric.chance is not None:
@@ -82,7 +82,16 @@ def _training_curves(results: StudyResults) -> Plot:
         for colour, line, group in groups:
             after = [final_value(t, metric) if t.status == "diverged" else math.nan for t in group]
             steps, median = quantiles([t.curves[metric.name] for t in group], [0.5], after)
-            axes.plot(steps, median, color=colour, linestyle=line, linewidth=1.9)
+            # The baseline lies under the others: wider and paler, it shows where they coincide.
+            base = colour == arm_colour(0)
+            axes.plot(
+                steps,
+                median,
+                color=colour,
+                linestyle=line,
+                linewidth=3.4 if base else 1.8,
+                alpha=0.6 if base else 1,
+            )
 
     caption = (
         "Thin: single runs; a cross marks where one diverged. Thick: median over seeds, to which a diverged "
@@ -107,24 +116,27 @@ def _noise_to_gradient(results: StudyResults) -> Plot:
     record = results.record
     ratios = {t.id: _ratio(t) for t in results.trials}
     trials = [t for t in results.trials if ratios[t.id].steps.size]
+    values = np.concatenate([ratios[t.id].values for t in trials] or [np.ones(1)])
+    low, high = np.quantile(values, [0.005, 0.995])
 
     def draw(axes: Axes, groups: Sequence[_Group]) -> None:
-        style(axes, y="noise norm / gradient norm")
+        style(axes, x="updates", y="noise norm / gradient norm")
         style_steps(axes, record.steps)
         axes.set_yscale("log")
+        axes.set_ylim(min(low, 0.5), max(high, 2.0))
         axes.axhline(1.0, color=MUTED, linewidth=0.8, linestyle=(0, (1, 2)))
         for colour, line, group in groups:
             curves = [ratios[t.id] for t in group]
-            steps, low, median, high = quantiles(curves, [0.1, 0.5, 0.9], [math.nan] * len(curves))
-            axes.fill_between(steps, low, high, color=colour, alpha=0.16, linewidth=0)
+            steps, below, median, above = quantiles(curves, [0.1, 0.5, 0.9], [math.nan] * len(curves))
+            axes.fill_between(steps, below, above, color=colour, alpha=0.16, linewidth=0)
             axes.plot(steps, median, color=colour, linestyle=line, linewidth=1.9)
         axes.yaxis.set_major_locator(LogLocator(numticks=6))
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
     caption = (
-        "Expected norm of the noise, σ√N, over the norm of the gradient before clipping: median over seeds and "
-        "the middle 80%. Above the dotted line the noise is the larger."
+        "Expected norm of the noise, σ√N, over the norm of the gradient before clipping: median over seeds "
+        "and the middle 80%. Above the dotted line the noise is the larger."
     )
     return _per_row("noise-to-gradient", "Noise-to-gradient ratio", caption, record, trials, draw)
 
@@ -164,8 +176,11 @@ def _per_row(
         mine = list(groups(row))
         return Panel(heading, 4.6, 2.5, lambda axes: draw(axes, mine))
 
-    rows = {t.row for t in trials}
-    return Plot(name, title, caption, tuple(panel(*row) for row in record.rows if row[0] in rows), settings)
+    rows, arms = {t.row for t in trials}, {t.arm for t in trials}
+    drawn = tuple(i for i, arm in enumerate(record.arms) if arm.name in arms)
+    return Plot(
+        name, title, caption, tuple(panel(*row) for row in record.rows if row[0] in rows), drawn, settings
+    )
 
 
 def _paired_differences(summary: Summary) -> Plot:
@@ -179,8 +194,10 @@ def _paired_differences(summary: Summary) -> Plot:
         mine = [e for e in effects if e.row == row]
         lanes += [Lane(heading=heading)] if mine else []
         for effect in mine:
-            label = number(effect.comparison.difference, decimals(metric), signed=True)
+            label = number(effect.comparison.difference, decimals(metric), signed=True).replace("-", "−")
             lanes.append(Lane("", label, _difference(effect, summary, arm_colour(arms.index(effect.arm)))))
+
+    drawn = tuple(i for i, arm in enumerate(arms) if any(e.arm == arm for e in effects))
 
     def under(axes: Axes) -> None:
         axes.axvspan(-metric.margin, metric.margin, color=BAND, linewidth=0)
@@ -192,7 +209,13 @@ def _paired_differences(summary: Summary) -> Plot:
     )
     if any(_published_difference(e, summary) is not None for e in effects):
         caption += " Hollow triangle: the published difference of the means."
-    return Plot("paired-differences", title, caption, (lane_panel(lanes, difference_heading(metric), under),))
+    return Plot(
+        "paired-differences",
+        title,
+        caption,
+        (lane_panel(lanes, difference_heading(metric), 0.21, under),),
+        drawn,
+    )
 
 
 def _difference(effect: Effect, summary: Summary, colour: str) -> Callable[[Axes, float], None]:
@@ -231,7 +254,11 @@ def _success_rates(summary: Summary) -> Plot:
         for cell in mine:
             colour = arm_colour(arms.index(cell.arm))
             lanes += [
-                Lane("", f"{f.successes}/{f.done}  {f.setting}", _rate(f, colour, settings.index(f.setting)))
+                Lane(
+                    "",
+                    f"{f.successes}/{f.done}" + (f" · {f.setting}" if f.setting else ""),
+                    _rate(f, colour, settings.index(f.setting)),
+                )
                 for f in cell.by_setting
                 if f.done
             ]
@@ -242,11 +269,11 @@ def _success_rates(summary: Summary) -> Plot:
 
     bound = "at least" if metric.higher_is_better else "at most"
     caption = (
-        f"Share of runs that end with {bound} {metric.success:g} {metric.unit}".rstrip()
-        + ", with its interval."
+        f"Share of runs that end with {bound} {attached(metric.success, metric.unit)}, with its interval."
     )
-    panel = lane_panel(lanes, "runs that succeed", under)
-    return Plot("success-rates", "Success rates", caption, (panel,), settings)
+    panel = lane_panel(lanes, "runs that succeed", 0.175, under)
+    drawn = tuple(i for i, arm in enumerate(arms) if any(c.arm == arm for c in cells))
+    return Plot("success-rates", "Success rates", caption, (panel,), drawn, settings)
 
 
 def _rate(fates: Fates, colour: str, setting: int) -> Callable[[Axes, float], None]:

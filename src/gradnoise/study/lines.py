@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gradnoise.study.claims import NOT_REPRODUCED, NOT_TESTED, REPRODUCED, UNDECIDED
+from gradnoise.study.claims import NOT_REPRODUCED, NOT_TESTED, REPRODUCED, UNDECIDED, Finding
 from gradnoise.study.results import StudyRecord
 from gradnoise.study.scores import Reading
 from gradnoise.study.spec import Metric
@@ -61,6 +62,17 @@ class Line:
     restarts_interval: str
 
 
+@dataclass(frozen=True)
+class ClaimLine:
+    """A published claim as text: from the baseline's figure to the treatment's, published and ours."""
+
+    finding: Finding
+    published_mean: str
+    published_best: str
+    our_mean: str
+    our_best: str
+
+
 def lines(summary: Summary) -> list[Line]:
     """The table, one line per row and arm."""
     out: list[Line] = []
@@ -87,7 +99,7 @@ def _line(summary: Summary, cell: Cell, title: str) -> Line:
         success_interval=percent(fates.interval) if fates.interval and fates.done else "",
         p=p_value(effect.p_adjusted) if effect and effect.comparison.n else "",
         verdict=effect.verdict.outcome.value if effect else "",
-        restarts=f"{number(restarts.best, digits)} of {restarts.k}" if restarts else "",
+        restarts=number(restarts.best, digits) if restarts else "",
         restarts_interval=bounds(restarts.best_interval, digits) if restarts else "",
     )
 
@@ -101,6 +113,32 @@ def _figures(reading: Reading, comparison: Comparison | None, digits: int) -> Fi
         difference=number(compared.difference, digits, signed=True) if compared else "",
         difference_interval=bounds(compared.interval, digits, signed=True) if compared else "",
     )
+
+
+def claim_lines(summary: Summary) -> list[ClaimLine]:
+    """The claims, in the order of the study."""
+    return [_claim_line(summary, finding) for finding in summary.findings]
+
+
+def _claim_line(summary: Summary, finding: Finding) -> ClaimLine:
+    claim = finding.claim
+    arms = [claim.treatment] if claim.expects == "chance" else [summary.record.arms[0].name, claim.treatment]
+    published = [claim.figures.get(arm, {}) for arm in arms]
+    readings = [cell.final if (cell := summary.cell(claim.row, arm)) else None for arm in arms]
+    digits = decimals(summary.record.metric)
+    return ClaimLine(
+        finding,
+        published_mean=_arrow([p.get("mean") for p in published], digits),
+        published_best=_arrow([p.get("best") for p in published], digits),
+        our_mean=_arrow([r.mean if r else None for r in readings], digits),
+        our_best=_arrow([r.best if r else None for r in readings], digits),
+    )
+
+
+def _arrow(values: Sequence[float | None], digits: int) -> str:
+    if all(value is None for value in values):
+        return ""
+    return " → ".join(MISSING if value is None else number(value, digits) for value in values)
 
 
 def display_title(record: StudyRecord) -> str:
@@ -121,14 +159,15 @@ def caption(summary: Summary) -> str:
     ]
     if metric.success is not None:
         bound = "at least" if metric.higher_is_better else "at most"
-        sentences.append(f"Success: runs that end with {bound} {metric.success:g}{_attached(metric.unit)}.")
+        sentences.append(f"Success: runs that end with {bound} {attached(metric.success, metric.unit)}.")
     if len(summary.effects) > 1:
         sentences.append(f"p and verdicts are adjusted over all {len(summary.effects)} comparisons (Holm).")
     return " ".join(sentences)
 
 
-def _attached(unit: str) -> str:
-    return unit if unit in ("", "%") else f" {unit}"
+def attached(value: float, unit: str) -> str:
+    """A number and its unit, such as "80%" or "3 points"."""
+    return f"{value:g}{unit}" if unit in ("", "%") else f"{value:g} {unit}"
 
 
 def _level(summary: Summary) -> float:

@@ -15,12 +15,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from gradnoise.study.svg import ARMS, INK, MUTED, RULE, arm_slot
+from gradnoise.study.svg import ARMS, INK, MUTED, PAGE, RULE, arm_slot
 
 #: Line styles of the settings of a row, in turn.
 DASHES = ("solid", (0, (4, 1.6)), (0, (1, 1.4)), (0, (6, 1.5, 1, 1.5)))
 
-SMALL = 8.5  # points of text
+SMALL = 9  # points of text
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class Plot:
     title: str
     caption: str
     panels: tuple[Panel, ...]
+    arms: tuple[int, ...] = ()
+    """Arms that are drawn, by their place in the study, for the legend."""
     settings: tuple[str, ...] = ()
     """Settings told apart by line style, in the order of `DASHES`, for the legend."""
 
@@ -83,7 +85,7 @@ def sheet(plot: Plot, arms: Sequence[str], title: str) -> Figure:
         panel.draw(axes)
         if len(plot.panels) > 1:
             axes.set_title(panel.title, fontsize=9.5, color=INK, loc="left", pad=18)
-    handles = [Line2D([], [], color=arm_colour(i), lw=2, label=label) for i, label in enumerate(arms)]
+    handles = [Line2D([], [], color=arm_colour(i), lw=2, label=arms[i]) for i in plot.arms]
     if len(plot.settings) > 1:
         handles += [Line2D([], [], color=INK, ls=dash(i), label=s) for i, s in enumerate(plot.settings)]
     figure.legend(
@@ -121,12 +123,13 @@ class Lane:
     """Called with the axes and the height of the lane's middle; lanes are 1 apart."""
 
 
-def lane_panel(lanes: Sequence[Lane], x: str, under: Callable[[Axes], None] = lambda axes: None) -> Panel:
+def lane_panel(lanes: Sequence[Lane], x: str, spacing: float, under: Callable[[Axes], None]) -> Panel:
     """Lanes from top to bottom, each heading above the lanes that follow it.
 
     Args:
         lanes: what to draw.
         x: name of the x axis.
+        spacing: inches from lane to lane.
         under: draws what lies below the lanes, and sets the limits of x where they are known.
     """
 
@@ -141,8 +144,19 @@ def lane_panel(lanes: Sequence[Lane], x: str, under: Callable[[Axes], None] = la
         for y, lane in enumerate(lanes):
             lane.draw(axes, y)
             across = axes.get_yaxis_transform()
-            axes.text(0, y + 0.12, lane.heading, transform=across, fontsize=9, color=INK, va="center")
+            back = {"facecolor": PAGE, "edgecolor": "none", "pad": 1.5}
+            if lane.heading:
+                axes.text(
+                    0,
+                    y + 0.1,
+                    lane.heading,
+                    transform=across,
+                    fontsize=SMALL,
+                    color=INK,
+                    va="center",
+                    bbox=back,
+                )
             axes.text(1.015, y, lane.label, transform=across, fontsize=SMALL, color=MUTED, va="center")
         axes.set_ylim(len(lanes) - 0.4, -0.6)
 
-    return Panel("", 5.6, 0.5 + 0.2 * len(lanes), draw)
+    return Panel("", 5.6, 0.5 + spacing * len(lanes), draw)

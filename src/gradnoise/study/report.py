@@ -12,7 +12,15 @@ from matplotlib.figure import Figure
 
 from gradnoise.study.export import curves_csv_gz, summary_csv, trials_csv, write_atomically
 from gradnoise.study.figures import plots
-from gradnoise.study.lines import SYMBOLS, caption, difference_heading, display_title, lines, with_unit
+from gradnoise.study.lines import (
+    SYMBOLS,
+    caption,
+    claim_lines,
+    difference_heading,
+    display_title,
+    lines,
+    with_unit,
+)
 from gradnoise.study.methods import methods_used
 from gradnoise.study.panels import DASHES, Plot, panel_figure, sheet
 from gradnoise.study.results import StudyResults
@@ -27,9 +35,9 @@ Extra = Sequence[tuple[str, Figure]]
 def write_report(results: StudyResults, out_dir: str | Path, extra_figures: Extra = ()) -> Path:
     """Write the report of a study and everything beside it.
 
-    report.html is the page; summary.csv, trials.csv and curves.csv.gz hold its numbers; figures/ holds every figure
-    as SVG and PNG. Each file is replaced as a whole, so that a reader never meets a part; the same results give the
-    same bytes.
+    report.html is the page; summary.csv, trials.csv and curves.csv.gz hold its numbers; figures/ holds every
+    figure as SVG and PNG. Each file is replaced as a whole, so that a reader never meets a part; the same
+    results give the same bytes.
 
     Args:
         results: a study, finished or not.
@@ -81,13 +89,14 @@ def render_report(summary: Summary, made: Sequence[Plot], extra_figures: Extra =
 
 
 def typeset(text: str) -> str:
-    """Text with minus signs where hyphens stand before numbers.
+    """Text with minus signs where hyphens stand before numbers, and no line break inside "p = 0.01".
 
     Example:
         >>> typeset("[-1.0, +2.0] in 2-fold")
         '[−1.0, +2.0] in 2-fold'
     """
-    return re.sub(r"(?<![\w.])-(?=[\d.])", "−", text)
+    text = re.sub(r"(?<![\w.])-(?=[\d.])", "−", text)
+    return re.sub(r"\b([pn]) ([=<]) (?=\d)", "\\1\N{NO-BREAK SPACE}\\2\N{NO-BREAK SPACE}", text)
 
 
 def slug(text: str) -> str:
@@ -110,5 +119,30 @@ def _text(summary: Summary) -> Mapping[str, Any]:
         "difference_heading": difference_heading(record.metric),
         "methods": methods_used(summary),
         "symbols": SYMBOLS,
-        "claim_figures": {c.id: _claim_figures(summary, i) for i, c in enumerate(record.claims)},
+        "claims": claim_lines(summary),
+        "effects": {row: [e for e in summary.effects if e.row == row] for row, _ in record.rows},
+        "slots": {arm.name: arm_slot(i) for i, arm in enumerate(record.arms)},
     }
+
+
+def _figures(summary: Summary, made: Sequence[Plot], extra_figures: Extra) -> Mapping[str, Any]:
+    drawn = [
+        {
+            "plot": plot,
+            "panels": [
+                (
+                    panel.title,
+                    themed_svg(panel_figure(panel), f"{plot.name}-{i}", f"{plot.title}: {panel.title}"),
+                )
+                for i, panel in enumerate(plot.panels)
+            ],
+        }
+        for plot in made
+    ]
+    extra = [(name, themed_svg(figure, f"extra-{i}", name)) for i, (name, figure) in enumerate(extra_figures)]
+    return {"plots": drawn, "extra": extra, "palette": PALETTE, "dashes": _dash_arrays()}
+
+
+def _dash_arrays() -> list[str]:
+    """The line styles of the settings as SVG dash arrays, for the legend."""
+    return ["" if isinstance(d, str) else " ".join(str(2.0 * length) for length in d[1]) for d in DASHES]

@@ -248,20 +248,19 @@ def _compare(pair: Groups, score: Score, record: StudyRecord, level: float) -> C
 
 
 def _sentences(summary: Summary) -> list[str]:
-    """The headline and what belongs beside it."""
+    """The headline, and what belongs beside it."""
     done, asked = summary.done, summary.asked
     if not any(e.comparison.n for e in summary.effects):
         return [f"No verdict yet: {done:,} of {asked:,} trials are done, and no pair is whole."]
-    sentences = [_tally(summary, arm.name) for arm in summary.record.arms[1:]]
-    sentences = [s for s in sentences if s]
+    headline, *others = filter(None, (_tally(summary, arm.name) for arm in summary.record.arms[1:]))
+    sentences = [headline]
     if summary.findings:
         sentences.append(_ledger(summary.findings))
     decided = [e for e in summary.effects if e.verdict.outcome in (Outcome.HELPS, Outcome.HURTS)]
     if decided and len(summary.effects) > 1:
         largest = max(decided, key=lambda e: abs(e.comparison.difference))
-        sentences.append(
-            f"Largest effect, in “{summary.row_title(largest.row)}”: {_lower(largest.verdict.sentence)}"
-        )
+        sentences.append(f"The largest effect is in {_quoted(summary, largest)} {largest.verdict.sentence}")
+    sentences += others
     if done < asked:
         sentences.append(
             f"So far {done:,} of {asked:,} trials are done. Verdicts read before the end may change, "
@@ -273,6 +272,10 @@ def _sentences(summary: Summary) -> list[str]:
     return sentences
 
 
+def _quoted(summary: Summary, effect: Effect) -> str:
+    return f"“{summary.row_title(effect.row)}”:"
+
+
 def _tally(summary: Summary, arm: str) -> str:
     effects = [e for e in summary.effects if e.arm == arm]
     if not effects:
@@ -281,8 +284,9 @@ def _tally(summary: Summary, arm: str) -> str:
     label = label[:1].upper() + label[1:]
     if len(effects) == 1:
         sentence = effects[0].verdict.sentence
-        where = f"{label}, in “{summary.row_title(effects[0].row)}”: "
-        return sentence if len(summary.effects) == 1 else where + _lower(sentence)
+        if len(summary.effects) == 1:
+            return sentence
+        return f"{label} runs in one row, {_quoted(summary, effects[0])} {sentence}"
     outcomes = Counter(e.verdict.outcome for e in effects)
     same, undecided = outcomes[Outcome.NO_DIFFERENCE], outcomes[Outcome.UNDECIDED]
     clauses = [
@@ -293,10 +297,6 @@ def _tally(summary: Summary, arm: str) -> str:
     ]
     *first, last = filter(None, clauses)
     return f"{label} {', '.join(first)} and {last}."
-
-
-def _lower(sentence: str) -> str:
-    return sentence[:1].lower() + sentence[1:]
 
 
 def _ledger(findings: Sequence[Finding]) -> str:

@@ -17,9 +17,10 @@ from matplotlib.figure import Figure
 #: CSS variable -> colour on a light page, on a dark page. The arms, baseline first, are told apart by every
 #: kind of colour vision (after Okabe and Ito) and have a contrast of at least 4.5 to the page.
 PALETTE = {
+    "page": ("#ffffff", "#12161b"),
     "ink": ("#1c2127", "#e6e9ed"),
     "muted": ("#606a76", "#98a2b0"),
-    "rule": ("#dfe3e8", "#323a45"),
+    "rule": ("#dfe3e8", "#2b323c"),
     "band": ("#eef0f3", "#232a33"),
     "arm-0": ("#5b6675", "#a3adba"),
     "arm-1": ("#0067b1", "#5cb3ff"),
@@ -29,7 +30,7 @@ PALETTE = {
     "arm-5": ("#7f6400", "#dfc04a"),
 }
 
-INK, MUTED, RULE, BAND = (PALETTE[name][0] for name in ("ink", "muted", "rule", "band"))
+PAGE, INK, MUTED, RULE, BAND = (PALETTE[name][0] for name in ("page", "ink", "muted", "rule", "band"))
 ARMS = tuple(light for name, (light, _) in PALETTE.items() if name.startswith("arm-"))
 
 

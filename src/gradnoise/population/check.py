@@ -1,0 +1,97 @@
+"""A smoke test for an experiment of one's own: call it in a test before spending hours on a study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from gradnoise.population.experiment import Experiment
+from gradnoise.population.population import Population, Replica
+from gradnoise.population.randomness import BATCHES
+from gradnoise.population.replicas import PopulationError
+from gradnoise.schedule import Annealed
+
+
+def check_experiment(
+    experiment: Experiment, config: Mapping[str, Any] | None = None, *, lr: float = 0.01, steps: int = 3
+) -> dict[str, str]:
+    """Train three replicas for a few updates in float64 and check what every study relies on.
+
+    Checked: minibatches are a pure function of their seed; the loss is a finite scalar with a gradient for
+    every parameter; metrics are finite scalars; and a replica's run does not depend on its neighbours.
+
+    Args:
+        experiment: the experiment.
+        config: the configuration of one trial, as the experiment's methods will get it.
+        lr: learning rate.
+        steps: updates.
+
+    Returns:
+        Notes for the reader: how the loss and the metrics run ("vmap", or why not) and the first metrics.
+
+    Raises:
+        PopulationError: a check failed; the message says which and what to do.
+
+    Example:
+        >>> def test_my_experiment():
+        ...     check_experiment(MyExperiment(), {"width": 32})
+    """
+    config = dict(config or {})
+    replicas = [
+        Replica(seed, rate, noise=noise, clip=clip, config=config, dropout=config.get("dropout"))
+        for seed, rate, noise, clip in ((0, lr, None, None), (1, lr / 2, Annealed(0.01), 1.0), (0, lr, Annealed(0.01), None))
+    ]
+    _check_batches(experiment, replicas[0])
+    together = _train(experiment, replicas, steps)
+    if together.diverged:
+        raise PopulationError(
+            f"{experiment.name}: the loss or a gradient was not finite within {steps} updates at lr = {lr};"
+            " try a smaller lr, or look for a log or division by 0"
+        )
+    for i, replica in enumerate(replicas):
+        alone = _train(experiment, [replica], steps)
+        difference = (alone.rows.theta[0] - together.rows.theta[i]).abs().max().item()
+        if difference > 1e-8 * max(1.0, together.rows.theta.abs().max().item()):
+            raise PopulationError(
+                f"{experiment.name}: replica {i} trained alone ends {difference:.2g} away from the same replica in a"
+                " population; the loss mixes replicas or keeps state outside the model"
+            )
+    return _notes(experiment, _train(experiment, replicas, steps, torch.float32))
+
+
+def _check_batches(experiment: Experiment, replica: Replica) -> None:
+    seed = replica.seed_for(BATCHES)
+    first, again = (pytree.tree_leaves(experiment.batch(seed, 1, replica.config)) for _ in range(2))
+    for x, y in zip(first, again, strict=True):
+        if not isinstance(x, torch.Tensor):
+            raise PopulationError(f"{experiment.name}.batch returned a {type(x).__name__}; a batch holds tensors only")
+        if not torch.equal(x, y):
+            raise PopulationError(
+                f"{experiment.name}.batch returned different data for the same seed and update;"
+                " draw with a generator made from `seed` and `t`"
+            )
+
+
+def _train(
+    experiment: Experiment, replicas: list[Replica], steps: int, dtype: torch.dtype = torch.float64
+) -> Population:
+    population = Population(experiment, replicas, dtype=dtype)
+    while population.alive and population.t < steps:
+        population.step()
+    return population
+
+
+def _notes(experiment: Experiment, population: Population) -> dict[str, str]:
+    metrics = population.evaluate()
+    if not metrics:
+        raise PopulationError(f"{experiment.name}.evaluate returned nothing; return a dict of scalar tensors")
+    for name, values in metrics.items():
+        if values.shape != (len(population.alive),):
+            shape = tuple(values.shape[1:])
+            raise PopulationError(f"{experiment.name}.evaluate: metric {name!r} has shape {shape}; metrics are scalars")
+    reasons = population.rows.loop_reasons
+    notes = {"loss runs by": reasons.get("loss", "vmap"), "evaluate runs by": reasons.get("_evaluate", "vmap")}
+    return notes | {name: ", ".join(f"{v:.4g}" for v in values.tolist()) for name, values in metrics.items()}

@@ -1,0 +1,153 @@
+"""Running a study in a terminal: what it will do, how far it is, what came out."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from gradnoise.study.report import write_report
+from gradnoise.study.results import StudyResults
+from gradnoise.study.runner import Options, Plan, run_study
+from gradnoise.study.runner import Progress as Step
+from gradnoise.study.spec import Study
+from gradnoise.study.store import Store
+from gradnoise.study.summary import summarise
+from gradnoise.study.tables import print_summary
+
+
+def run_and_report(
+    study: Study,
+    folder: str | Path,
+    *,
+    options: Options | None = None,
+    command: str | None = None,
+    console: Console | None = None,
+) -> StudyResults:
+    """Run a study with a progress bar, print its verdict, and write its report into `folder`.
+
+    Ctrl-C leaves everything computed so far; call it again to go on.
+
+    Args:
+        study: what is asked.
+        folder: of the study.
+        options: how to run.
+        command: what to repeat, for the report; None for the command line of this process.
+        console: where to print.
+
+    Returns:
+        All trials of the folder.
+
+    Raises:
+        StudyError: the folder holds another study, is in use, or cannot be written.
+    """
+    folder, console = Path(folder), console or Console(highlight=False)
+    command = command or shlex.join(["python", *sys.argv])
+    try:
+        results = _run(study, folder, options or Options(), command, console)
+    except KeyboardInterrupt:
+        _say_how_to_go_on(folder, command, console)
+        sys.exit(130)
+    conclude(results, folder, console)
+    return results
+
+
+def conclude(results: StudyResults, folder: Path, console: Console) -> None:
+    """Print the verdict and write the report."""
+    print_summary(summarise(results), console)
+    console.print(f"Report: {write_report(results, folder)}", soft_wrap=True)
+
+
+def describe_plan(plan: Plan, study: Study, folder: Path, console: Console) -> None:
+    """Print what a run will do."""
+    sizes = Counter(len(job.trials) for job, _ in plan.chunks)
+    chunks = ", ".join(f"{n} of {size}" for size, n in sorted(sizes.items(), reverse=True)) or "none"
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    rows = {
+        "study": f"{study.title}, scale {study.scale}",
+        "data": study.experiment.data_title,
+        "folder": f"{folder}{' (exists: finished trials are kept)' if plan.done else ''}",
+        "trials": f"{plan.trials} = {len(study.settings)} settings x arms x {len(study.seeds)} seeds,"
+        f" {study.steps:,} updates each; {plan.done} finished already",
+        "populations": f"{chunks} replicas, in {plan.workers} worker{'s' if plan.workers > 1 else ''}",
+        "speed": f"{1000 * plan.seconds_per_step:.2f} ms per replica and update in one worker (timed now)",
+        "time": f"about {_duration(plan.seconds)}",
+        "memory": f"about {plan.bytes / 2**30:.1f} GiB",
+    }
+    for name, value in rows.items():
+        table.add_row(Text(name, style="bold"), value)
+    console.print(table)
+
+
+def _run(study: Study, folder: Path, options: Options, command: str, console: Console) -> StudyResults:
+    arms = {trial.id: trial.arm for trial in study.trials()}
+    succeeded: Counter[str] = Counter()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bars:
+        task = bars.add_task("timing a few updates", total=None)
+
+        def show(step: Step) -> None:
+            for trial, final in step.report.final.items() if step.report else ():
+                if trial in arms and study.metric.succeeded(final.get(study.metric.name, math.nan)):
+                    succeeded[arms[trial]] += 1
+            bars.update(task, completed=step.replica_steps, total=step.total, description=_status(step, succeeded))
+
+        return run_study(
+            study, folder, options=options, command=command, progress=show, planned=_announce(bars.console)
+        )
+
+
+def _say_how_to_go_on(folder: Path, command: str, console: Console) -> None:
+    with Store(folder, readonly=True) as store:
+        counts = store.counts()
+    done = counts.get("finished", 0) + counts.get("diverged", 0)
+    console.print(
+        f"\nStopped: {done} of {sum(counts.values())} trials are finished, the others stand at their last checkpoint."
+        f"\nGo on with: {command}",
+        soft_wrap=True,
+    )
+
+
+def _announce(console: Console) -> Callable[[Plan], None]:
+    def announce(plan: Plan) -> None:
+        if plan.chunks:
+            left = plan.trials - plan.done
+            console.print(
+                f"{left} trials in {len(plan.chunks)} populations, {plan.workers} worker(s),"
+                f" about {_duration(plan.seconds)}"
+            )
+
+    return announce
+
+
+def _status(step: Step, succeeded: Counter[str]) -> str:
+    done = step.counts.get("finished", 0) + step.counts.get("diverged", 0)
+    text = f"{done}/{sum(step.counts.values())} trials"
+    if diverged := step.counts.get("diverged"):
+        text += f", {diverged} diverged"
+    if succeeded:
+        text += ", successes " + " ".join(f"{arm}: {n}" for arm, n in sorted(succeeded.items()))
+    return text
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

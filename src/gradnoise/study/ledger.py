@@ -1,0 +1,61 @@
+"""The ledger of claims: each published figure beside ours, read from committed result folders."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from gradnoise.study.spec import Claim, StudyError
+
+FILE = "claims.csv"
+STYLES = {"reproduced": "green", "not reproduced": "red", "undecided": "yellow"}
+
+
+def committed_results() -> Path:
+    """Where result folders are: results/ here, that of a source checkout, or what came with the package."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (Path("results"), package.parents[1] / "results", package / "_results"):
+        if folder.is_dir():
+            return folder
+    raise StudyError("no results folder here and none came with the package; name one with --results")
+
+
+def print_ledger(claims: Mapping[str, Sequence[Claim]], results: Path, console: Console) -> None:
+    """Print the claims of every system, those too that have no results yet.
+
+    Args:
+        claims: result folder -> claims of that system.
+        results: where the folders lie; each holds the `claims.csv` that a report wrote.
+        console: where to print.
+    """
+    if not results.is_dir():
+        raise StudyError(f"{results} is no folder; name the one that holds result folders such as deep_mlp/")
+    for name, known in claims.items():
+        found = _read(results / name / FILE)
+        table = Table(box=None, padding=(0, 2, 0, 0), title=Text(f"{name}", style="bold"), title_justify="left")
+        for heading in ("claim", "statement", "published mean", "our mean", "verdict", ""):
+            table.add_column(heading, justify="right" if "mean" in heading else "left")
+        for claim in known:
+            row = found.get(claim.id, {})
+            status = row.get("status", "not run")
+            table.add_row(
+                claim.id,
+                claim.statement,
+                row.get("published_mean", ""),
+                row.get("our_mean", ""),
+                Text(status, style=STYLES.get(status, "dim")),
+                row.get("reason", ""),
+            )
+        console.print(table)
+
+
+def _read(path: Path) -> dict[str, dict[str, str]]:
+    if not path.exists():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        return {row["id"]: row for row in csv.DictReader(file)}
