@@ -4,9 +4,10 @@ At every update t, after clipping and before the optimizer: g_t <- g_t + N(0, si
 sigma_t^2 = eta / (1 + t)^gamma (Neelakantan et al. 2015).
 """
 
+from gradnoise.attach import Noise, attach
 from gradnoise.gaussian import backend
 from gradnoise.schedule import Annealed, Fixed, Schedule
 
 __version__ = "0.1.0"
 
-__all__ = ["Annealed", "Fixed", "Schedule", "__version__", "backend"]
+__all__ = ["Annealed", "Fixed", "Noise", "Schedule", "__version__", "attach", "backend"]

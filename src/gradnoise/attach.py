@@ -89,7 +89,8 @@ class Noise:
         self._key = functools.cache(functools.partial(gaussian.stream_key, seed))
         self._paused = False
         self._running: FrameType | None = None  # the call of `step` that is under way
-        self._streams()  # seed, names and schedule are checked here rather than in the first step
+        for name, _ in self._streams():  # seed, names and schedule are checked here, not in the first step
+            self._key(name)
         sigma(schedule, self.step)
         self._hooks = (
             optimizer.register_step_pre_hook(self._before_step),

@@ -22,7 +22,7 @@ from gradnoise.study.console import conclude, describe_plan
 from gradnoise.study.ledger import committed_results, print_ledger
 
 Positional = tyro.conf.Positional
-EXPECTED_ERRORS = (StudyError, DataError, PopulationError, CheckpointError)
+EXPECTED_ERRORS = (StudyError, DataError, PopulationError, CheckpointError, OSError)
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,8 @@ class Run:
         for option, value in (("--workers", self.workers), ("--chunk", self.chunk), ("--seeds", self.seeds), ("--steps", self.steps)):
             if value is not None and value < 1:
                 raise StudyError(f"{option} {value}: give 1 or more")
-        study = system(self.name).study(self.scale, self.data, self.seeds, self.steps)
+        chosen = system(self.name)
+        study = chosen.study(self.scale, self.data, self.seeds, self.steps)
         if self.arms:
             study = study.with_arms(self.arms)
         out = self.out or Path("runs") / f"{self.name}-{self.scale}"
@@ -88,7 +89,7 @@ class Run:
             describe_plan(dry_run(study, out, options), study, out, console)
             return
         command = shlex.join(["gradnoise", *sys.argv[1:]])
-        run_and_report(study, out, options=options, command=command, console=console)
+        run_and_report(study, out, options=options, command=command, console=console, figures=chosen.figures)
 
 
 @dataclass(frozen=True)
@@ -97,12 +98,15 @@ class Report:
 
     folder: Positional[Path]
     """Folder of a `gradnoise run`."""
+    out: Path | None = None
+    """Where to write report, tables and figures. Default: the study's folder."""
 
     def __call__(self, console: Console) -> None:
         """Write and print."""
         with Store(self.folder, readonly=True) as store:
             results = store.results()
-        conclude(results, self.folder, console)
+        known = SYSTEMS.get(results.record.name)
+        conclude(results, self.out or self.folder, console, *([known.figures] if known else []))
 
 
 @dataclass(frozen=True)

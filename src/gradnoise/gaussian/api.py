@@ -91,7 +91,6 @@ def _check_matrix(name: str, x: Tensor) -> None:
         )
 
 
-@torch.no_grad()
 def add_rows_(x: Tensor, *, offsets: ArrayLike, keys: ArrayLike, t: ArrayLike, sigma: ArrayLike) -> None:
     """Add Gaussian noise to a matrix in place: x[p, offsets[s] + i] += sigma[p] z(keys[p, s], t[p], i).
 
@@ -126,7 +125,6 @@ def add_rows_(x: Tensor, *, offsets: ArrayLike, keys: ArrayLike, t: ArrayLike, s
     _backend_for(x).add_rows_(x, cuts, key, step, scale)
 
 
-@torch.no_grad()
 def add_(tensors: Sequence[Tensor], *, keys: Sequence[int], t: int, sigma: float) -> None:
     """Add Gaussian noise to tensors in place: element i (row-major) of tensors[s] += sigma z(keys[s], t, i).
 
@@ -157,10 +155,9 @@ def add_(tensors: Sequence[Tensor], *, keys: Sequence[int], t: int, sigma: float
         if x.dtype not in NATIVE or not x.is_contiguous():
             if not x.is_floating_point():
                 raise ValueError(f"noise goes onto real floating-point tensors, got {x.dtype}")
-            work = x.to(x.dtype if x.dtype in NATIVE else torch.float32).clone(
-                memory_format=torch.contiguous_format
-            )
-            copies.append((x, work))
+            dtype = x.dtype if x.dtype in NATIVE else torch.float32
+            work = x.detach().to(dtype, memory_format=torch.contiguous_format, copy=True)
+            copies.append((x.detach(), work))
         batches.setdefault((work.device, work.dtype), []).append((work, key))
     for batch in batches.values():
         works, batch_keys = zip(*batch, strict=True)
@@ -210,7 +207,6 @@ def uniform_words(key: int, t: int, count: int) -> Tensor:
     return reference.words(key, t, 0, count, torch.device("cpu"))
 
 
-@torch.no_grad()
 def bernoulli_rows_(out: Tensor, *, keys: ArrayLike, t: ArrayLike, keep: ArrayLike) -> None:
     """Fill a matrix with dropout masks: out[p, i] = 1/keep[p] where word i < keep[p] 2^32, else 0.
 

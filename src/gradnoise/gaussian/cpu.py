@@ -233,11 +233,12 @@ def add_tensors_(
     tensors: Sequence[Tensor], first: Sequence[int], keys: Sequence[int], t: int, sigma: float
 ) -> None:
     """tensors[s] += sigma z(keys[s], t, first[s] + i), contiguous and all float32 or all float64."""
+    lengths = [x.numel() for x in tensors]
     address = np.array([[x.data_ptr() for x in tensors]], dtype=np.uint64)
-    length = np.array([x.numel() for x in tensors], dtype=np.int64)
-    start, key = np.array(first, dtype=np.int64), np.array([keys], dtype=np.uint64)
-    step, scale = np.array([t], dtype=np.uint64), np.array([sigma], dtype=_NUMPY[tensors[0].dtype])
-    _run(_add, tensors, int(length.sum()), address, length, start, key, step, scale)
+    length, start = np.array(lengths, dtype=np.int64), np.array(first, dtype=np.int64)
+    key, step = np.array([keys], dtype=np.uint64), np.array([t], dtype=np.uint64)
+    scale = np.array([sigma], dtype=_NUMPY[tensors[0].dtype])
+    _run(_add, tensors, sum(lengths), address, length, start, key, step, scale)
 
 
 def bernoulli_rows_(out: Tensor, keys: Array, t: Array, last: Array, value: Array) -> None:

@@ -100,6 +100,7 @@ def words(key: int, t: int, first: int, count: int, device: torch.device) -> Ten
     return philox(block, number[0], number[1]).flatten()[first % 4 :][:count]
 
 
+@torch.no_grad()
 def add_tensors_(
     tensors: Sequence[Tensor], first: Sequence[int], keys: Sequence[int], t: int, sigma: float
 ) -> None:
@@ -111,6 +112,7 @@ def add_tensors_(
         _add(x.view(-1), z, torch.tensor(sigma, dtype=x.dtype, device=x.device))
 
 
+@torch.no_grad()
 def add_rows_(x: Tensor, offsets: Array, keys: Array, t: Array, sigma: Array) -> None:
     """x[p, offsets[s] + i] += sigma[p] z(keys[p, s], t[p], i); rows with sigma 0 stay as they are."""
     rows = np.flatnonzero(sigma.astype(np.float32 if x.dtype == torch.float32 else np.float64))
@@ -132,6 +134,7 @@ def _add(x: Tensor, z: Tensor, sigma: Tensor) -> None:
     x += sigma * z.to(x.dtype)  # two roundings: add_ with alpha may fuse them into one
 
 
+@torch.no_grad()
 def bernoulli_rows_(out: Tensor, keys: Array, t: Array, last: Array, value: Array) -> None:
     """out[p, i] = value[p] where word i of stream keys[p] at step t[p] is <= last[p], else 0."""
     block = torch.arange((out.shape[1] + 3) // 4, device=out.device)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from matplotlib.figure import Figure
+
 from gradnoise.paper.deep_mlp import CLAIMS as DEEP_MLP_CLAIMS
-from gradnoise.paper.deep_mlp import deep_mlp
-from gradnoise.study import Claim, Study, StudyError
+from gradnoise.paper.deep_mlp import deep_mlp, mechanism
+from gradnoise.study import Claim, Study, StudyError, StudyResults
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class System:
         scales: scales that it has.
         claims: published figures that it tests.
         results: folder of the committed results, below `results/`.
+        figures: further figures for the report, as (title, figure).
     """
 
     name: str
@@ -29,13 +32,14 @@ class System:
     study: Callable[[str, str, int | None, int | None], Study]
     claims: tuple[Claim, ...]
     results: str
+    figures: Callable[[StudyResults], Sequence[tuple[str, Figure]]] = lambda _: ()
     scales: tuple[str, ...] = ("smoke", "quick", "paper")
 
 
 SYSTEMS = {
     s.name: s
     for s in (
-        System("deep-mlp", "20-layer MLP on MNIST (Table 1)", deep_mlp, DEEP_MLP_CLAIMS, "deep_mlp"),
+        System("deep-mlp", "20-layer MLP on MNIST (Table 1)", deep_mlp, DEEP_MLP_CLAIMS, "deep_mlp", mechanism),
     )
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -62,9 +63,14 @@ def load(folder: Path, step: int, device: torch.device | str = "cpu") -> dict[st
     """
     path = path_for(folder, step)
     try:
+        with zipfile.ZipFile(path) as archive:  # torch.load checks no checksum
+            if damaged := archive.testzip():
+                raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
         return torch.load(path, map_location=device, weights_only=True)
     except Exception as error:
-        raise CheckpointError(f"cannot read {path}: {type(error).__name__}: {error}") from error
+        raise CheckpointError(
+            f"cannot read {path}: {type(error).__name__}: {error}; use an older one or start again"
+        ) from error
 
 
 def steps(folder: Path) -> list[int]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gradnoise.gaussian import bernoulli_rows_, stream_key
+from gradnoise.population.replicas import PopulationError
 
 MASK = "mask"
 
@@ -41,8 +42,9 @@ def replace_dropout(model: nn.Module) -> nn.Module:
         if type(child) is nn.Dropout:
             setattr(model, name, MaskedDropout(child.p))
         elif isinstance(child, nn.modules.dropout._DropoutNd):
-            raise ValueError(
-                f"layer {name!r} is a {type(child).__name__}; in a population only nn.Dropout draws masks per replica"
+            raise PopulationError(
+                f"layer {name!r} is a {type(child).__name__}; in a population only nn.Dropout draws masks per"
+                " replica"
             )
         else:
             replace_dropout(child)
@@ -73,8 +75,10 @@ class DropoutMasks:
         result = cls([], [], [], [])
         for name, layer in layers.items():
             if len(layer.shapes) > 1:
-                raise ValueError(f"dropout layer {name!r} is used {len(layer.shapes)} times in one forward pass;"
-                                 " give each use its own nn.Dropout so that each has its own mask")
+                raise PopulationError(
+                    f"dropout layer {name!r} is used {len(layer.shapes)} times in one forward pass;"
+                    " give each use its own nn.Dropout so that each has its own mask"
+                )
             if not layer.shapes:
                 continue
             keep = [1 - (layer.p if rate is None else rate) for rate in rates]

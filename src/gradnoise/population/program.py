@@ -121,7 +121,9 @@ def _is_alias(node: fx.Node) -> bool:
 
 def _is_copy(node: fx.Node) -> bool:
     """Whether a node multiplies by 1; where something is written into tensors the copy may be meant."""
-    return node.target is aten.mul.Scalar and node.args[1] == 1 and _before(node).dtype == node.meta["val"].dtype
+    if node.target is not aten.mul.Scalar:
+        return False
+    return bool(node.args[1] == 1) and _before(node).dtype == node.meta["val"].dtype
 
 
 def _before(node: fx.Node) -> Tensor:

@@ -6,9 +6,10 @@ import math
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -23,6 +24,8 @@ from gradnoise.study.store import Store
 from gradnoise.study.summary import summarise
 from gradnoise.study.tables import print_summary
 
+Figures = Callable[[StudyResults], Sequence[tuple[str, Figure]]]
+
 
 def run_and_report(
     study: Study,
@@ -31,6 +34,7 @@ def run_and_report(
     options: Options | None = None,
     command: str | None = None,
     console: Console | None = None,
+    figures: Figures = lambda _: (),
 ) -> StudyResults:
     """Run a study with a progress bar, print its verdict, and write its report into `folder`.
 
@@ -42,6 +46,7 @@ def run_and_report(
         options: how to run.
         command: what to repeat, for the report; None for the command line of this process.
         console: where to print.
+        figures: further figures for the report, made from the results, as (title, figure).
 
     Returns:
         All trials of the folder.
@@ -56,14 +61,14 @@ def run_and_report(
     except KeyboardInterrupt:
         _say_how_to_go_on(folder, command, console)
         sys.exit(130)
-    conclude(results, folder, console)
+    conclude(results, folder, console, figures)
     return results
 
 
-def conclude(results: StudyResults, folder: Path, console: Console) -> None:
+def conclude(results: StudyResults, folder: Path, console: Console, figures: Figures = lambda _: ()) -> None:
     """Print the verdict and write the report."""
     print_summary(summarise(results), console)
-    console.print(f"Report: {write_report(results, folder)}", soft_wrap=True)
+    console.print(f"Report: {write_report(results, folder, figures(results))}", soft_wrap=True)
 
 
 def describe_plan(plan: Plan, study: Study, folder: Path, console: Console) -> None:

@@ -1,4 +1,4 @@
-"""A study as CSV files: one line per trial, one per row and arm, one per evaluation.
+"""A study as CSV files: one line per trial, per row and arm, per published claim, per evaluation.
 
 The same results give the same bytes: lines in the order of the results, numbers in the shortest form that
 reads back exactly, no time stamps.
@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gradnoise.study.lines import claim_lines
 from gradnoise.study.results import StudyResults
 from gradnoise.study.scores import best_value, final_value, succeeded
 from gradnoise.study.statistics import Interval
@@ -115,6 +116,29 @@ def _cell(summary: Summary, cell: Cell) -> Record:
         "over_training_difference": second.difference if second else None,
         **_interval("over_training_difference", second.interval if second else None),
     }
+
+
+def claims_csv(summary: Summary) -> bytes:
+    """One line per published claim: the figures, from baseline to treatment, and what became of it."""
+    return _csv(
+        [
+            {
+                "id": line.finding.claim.id,
+                "row": line.finding.claim.row,
+                "statement": line.finding.claim.statement,
+                "source": line.finding.claim.source,
+                "treatment": line.finding.claim.treatment,
+                "expects": line.finding.claim.expects,
+                "published_mean": line.published_mean,
+                "our_mean": line.our_mean,
+                "published_best": line.published_best,
+                "our_best": line.our_best,
+                "status": line.finding.status,
+                "reason": line.finding.reason,
+            }
+            for line in claim_lines(summary)
+        ]
+    )
 
 
 def _interval(name: str, interval: Interval | None) -> Record:

@@ -94,8 +94,8 @@ def _training_curves(results: StudyResults) -> Plot:
             )
 
     caption = (
-        "Thin: single runs; a cross marks where one diverged. Thick: median over seeds, to which a diverged "
-        "run counts with its final value."
+        "Thin: single runs; a cross marks where one diverged. Thick: median over seeds, the "
+        "baseline's wide and pale; a diverged run counts there with its final value."
     )
     if metric.chance is not None:
         caption += " Dotted: chance."
@@ -200,8 +200,8 @@ def _paired_differences(summary: Summary) -> Plot:
     drawn = tuple(i for i, arm in enumerate(arms) if any(e.arm == arm for e in effects))
 
     def under(axes: Axes) -> None:
-        axes.axvspan(-metric.margin, metric.margin, color=BAND, linewidth=0)
-        axes.axvline(0.0, color=MUTED, linewidth=0.8)
+        axes.axvspan(-metric.margin, metric.margin, color=BAND, linewidth=0, zorder=0.5)
+        axes.axvline(0.0, color=MUTED, linewidth=0.8, zorder=1)
 
     caption = (
         f"Dots: one seed each, arm minus {summary.record.arms[0].label}, averaged over the settings of the "

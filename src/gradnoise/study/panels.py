@@ -7,9 +7,12 @@ sheet.
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -61,7 +64,8 @@ def dash(index: int) -> str | tuple[int, tuple[float, ...]]:
 def panel_figure(panel: Panel) -> Figure:
     """A panel as a figure of its own, without title."""
     figure = Figure(figsize=(panel.width, panel.height), layout="constrained")
-    panel.draw(figure.add_subplot())
+    with _plain_text():
+        panel.draw(figure.add_subplot())
     return figure
 
 
@@ -70,28 +74,40 @@ def sheet(plot: Plot, arms: Sequence[str], title: str) -> Figure:
 
     Args:
         plot: what to draw.
-        arms: labels of the arms, baseline first.
+        arms: labels of all arms of the study, baseline first.
         title: what stands above.
     """
     columns = min(len(plot.panels), 2)
     rows = math.ceil(len(plot.panels) / columns)
+    width = plot.panels[0].width * columns
     height = sum(
         max(p.height for p in plot.panels[i * columns : (i + 1) * columns]) + 0.3 for i in range(rows)
     )
-    figure = Figure(figsize=(plot.panels[0].width * columns, height + 0.9), layout="constrained")
-    figure.suptitle(title, fontsize=10, color=INK, x=0.01, ha="left")
-    for i, panel in enumerate(plot.panels):
-        axes = figure.add_subplot(rows, columns, i + 1)
-        panel.draw(axes)
-        if len(plot.panels) > 1:
-            axes.set_title(panel.title, fontsize=9.5, color=INK, loc="left", pad=18)
+    figure = Figure(figsize=(width, height + 0.9), layout="constrained")
+    with _plain_text():
+        heading = textwrap.fill(title, int(11 * width))  # some 12 characters an inch at this size
+        figure.suptitle(heading, fontsize=10, color=INK, x=0.01, ha="left", linespacing=1.4)
+        for i, panel in enumerate(plot.panels):
+            axes = figure.add_subplot(rows, columns, i + 1)
+            panel.draw(axes)
+            if len(plot.panels) > 1:
+                axes.set_title(panel.title, fontsize=9.5, color=INK, loc="left", pad=18)
+        _legend(figure, plot, arms)
+    return figure
+
+
+def _legend(figure: Figure, plot: Plot, arms: Sequence[str]) -> None:
     handles = [Line2D([], [], color=arm_colour(i), lw=2, label=arms[i]) for i in plot.arms]
     if len(plot.settings) > 1:
         handles += [Line2D([], [], color=INK, ls=dash(i), label=s) for i, s in enumerate(plot.settings)]
     figure.legend(
         handles=handles, loc="outside lower left", ncols=3, frameon=False, fontsize=SMALL, labelcolor=INK
     )
-    return figure
+
+
+def _plain_text() -> AbstractContextManager[None]:
+    # Titles and labels come from users: a dollar sign in them is a dollar sign.
+    return matplotlib.rc_context({"text.parse_math": False})
 
 
 def style(axes: Axes, *, x: str = "", y: str = "") -> None:
@@ -145,18 +161,10 @@ def lane_panel(lanes: Sequence[Lane], x: str, spacing: float, under: Callable[[A
             lane.draw(axes, y)
             across = axes.get_yaxis_transform()
             back = {"facecolor": PAGE, "edgecolor": "none", "pad": 1.5}
-            if lane.heading:
-                axes.text(
-                    0,
-                    y + 0.1,
-                    lane.heading,
-                    transform=across,
-                    fontsize=SMALL,
-                    color=INK,
-                    va="center",
-                    bbox=back,
-                )
+            if lane.heading:  # over the grid and under what the lanes draw
+                words = {"fontsize": SMALL, "color": INK, "va": "center", "bbox": back, "zorder": 1.5}
+                axes.text(0, y, lane.heading, transform=across, **words)
             axes.text(1.015, y, lane.label, transform=across, fontsize=SMALL, color=MUTED, va="center")
         axes.set_ylim(len(lanes) - 0.4, -0.6)
 
-    return Panel("", 5.6, 0.5 + spacing * len(lanes), draw)
+    return Panel("", 4.8, 0.5 + spacing * len(lanes), draw)

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from gradnoise.study.export import curves_csv_gz, summary_csv, trials_csv, write_atomically
+from gradnoise.study.export import claims_csv, curves_csv_gz, summary_csv, trials_csv, write_atomically
 from gradnoise.study.figures import plots
 from gradnoise.study.lines import (
     SYMBOLS,
@@ -32,24 +32,27 @@ _TEMPLATES = Path(__file__).with_name("templates")
 Extra = Sequence[tuple[str, Figure]]
 
 
-def write_report(results: StudyResults, out_dir: str | Path, extra_figures: Extra = ()) -> Path:
+def write_report(
+    results: StudyResults, out_dir: str | Path, extra_figures: Extra = (), *, summary: Summary | None = None
+) -> Path:
     """Write the report of a study and everything beside it.
 
-    report.html is the page; summary.csv, trials.csv and curves.csv.gz hold its numbers; figures/ holds every
-    figure as SVG and PNG. Each file is replaced as a whole, so that a reader never meets a part; the same
-    results give the same bytes.
+    report.html is the page; summary.csv, claims.csv, trials.csv and curves.csv.gz hold its numbers; figures/
+    holds every figure as SVG and PNG. Each file is replaced as a whole, so that a reader never meets a part;
+    the same results give the same bytes.
 
     Args:
         results: a study, finished or not.
         out_dir: folder for the files, made if it is not there.
         extra_figures: further figures of the experiment, as (title, figure).
+        summary: what `summarise` makes of the results, if it is at hand.
 
     Returns:
         The path of report.html.
     """
     folder = Path(out_dir)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    summary = summarise(results)
+    summary = summary or summarise(results)
     made = plots(results, summary)
     title, arms = display_title(summary.record), [a.label for a in summary.record.arms]
     drawn = {plot.name: sheet(plot, arms, f"{plot.title}: {title}") for plot in made}
@@ -57,6 +60,7 @@ def write_report(results: StudyResults, out_dir: str | Path, extra_figures: Extr
     files = {
         "summary.csv": summary_csv(summary),
         "trials.csv": trials_csv(results),
+        **({"claims.csv": claims_csv(summary)} if summary.findings else {}),
         "curves.csv.gz": curves_csv_gz(results),
         **{f"figures/{name}.svg": plain_svg(figure, name) for name, figure in drawn.items()},
         **{f"figures/{name}.png": png(figure) for name, figure in drawn.items()},

@@ -7,6 +7,7 @@ import itertools
 import math
 import os
 import resource
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -15,13 +16,14 @@ from pathlib import Path
 
 import torch
 
-from gradnoise.population import best_size, plan
+from gradnoise.population import Population, best_size, plan
+from gradnoise.population.chunks import CANDIDATES
 from gradnoise.study.executors import Executor, InProcess, Processes, WorkerDied
 from gradnoise.study.provenance import now, provenance
 from gradnoise.study.results import StudyRecord, StudyResults
-from gradnoise.study.slices import Job, build, job_of, shape_key
-from gradnoise.study.spec import Study, StudyError, Trial
-from gradnoise.study.store import FILE, Chunk, Report, Store
+from gradnoise.study.slices import Job, build, job_of, limited_threads, replica_of, shape_key
+from gradnoise.study.spec import Config, Study, StudyError, Trial, canonical
+from gradnoise.study.store import FILE, Chunk, Report, Store, chunk_id
 
 SLICE_SECONDS = 8.0
 #: Below this much work, starting worker processes costs more than it saves.
@@ -87,41 +89,50 @@ class Progress:
     report: Report | None
 
 
-def prepare(study: Study, folder: Path, store: Store | None, options: Options, *, write: bool = True) -> Plan:
-    """Plan a run by timing a few updates.
+def prepare(study: Study, folder: Path, store: Store | None, options: Options) -> Plan:
+    """Plan a run by timing a few updates; nothing is written.
 
     Args:
         study: what is asked.
         folder: of the study.
         store: the open store, or None for a fresh folder.
         options: how to run.
-        write: whether to decide in the store which trials train together.
     """
-    if options.device.startswith("cuda") and not torch.cuda.is_available():
-        raise StudyError(f"device {options.device!r}: this PyTorch sees no CUDA device; use --device cpu")
+    _check_device(options.device)
     trials = _unique(study)
     existing = store.chunks() if store else []
     taken = {t for chunk in existing for t in chunk.trials}
-    fresh = [t for t in trials.values() if t.id not in taken]
-    workers, size, seconds = _measure(study, fresh or list(trials.values()), folder, options)
-    new = [Chunk("", tuple(t.id for t in chunk)) for chunk in _cut(study, fresh, size)]
-    if store and write:
-        store.add_chunks([chunk.trials for chunk in new])
-        existing, new = store.chunks(), []
-    wanted = [c for c in itertools.chain(existing, new) if not c.done and any(t in trials for t in c.trials)]
     known = (store.trials() if store else {}) | trials
-    jobs = tuple(
-        (_job(chunk, [known[t] for t in chunk.trials], folder, options, workers), chunk.step) for chunk in wanted
-    )
-    done = sum(len(c.trials) for c in existing if c.done)
+    begun = [c for c in existing if not c.done and any(t in trials for t in c.trials)]
+    fresh = [t for t in trials.values() if t.id not in taken]
+    done = sum(t in trials for c in existing if c.done for t in c.trials)
+    left = sum(len(c.trials) * (study.steps - c.step) for c in begun) + len(fresh) * study.steps
+    workers, size, seconds = 1, 1, math.nan
+    if left:
+        first = [known[t] for t in begun[0].trials] if begun else []
+        workers, size, seconds = _measure(study, fresh or first, not fresh, left, folder, options)
+    new = [Chunk(chunk_id(ids), ids) for ids in (tuple(t.id for t in c) for c in _cut(study, fresh, size))]
+    jobs = tuple((_job(c, [known[t] for t in c.trials], folder, options), c.step) for c in (*begun, *new))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return Plan(jobs, len(trials), done, max(1, min(workers, len(jobs))), seconds, peak * workers)
 
 
+def _check_device(name: str) -> None:
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise StudyError(f"device {name!r} cannot be used here ({reason}); use --device cpu") from error
+
+
 def _unique(study: Study) -> dict[str, Trial]:
-    """Trials by id; the same question asked under two labels is trained once and would lose one label."""
+    """Trials by id, each one that the engine takes.
+
+    The same question asked under two labels would be trained once and lose one label: an error.
+    """
     trials: dict[str, Trial] = {}
     for trial in study.trials():
+        replica_of(trial.seed, trial.config)  # raises where a value is out of range
         other = trials.setdefault(trial.id, trial)
         if other is not trial:
             raise StudyError(
@@ -131,14 +142,15 @@ def _unique(study: Study) -> dict[str, Trial]:
     return trials
 
 
-def _job(chunk: Chunk, trials: Sequence[Trial], folder: Path, options: Options, workers: int) -> Job:
+def _job(chunk: Chunk, trials: Sequence[Trial], folder: Path, options: Options) -> Job:
+    """One thread on a CPU, always: sums rounded in another order would depend on how many there are."""
     return job_of(
         chunk.id,
         trials,
         folder / "checkpoints" / chunk.id,
         device=options.device,
         compile=options.compile,
-        threads=1 if workers > 1 else None,
+        threads=1 if options.device == "cpu" else None,
     )
 
 
@@ -158,26 +170,33 @@ def _cut(study: Study, trials: Sequence[Trial], size: int) -> Iterator[list[Tria
             yield [by_seed[i] for i in positions]
 
 
-def _measure(study: Study, trials: Sequence[Trial], folder: Path, options: Options) -> tuple[int, int, float]:
-    """Workers, chunk size and seconds per replica-step."""
+def _measure(
+    study: Study, trials: Sequence[Trial], planned: bool, left: int, folder: Path, options: Options
+) -> tuple[int, int, float]:
+    """Workers, chunk size and seconds per replica-step.
+
+    Args:
+        study: what is asked.
+        trials: to be cut into chunks, or a chunk.
+        planned: whether `trials` are a chunk already.
+        left: replica-steps still to do.
+        folder: of the study.
+        options: how to run.
+    """
+    on_cpu = options.device == "cpu"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = options.workers or (1 if options.device != "cpu" else cores)
+    workers = options.workers or (cores if on_cpu else 1)
     largest = max(_groups(study, trials), key=len)
 
-    def population(size: int):  # noqa: ANN202
+    def population(size: int) -> Population:
         return build(study.experiment, job_of("", largest[:size], folder, device=options.device))
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1 if workers > 1 else threads)
-    try:
-        most = options.chunk or max(1, math.ceil(len(largest) / workers))
-        candidates = (most,) if options.chunk or options.device != "cpu" else (8, 16, 32, 64)
+    most = len(largest) if planned else options.chunk or max(1, math.ceil(len(largest) / workers))
+    candidates = (most,) if planned or options.chunk or not on_cpu else CANDIDATES
+    with limited_threads(1 if on_cpu else None):
         size, seconds = best_size(population, most, candidates=candidates)
-    finally:
-        torch.set_num_threads(threads)
     if options.workers is None and workers > 1:
-        total = sum(seconds * t.config["steps"] for t in trials)
-        workers = workers if total > WORKER_SECONDS else 1
+        workers = workers if seconds * left > WORKER_SECONDS else 1
     return workers, size, seconds
 
 
@@ -187,8 +206,8 @@ def dry_run(study: Study, folder: str | Path, options: Options | None = None) ->
     if not (folder / FILE).exists():
         return prepare(study, folder, None, options or Options())
     with Store(folder, readonly=True) as store:
-        _check_same(store.record(), describe(study))
-        return prepare(study, folder, store, options or Options(), write=False)
+        _check_same(store, study)
+        return prepare(study, folder, store, options or Options())
 
 
 def run_study(
@@ -219,29 +238,22 @@ def run_study(
     """
     folder, options = Path(folder), options or Options()
     with Store(folder) as store:
-        _claim(store, study, command)
-        store.add_trials(study.trials())
+        _check_same(store, study)
         plan = prepare(study, folder, store, options)
+        record = _merged(store, study, plan, command)
+        store.extend(record, list(study.trials()), [[id for id, *_ in job.trials] for job, _ in plan.chunks])
         planned(plan)
         _run(study, store, plan, progress)
-        store.put_record(_finished(store.record(), store.seconds()))
+        if plan.chunks or "finished" not in dict(record.provenance):
+            store.put_record(_finished(record, store.seconds()))
         return store.results()
 
 
-def _claim(store: Store, study: Study, command: str) -> None:
-    """Write the study's description, unless the folder belongs to another one."""
-    record = describe(study, command)
-    if store.meta("record") is not None:
-        old = store.record()
-        _check_same(old, record)
-        seeds = tuple(sorted({*old.seeds, *record.seeds}))
-        arms = old.arms + tuple(a for a in record.arms if a.name not in {b.name for b in old.arms})
-        rows = tuple(dict((*old.rows, *record.rows)).items())
-        record = dataclasses.replace(record, seeds=seeds, arms=arms, rows=rows)
-    store.put_record(record)
-
-
-def _check_same(old: StudyRecord, new: StudyRecord) -> None:
+def _check_same(store: Store, study: Study) -> None:
+    """That the folder belongs to this study, and that no label in it stands for another configuration."""
+    if store.meta("record") is None:
+        return
+    old, new = store.record(), describe(study)
     for what in ("name", "scale", "experiment", "steps", "study_seed"):
         mine, theirs = getattr(new, what), getattr(old, what)
         if mine != theirs:
@@ -249,6 +261,48 @@ def _check_same(old: StudyRecord, new: StudyRecord) -> None:
                 f"the folder holds another study: its {what} is {theirs!r}, this one's is {mine!r};"
                 " choose another folder with --out"
             )
+    asked = {_labels(t): t for t in study.trials()}
+    ids = {t.id for t in asked.values()}
+    for known in store.trials().values():
+        if known.id not in ids and (other := asked.get(_labels(known))):
+            differing = _first_difference(known.config, other.config)
+            raise StudyError(
+                f"the folder holds the same study with other values: in row {known.row!r} ({known.setting}),"
+                f" arm {known.arm!r}, {differing}; choose another folder with --out"
+            )
+
+
+def _labels(trial: Trial) -> tuple[object, ...]:
+    return trial.row, trial.setting, trial.arm, trial.seed
+
+
+def _first_difference(theirs: Config, mine: Config) -> str:
+    for key in (*mine, *theirs):
+        if canonical(theirs.get(key)) != canonical(mine.get(key)):
+            return f"its {key} is {theirs.get(key)}, this one's is {mine.get(key)}"
+    raise AssertionError("trials of one experiment and seed differ in their configuration")
+
+
+def _merged(store: Store, study: Study, plan: Plan, command: str) -> StudyRecord:
+    """The study's description, together with what the folder holds from earlier runs of it."""
+    new = describe(study, command)
+    if store.meta("record") is None:
+        return new
+    old = store.record()
+    asked = {t.id for t in study.trials()}
+    kept = [t for i, t in store.trials().items() if i not in asked]
+    rows, arms = {t.row for t in kept}, {t.arm for t in kept}
+    named = {a.name for a in new.arms}
+    started = dict(old.provenance).get("started", now())
+    lines = tuple((name, started if name == "started" else value) for name, value in new.provenance)
+    return dataclasses.replace(
+        new,
+        seeds=tuple(sorted({*old.seeds, *new.seeds})),
+        arms=new.arms + tuple(a for a in old.arms if a.name in arms - named),
+        rows=new.rows + tuple((r, title) for r, title in old.rows if r in rows - dict(new.rows).keys()),
+        deviations=old.deviations if set(new.seeds) < set(old.seeds) else new.deviations,
+        provenance=lines if plan.chunks else old.provenance,
+    )
 
 
 def describe(study: Study, command: str = "") -> StudyRecord:
@@ -308,6 +362,7 @@ def _run(study: Study, store: Store, plan: Plan, progress: Callable[[Progress], 
                     waiting.append((job, step))
                     continue
                 deaths.pop(job.id, None)
+                _check_metric(study, report)
                 store.commit(report)
                 end = job.config["steps"] if report.done else report.step
                 left -= len(job.trials) * (end - step)
@@ -329,9 +384,15 @@ def _count_death(deaths: dict[str, int], job: Job, death: WorkerDied) -> None:
         ) from death
 
 
+def _check_metric(study: Study, report: Report) -> None:
+    measured = sorted({name for _, name, _, _ in report.rows})
+    if measured and study.metric.name not in measured:
+        raise StudyError(
+            f"the study's metric is {study.metric.name!r}, but {study.experiment.name}.evaluate returns no such"
+            f" metric: there are {', '.join(measured)}"
+        )
+
+
 def _clean(job: Job) -> None:
-    """Remove the checkpoints of a finished chunk."""
-    if job.folder.exists():
-        for path in job.folder.iterdir():
-            path.unlink()
-        job.folder.rmdir()
+    """Remove the checkpoints of a finished chunk; what cannot be removed does no harm."""
+    shutil.rmtree(job.folder, ignore_errors=True)

@@ -46,7 +46,8 @@ def read(trials: Sequence[TrialResult], score: Score, metric: Metric, level: flo
         level: confidence level, in (0, 1).
         seed: seed of the bootstrap.
     """
-    values = np.array([v for v in (score(t, metric) for t in trials) if math.isfinite(v)])
+    # Sorted, so that the order of the runs leaves not one bit of the answer changed.
+    values = np.sort([v for v in (score(t, metric) for t in trials) if math.isfinite(v)])
     means = list(seed_means(trials, score, metric).values())
     best = (values.max() if metric.higher_is_better else values.min()) if values.size else math.nan
     return Reading(

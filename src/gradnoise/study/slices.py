@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from gradnoise.population import SGD, Experiment, Population, Replica, checkpoint
+from gradnoise.population import SGD, Experiment, Population, PopulationError, Replica, checkpoint
 from gradnoise.study.spec import Config, Trial
-from gradnoise.study.store import Report
+from gradnoise.study.store import MetricRow, Report
 
 #: Configuration keys that decide what a chunk computes together; all others of a trial are the experiment's.
 ENGINE_KEYS = frozenset({"lr", "noise", "clip", "dropout"})
@@ -28,7 +29,7 @@ class Job:
         folder: where the chunk's checkpoints lie.
         device: where to train.
         compile: whether to compile the training step.
-        threads: torch threads of the worker, or None to leave them.
+        threads: torch threads to use, or None to leave them.
     """
 
     id: str
@@ -82,7 +83,8 @@ def build(experiment: Experiment, job: Job) -> Population:
     )
 
 
-_resident: tuple[str, Path, Population] | None = None
+#: The population of the last slice, so that the next one need not read its checkpoint.
+_resident: tuple[Experiment, Job, Population] | None = None
 
 
 def advance(experiment: Experiment, job: Job, step: int, seconds: float) -> Report:
@@ -96,25 +98,24 @@ def advance(experiment: Experiment, job: Job, step: int, seconds: float) -> Repo
         job: the chunk.
         step: updates done so far, as the store knows it.
         seconds: stop at the first evaluation after this time.
+
+    Returns:
+        What the slice brought, to be committed.
+
+    Raises:
+        PopulationError: the experiment does not fit a population; the message says why.
+        CheckpointError: the checkpoint cannot be written.
     """
+    global _resident
     started = time.monotonic()
-    if job.threads:
-        torch.set_num_threads(job.threads)
-    population = _restore(experiment, job, step)
-    before = dict(population.diverged)
-    steps, every = job.config["steps"], job.config["eval_every"]
-    rows: list[tuple[str, str, int, float]] = []
-    metrics: dict[str, Tensor] = {}
-    while population.alive and population.t < steps:
-        population.step()
-        if population.alive and (population.t % every == 0 or population.t == steps):
-            metrics = _measure(population)
-            rows += _rows(job, population, metrics)
-            if time.monotonic() - started > seconds:
-                break
-    done = not population.alive or population.t >= steps
-    if not done:
-        checkpoint.save(job.folder, population.t, population.state_dict())
+    with limited_threads(job.threads):
+        population = _take(experiment, job, step)
+        before = dict(population.diverged)
+        rows, metrics = _train(experiment, job, population, started + seconds)
+        done = not population.alive or population.t >= job.config["steps"]
+        if not done:
+            checkpoint.save(job.folder, population.t, population.state_dict())
+            _resident = experiment, job, population
     return Report(
         chunk=job.id,
         step=population.t,
@@ -126,12 +127,26 @@ def advance(experiment: Experiment, job: Job, step: int, seconds: float) -> Repo
     )
 
 
-def _restore(experiment: Experiment, job: Job, step: int) -> Population:
-    """The population at `step`: still in memory, from its checkpoint, or (if that is damaged) trained again."""
+@contextmanager
+def limited_threads(number: int | None) -> Iterator[None]:
+    """Run a block with this number of torch threads; the caller may be a program with a number of its own."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _take(experiment: Experiment, job: Job, step: int) -> Population:
+    """The population at `step`: still in memory, from its checkpoint, or (if that is damaged) trained again.
+
+    The one in memory is taken out: a slice that is interrupted in the middle of an update leaves it in pieces.
+    """
     global _resident
-    if _resident and _resident[:2] == (job.id, job.folder) and _resident[2].t == step:
-        return _resident[2]
-    _resident = None
+    kept, _resident = _resident, None
+    if kept and kept[0] is experiment and kept[1] == job and kept[2].t == step:
+        return kept[2]
     population = build(experiment, job)
     for candidate in sorted((s for s in checkpoint.steps(job.folder) if s <= step), reverse=True):
         try:
@@ -139,17 +154,37 @@ def _restore(experiment: Experiment, job: Job, step: int) -> Population:
             break
         except checkpoint.CheckpointError:
             continue  # an older one, or the start, gives the same run
-    _resident = (job.id, job.folder, population)
     return population
 
 
-def _measure(population: Population) -> dict[str, Tensor]:
+def _train(
+    experiment: Experiment, job: Job, population: Population, deadline: float
+) -> tuple[list[MetricRow], dict[str, Tensor]]:
+    """Train up to the first evaluation after the deadline; all metric rows, and the last metrics."""
+    steps, every = job.config["steps"], job.config["eval_every"]
+    rows: list[MetricRow] = []
+    metrics: dict[str, Tensor] = {}
+    while population.alive and population.t < steps:
+        population.step()
+        if population.alive and (population.t % every == 0 or population.t == steps):
+            metrics = _measure(experiment, population)
+            rows += _rows(job, population, metrics)
+            if time.monotonic() > deadline:
+                break
+    return rows, metrics
+
+
+def _measure(experiment: Experiment, population: Population) -> dict[str, Tensor]:
     metrics = population.evaluate() | population.telemetry()
     population.forget()
+    for name, value in metrics.items():
+        if value.shape != (len(population.alive),):
+            shape = tuple(value.shape[1:])
+            raise PopulationError(f"{experiment.name}.evaluate: metric {name!r} has shape {shape}; metrics are scalars")
     return {name: value.detach().double().cpu() for name, value in metrics.items()}
 
 
-def _rows(job: Job, population: Population, metrics: dict[str, Tensor]) -> list[tuple[str, str, int, float]]:
+def _rows(job: Job, population: Population, metrics: dict[str, Tensor]) -> list[MetricRow]:
     ids = [job.trials[i][0] for i in population.alive]
     return [
         (trial, name, population.t, value)

@@ -8,6 +8,7 @@ import hashlib
 import importlib
 import json
 import math
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,9 @@ from typing import Any
 from gradnoise.population import Experiment
 
 Config = Mapping[str, Any]
+
+#: Keys of a trial's configuration that the study itself sets.
+STUDY_KEYS = ("steps", "eval_every", "study_seed")
 
 
 class StudyError(ValueError):
@@ -197,6 +201,26 @@ class Study:
             raise StudyError(
                 f"steps = {self.steps} and eval_every = {self.eval_every}: need 1 <= eval_every <= steps"
             )
+        self._check_settings()
+
+    def _check_settings(self) -> None:
+        if not self.settings:
+            raise StudyError(f"study {self.name!r} has no settings; give at least one, or leave them out")
+        for setting in self.settings:
+            for name in setting.arms or ():
+                self._check_arm(name)
+        for values in (self.base, *(s.values for s in self.settings), *(a.values for a in self.arms)):
+            if taken := [key for key in STUDY_KEYS if key in values]:
+                raise StudyError(
+                    f"study {self.name!r} sets {taken[0]!r} in a configuration; give it to the Study itself"
+                )
+
+    def _check_arm(self, name: str) -> None:
+        known = [a.name for a in self.arms]
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise StudyError(f"no arm {name!r} in study {self.name!r}: arms are {', '.join(known)}{hint}")
 
     @property
     def baseline(self) -> Arm:
@@ -204,15 +228,22 @@ class Study:
         return self.arms[0]
 
     def with_arms(self, names: Sequence[str]) -> Study:
-        """The same study restricted to some arms; the baseline always stays."""
-        known = [a.name for a in self.arms]
+        """The same study restricted to some arms; the baseline always stays, settings without a comparison go."""
         for name in names:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise StudyError(f"no arm {name!r} in study {self.name!r}: arms are {', '.join(known)}{hint}")
+            self._check_arm(name)
         keep = tuple(a for a in self.arms if a.name in names or a is self.baseline)
-        return dataclasses.replace(self, arms=keep)
+        if len(keep) < 2:
+            others = ", ".join(a.name for a in self.arms[1:])
+            raise StudyError(
+                f"arm {self.baseline.name!r} alone is no comparison: it is the baseline and always runs;"
+                f" name one or more of {others}"
+            )
+        settings = []
+        for setting in self.settings:
+            arms = None if setting.arms is None else tuple(n for n in setting.arms if n in {a.name for a in keep})
+            if arms is None or set(arms) - {self.baseline.name}:
+                settings.append(dataclasses.replace(setting, arms=arms))
+        return dataclasses.replace(self, arms=keep, settings=tuple(settings))
 
     def trials(self) -> Iterator[Trial]:
         """All trials, seed by seed, so that a half-finished study holds whole pairs."""
@@ -231,31 +262,56 @@ class Study:
 
 
 def canonical(value: Any) -> str:
-    """Canonical JSON of a configuration: sorted keys, shortest floats, dataclasses by name and fields."""
+    """Canonical JSON of a configuration: sorted keys, shortest floats, dataclasses by name and fields.
+
+    Raises:
+        StudyError: the value holds something that JSON cannot give back.
+    """
     return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def restore(text: str) -> Any:
-    """The configuration that `canonical` wrote: dataclasses such as Annealed(0.01) are made again."""
+    """The configuration that `canonical` wrote: dataclasses such as Annealed(0.01) are made again, nothing else is.
+
+    Raises:
+        StudyError: a dataclass is not where it was when the configuration was written.
+    """
 
     def build(plain: dict[str, Any]) -> Any:
         name = plain.pop("", None)
-        if name is None:
-            return plain
-        module, _, qualname = name.partition(":")
-        return getattr(importlib.import_module(module), qualname)(**plain)
+        return plain if name is None else _dataclass(name)(**plain)
 
     return json.loads(text, object_hook=build)
 
 
+def _dataclass(name: str) -> type:
+    """The dataclass of a name such as "gradnoise.schedule:Annealed"."""
+    module, _, qualname = name.partition(":")
+    try:
+        found = operator.attrgetter(qualname)(importlib.import_module(module))
+    except (ImportError, AttributeError) as error:
+        raise StudyError(f"the study was run with {qualname} of module {module}, which is not there: {error}") from error
+    if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
+        raise StudyError(f"{name} is no dataclass; a configuration holds plain values and dataclasses")
+    return found
+
+
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {"": f"{type(value).__module__}:{type(value).__qualname__}", **fields}
+        kind = type(value)
+        if "<locals>" in kind.__qualname__:
+            raise StudyError(f"{kind.__qualname__} is defined in a function; a resumed study finds only module-level ones")
+        return {"": f"{kind.__module__}:{kind.__qualname__}"} | {
+            f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)
+        }
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        if wrong := [k for k in value if not isinstance(k, str)]:
+            raise StudyError(f"keys of a configuration are text, not {wrong[0]!r}")
+        return {k: _plain(v) for k, v in value.items()}
     if isinstance(value, tuple | list):
         return [_plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise StudyError(f"a configuration may hold finite numbers only, not {value}; None can stand for no limit")
     if isinstance(value, int | float | str | bool | None):
         return value
     raise StudyError(

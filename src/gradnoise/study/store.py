@@ -8,7 +8,8 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ from gradnoise.study.results import Curve, StudyRecord, StudyResults, TrialResul
 from gradnoise.study.spec import Arm, Claim, Metric, StudyError, Trial, canonical, restore
 
 FILE = "study.sqlite"
+MetricRow = tuple[str, str, int, float]
 FORMAT = 1
+NEVER_STARTED = "{} holds a study that never started; run it first"
 
 SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -64,7 +67,7 @@ class Report:
     chunk: str
     step: int
     done: bool
-    rows: Sequence[tuple[str, str, int, float]]
+    rows: Sequence[MetricRow]
     diverged: Mapping[str, int]
     final: Mapping[str, Mapping[str, float]]
     seconds: float
@@ -99,6 +102,9 @@ class Store:
             raise StudyError(
                 f"{path} cannot be opened: {error}; if the file is damaged, move the folder away and run again"
             ) from error
+        except BaseException:
+            self.close()
+            raise
 
     def _acquire(self) -> None:
         try:
@@ -119,12 +125,16 @@ class Store:
 
     def _open(self, readonly: bool) -> None:
         tables = self.db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if readonly and not tables:
+            raise StudyError(NEVER_STARTED.format(self.folder))
+        (verdict,) = self.db.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise sqlite3.DatabaseError(verdict)
         if not readonly:
             self.db.execute("PRAGMA journal_mode=WAL")
             self.db.execute("PRAGMA synchronous=FULL")
             if not tables:
-                self.db.executescript(f"BEGIN;{SCHEMA}COMMIT;")
-                self.put_meta("format", FORMAT)
+                self.db.executescript(f"BEGIN;{SCHEMA}INSERT INTO meta VALUES ('format', '{FORMAT}');COMMIT;")
         found = self.meta("format")
         if found != FORMAT:
             raise StudyError(f"{self.folder} was written in format {found}; this version reads format {FORMAT}")
@@ -143,6 +153,18 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All of a block's writes or none; what was committed before stays."""
+        try:
+            with self.db:
+                yield
+        except sqlite3.OperationalError as error:
+            raise StudyError(
+                f"cannot write to {self.folder / FILE}: {error}; make room or lift the lock, then repeat the command"
+                " (everything committed so far is kept)"
+            ) from error
+
     # --- description ------------------------------------------------------------------------------
 
     def meta(self, name: str) -> Any:
@@ -150,49 +172,59 @@ class Store:
         found = self.db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return json.loads(found[0]) if found else None
 
-    def put_meta(self, name: str, value: Any) -> None:
-        """Set a value of the description (plain JSON)."""
-        with self.db:
-            self.db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(value)))
-
-    def put_record(self, record: StudyRecord) -> None:
-        """Set the description of the study."""
-        self.put_meta("record", json.loads(canonical(record)))
-
     def record(self) -> StudyRecord:
         """The description of the study."""
         plain = self.meta("record")
         if plain is None:
-            raise StudyError(f"{self.folder} holds a study that never started; run it first")
+            raise StudyError(NEVER_STARTED.format(self.folder))
         return _record(plain)
+
+    def put_record(self, record: StudyRecord) -> None:
+        """Set the description of the study."""
+        with self._transaction():
+            self._put_record(record)
+
+    def _put_record(self, record: StudyRecord) -> None:
+        self.db.execute("INSERT OR REPLACE INTO meta VALUES ('record', ?)", (canonical(record),))
 
     # --- trials -----------------------------------------------------------------------------------
 
-    def add_trials(self, trials: Iterable[Trial]) -> None:
-        """Add trials that are not there yet; those that are keep what is known of them and get the new labels."""
-        start = self.db.execute("SELECT count(*) FROM trials").fetchone()[0]
-        rows = [
-            (t.id, start + i, t.row, t.setting, t.arm, t.seed, canonical(t.config)) for i, t in enumerate(trials)
-        ]
-        with self.db:
+    def extend(self, record: StudyRecord, trials: Sequence[Trial], chunks: Iterable[Sequence[str]]) -> None:
+        """Take in what is asked for: all of it or nothing.
+
+        Args:
+            record: the description.
+            trials: those that are there keep what is known of them and get the new labels. They are listed
+                first from now on, those of earlier runs behind them.
+            chunks: which trials train together, by id; kept, so that a resumed study trains the same
+                populations.
+        """
+        rows = [(t.id, i, t.row, t.setting, t.arm, t.seed, canonical(t.config)) for i, t in enumerate(trials)]
+        bodies = [canonical(list(ids)) for ids in chunks]
+        with self._transaction():
+            self._put_record(record)
+            self.db.execute("UPDATE trials SET position = position + ?", (len(rows),))
             self.db.executemany(
                 "INSERT INTO trials (id, position, row, setting, arm, seed, config) VALUES (?, ?, ?, ?, ?, ?, ?)"
-                " ON CONFLICT (id) DO UPDATE SET row = excluded.row, setting = excluded.setting, arm = excluded.arm",
+                " ON CONFLICT (id) DO UPDATE SET position = excluded.position, row = excluded.row,"
+                " setting = excluded.setting, arm = excluded.arm",
                 rows,
+            )
+            self.db.executemany(
+                "INSERT OR IGNORE INTO chunks (id, trials) VALUES (?, ?)",
+                [(_hash(body), body) for body in bodies],
             )
 
     def trials(self) -> dict[str, Trial]:
         """All trials by id, those too that an earlier run of the study asked for and this one does not."""
-        rows = self.db.execute("SELECT id, row, setting, arm, seed, config FROM trials ORDER BY position")
+        if self.meta("record") is None:
+            return {}
         experiment = self.record().experiment
-        return {i: Trial(experiment, row, setting, arm, seed, restore(text)) for i, row, setting, arm, seed, text in rows}
-
-    def add_chunks(self, chunks: Iterable[Sequence[str]]) -> None:
-        """Decide which trials train together; kept, so that a resumed study trains the same populations."""
-        with self.db:
-            for trials in chunks:
-                body = canonical(list(trials))
-                self.db.execute("INSERT INTO chunks (id, trials) VALUES (?, ?)", (_chunk_id(body), body))
+        rows = self.db.execute("SELECT id, row, setting, arm, seed, config FROM trials ORDER BY position")
+        return {
+            id: Trial(experiment, row, setting, arm, seed, restore(config))
+            for id, row, setting, arm, seed, config in rows
+        }
 
     def chunks(self) -> list[Chunk]:
         """All chunks in the order in which they were planned."""
@@ -201,7 +233,7 @@ class Store:
 
     def commit(self, report: Report) -> None:
         """Take in what a slice brought: all of it or nothing."""
-        with self.db:
+        with self._transaction():
             self.db.executemany("INSERT OR REPLACE INTO metrics VALUES (?, ?, ?, ?)", _rows(report))
             self.db.execute(
                 "UPDATE chunks SET step = ?, done = ?, seconds = seconds + ? WHERE id = ?",
@@ -255,7 +287,12 @@ def _rows(report: Report) -> list[tuple[str, str, int, float | None]]:
     return [(t, m, s, v if np.isfinite(v) else None) for t, m, s, v in report.rows]
 
 
-def _chunk_id(body: str) -> str:
+def chunk_id(trials: Sequence[str]) -> str:
+    """The id of the chunk of some trials."""
+    return _hash(canonical(list(trials)))
+
+
+def _hash(body: str) -> str:
     return hashlib.sha256(body.encode()).hexdigest()[:12]
 
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gradnoise.study.claims import NOT_REPRODUCED, NOT_TESTED, REPRODUCED, UNDECIDED, Finding, judge
+from gradnoise.study.claims import Finding, judge
+from gradnoise.study.headline import sentences
 from gradnoise.study.results import StudyRecord, StudyResults, TrialResult
 from gradnoise.study.scores import (
     Reading,
@@ -30,7 +30,7 @@ from gradnoise.study.scores import (
 )
 from gradnoise.study.spec import Claim, Metric
 from gradnoise.study.statistics import BestOfK, Interval, best_of_k, holm, wilson
-from gradnoise.study.verdict import Comparison, Outcome, Verdict, compare, verdict
+from gradnoise.study.verdict import Comparison, Verdict, compare, verdict
 
 Trials = Sequence[TrialResult]
 
@@ -148,7 +148,7 @@ def summarise(results: StudyResults, *, level: float = 0.95) -> Summary:
     known = [trial for key in order for trial in groups[key]]
     findings = tuple(_judge(claim, cells, effects, record.metric) for claim in record.claims)
     summary = Summary(record, len(known), sum(t.done for t in known), cells, effects, findings, "", ())
-    headline, *notes = _sentences(summary)
+    headline, *notes = sentences(summary)
     return dataclasses.replace(summary, headline=headline, notes=tuple(notes))
 
 
@@ -245,71 +245,3 @@ def _compare(pair: Groups, score: Score, record: StudyRecord, level: float) -> C
     won_a, won_b = ([run[p] for p in pairs] for run in runs)
     counted = compare(won_a, won_b, success_baseline=won_a, success_treatment=won_b, level=level, seed=seed)
     return dataclasses.replace(comparison, success=counted.success)
-
-
-def _sentences(summary: Summary) -> list[str]:
-    """The headline, and what belongs beside it."""
-    done, asked = summary.done, summary.asked
-    if not any(e.comparison.n for e in summary.effects):
-        return [f"No verdict yet: {done:,} of {asked:,} trials are done, and no pair is whole."]
-    headline, *others = filter(None, (_tally(summary, arm.name) for arm in summary.record.arms[1:]))
-    sentences = [headline]
-    if summary.findings:
-        sentences.append(_ledger(summary.findings))
-    decided = [e for e in summary.effects if e.verdict.outcome in (Outcome.HELPS, Outcome.HURTS)]
-    if decided and len(summary.effects) > 1:
-        largest = max(decided, key=lambda e: abs(e.comparison.difference))
-        sentences.append(f"The largest effect is in {_quoted(summary, largest)} {largest.verdict.sentence}")
-    sentences += others
-    if done < asked:
-        sentences.append(
-            f"So far {done:,} of {asked:,} trials are done. Verdicts read before the end may change, "
-            "and are not corrected for looking early."
-        )
-    left_out = sum(c.fates.done - c.n for c in summary.cells)
-    if left_out:
-        sentences.append(f"{left_out:,} diverged runs have no score and are left out of best and mean.")
-    return sentences
-
-
-def _quoted(summary: Summary, effect: Effect) -> str:
-    return f"“{summary.row_title(effect.row)}”:"
-
-
-def _tally(summary: Summary, arm: str) -> str:
-    effects = [e for e in summary.effects if e.arm == arm]
-    if not effects:
-        return ""
-    label = summary.arm_label(arm)
-    label = label[:1].upper() + label[1:]
-    if len(effects) == 1:
-        sentence = effects[0].verdict.sentence
-        if len(summary.effects) == 1:
-            return sentence
-        return f"{label} runs in one row, {_quoted(summary, effects[0])} {sentence}"
-    outcomes = Counter(e.verdict.outcome for e in effects)
-    same, undecided = outcomes[Outcome.NO_DIFFERENCE], outcomes[Outcome.UNDECIDED]
-    clauses = [
-        f"helps in {outcomes[Outcome.HELPS] or 'none'} of {len(effects)} rows",
-        f"hurts in {outcomes[Outcome.HURTS] or 'none'}",
-        f"makes no difference in {same}" if same else "",
-        f"is undecided in {undecided}" if undecided else "",
-    ]
-    *first, last = filter(None, clauses)
-    return f"{label} {', '.join(first)} and {last}."
-
-
-def _ledger(findings: Sequence[Finding]) -> str:
-    count = Counter(f.status for f in findings)
-    rest = [
-        f"{count[status]} {text if count[status] == 1 else texts}"
-        for status, text, texts in (
-            (NOT_REPRODUCED, "is not", "are not"),
-            (UNDECIDED, "is undecided", "are undecided"),
-            (NOT_TESTED, "was not tested", "were not tested"),
-        )
-        if count[status]
-    ]
-    claims = "claim is" if len(findings) == 1 else "claims are"
-    first = f"{count[REPRODUCED] or 'None'} of {len(findings)} published {claims} reproduced"
-    return ", ".join([first, *rest]) + "."

@@ -20,7 +20,8 @@ CLASS_OF_NAN = 0
 class DeepMLPExperiment(Experiment):
     """Train a `DeepMLP` on images with pixels scaled to [0, 1] and minibatch mean cross-entropy.
 
-    Metrics: test_accuracy and test_loss on the whole test set (%, nats).
+    Metrics: test_accuracy and test_loss on the whole test set (%, nats), and hidden_weight_sd, the root
+    mean square of the weights between hidden layers, which decides whether signals vanish on their way.
 
     Args:
         data: images and labels.
@@ -57,8 +58,8 @@ class DeepMLPExperiment(Experiment):
         x, y = batch
         return nn.functional.cross_entropy(model(x), y)
 
-    def evaluate(self, model: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
-        """Accuracy (%) and loss on the test set."""
+    def evaluate(self, model: nn.Module) -> dict[str, Tensor]:
+        """Accuracy (%) and loss on the test set, and the scale of the hidden weights."""
         self._move()
         correct, loss = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
         for x, y in zip(*(part.split(EVALUATION_BATCH) for part in self._test), strict=True):
@@ -66,7 +67,9 @@ class DeepMLPExperiment(Experiment):
             correct = correct + (logits.argmax(1) == y).sum()
             loss = loss + nn.functional.cross_entropy(logits, y, reduction="sum")
         n = len(self._test[1])
-        return {"test_accuracy": 100 * correct / n, "test_loss": loss / n}
+        hidden = [m.weight for m in model.modules() if isinstance(m, nn.Linear)][1:-1]
+        scale = {"hidden_weight_sd": torch.stack([w.square().mean() for w in hidden]).mean().sqrt()} if hidden else {}
+        return {"test_accuracy": 100 * correct / n, "test_loss": loss / n} | scale
 
     def broken(self) -> dict[str, float]:
         """What a model of nans scores: argmax answers class 0 everywhere."""

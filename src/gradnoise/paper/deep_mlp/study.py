@@ -103,11 +103,11 @@ SCALES = {
     "quick": Scale(
         _grid(["3"], [0.15]) + _grid(["5"], [0.1]) + _grid(["6"], [0.2]),
         (NONE, NOISE),
-        seeds=6,
-        steps=4000,
-        eval_every=200,
+        seeds=8,
+        steps=3000,
+        eval_every=150,
         deviations=(
-            "Quick scale: three of the six rows, 4,000 updates, 6 seeds, and one learning rate a row: 0.15, 0.1 and"
+            "Quick scale: three of the six rows, 3,000 updates, 8 seeds, and one learning rate a row: 0.15, 0.1 and"
             " 0.2. A larger rate than the paper's lets the noise carry the weights to the scale at which the network"
             " learns within minutes (it moves them by lr * sigma_t an update); it is the same in both arms.",
         ),

@@ -1,0 +1,200 @@
+"""Dropout masks belong to a replica: a pure function of (seed, layer, update)."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from toys import FEATURES, Regression, parameters_of
+
+from gradnoise.population import Population, PopulationError, Replica
+from gradnoise.population.dropout import MaskedDropout, replace_dropout
+
+
+def wide(rate: float = 0.5) -> nn.Module:
+    first, last = nn.Linear(FEATURES, 400), nn.Linear(400, 1)
+    return nn.Sequential(first, nn.Dropout(rate), nn.Tanh(), nn.Dropout(rate), last, nn.Flatten(0))
+
+
+def population(*replicas: Replica, build=wide, **options) -> Population:
+    return Population(Regression(lambda config: build()), replicas, trace=False, **options)
+
+
+def masks(population: Population, t: int) -> list[torch.Tensor]:
+    assert population.masks is not None
+    return [mask.clone() for mask in population.masks.refill(t).values()]
+
+
+def test_the_law():
+    # Rate 0.2: 4800 elements, of which 0.8 are kept, each 1.25; the binomial sd is 0.006.
+    first, second = masks(population(Replica(0, lr=0.1), build=lambda: wide(0.2)), 0)
+    for mask in (first, second):
+        assert mask.shape == (1, 6, 400)
+        assert set(mask.unique().tolist()) == {0.0, 1.25}
+        assert abs((mask > 0).float().mean() - 0.8) < 0.03
+    assert abs(torch.corrcoef(torch.stack([first.flatten(), second.flatten()]))[0, 1]) < 0.1
+
+
+def test_masks_depend_on_seed_layer_and_update_alone():
+    mine = Replica(0, lr=0.1)
+    crowd = population(Replica(3, lr=0.1), mine, replace(mine, lr=0.9, clip=1.0), replace(mine, study_seed=1))
+    alone = population(mine)
+    for t in (7, 0):
+        for both, own in zip(masks(crowd, t), masks(alone, t), strict=True):
+            assert torch.equal(both[1], own[0]) and torch.equal(both[1], both[2])
+            assert not torch.equal(both[0], both[1]) and not torch.equal(both[3], both[1])
+    seen = [mask[0] for t in range(3) for mask in masks(alone, t)]
+    assert all(not torch.equal(a, b) for i, a in enumerate(seen) for b in seen[:i])
+
+
+def test_each_replica_has_its_own_rate():
+    mixed = population(Replica(0, 0.1), Replica(0, 0.1, dropout=0.9), Replica(0, 0.1, dropout=0.0))
+    mask, _ = masks(mixed, 0)
+    assert [(row > 0).float().mean().item() for row in mask] == pytest.approx([0.5, 0.1, 1.0], abs=0.05)
+    assert mask[2].eq(1).all()
+    # The same words decide: what is kept at rate 0.9 is kept at 0.5.
+    assert (mask[0] > 0)[mask[1] > 0].all()
+
+
+def test_an_update_uses_the_mask():
+    engine = population(Replica(0, lr=0.5), dtype=torch.float64)
+    before = engine.rows.theta.clone()
+    first, second = masks(engine, 0)
+    engine.step()
+    x, y = Regression().batch(Replica(0, lr=0.5).seed_for("batches"), 0, {})
+    w1, b1, w2, b2 = leaves = [view[0].requires_grad_() for view in engine.rows.views(before)]
+    h = torch.tanh((x @ w1.T + b1) * first[0]) * second[0]
+    ((h @ w2.T + b2).flatten() - y).square().mean().backward()
+    for leaf, after in zip(leaves, engine.rows.views(engine.rows.theta), strict=True):
+        assert torch.allclose(after[0], leaf.detach() - 0.5 * leaf.grad, rtol=1e-12, atol=1e-12)
+
+
+def test_rate_0_is_no_dropout_bit_for_bit():
+    def bare() -> nn.Module:
+        return nn.Sequential(nn.Linear(FEATURES, 400), nn.Tanh(), nn.Linear(400, 1), nn.Flatten(0))
+
+    runs = population(Replica(0, lr=0.1, dropout=0.0)), population(Replica(0, lr=0.1), build=bare)
+    for run in runs:
+        for _ in range(3):
+            run.step()
+    assert torch.equal(runs[0].rows.theta, runs[1].rows.theta)
+
+
+def test_off_in_evaluation():
+    engine = population(Replica(0, lr=0.1), Replica(1, lr=0.1))
+    first, again = engine.evaluate(), engine.evaluate()
+    for _ in range(2):
+        engine.masks.refill(5)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    module = wide().eval()
+    with torch.no_grad():
+        for parameter, (_, value) in zip(module.parameters(), engine.rows.named_rows(1), strict=True):
+            parameter.copy_(value)
+        for name, value in Regression().evaluate(module).items():
+            assert value.item() == pytest.approx(first[name][1].item(), rel=1e-5)
+
+
+def test_masks_of_those_who_stay():
+    engine = population(*(Replica(seed, lr=0.1) for seed in range(4)))
+    before = masks(engine, 2)
+    engine.select(torch.tensor([3, 1]))
+    for old, new in zip(before, masks(engine, 2), strict=True):
+        assert torch.equal(old[[3, 1]], new)
+
+
+def test_layers_deep_inside_and_shared_objects():
+    class Block(nn.Module):
+        def __init__(self, drop: nn.Dropout) -> None:
+            super().__init__()
+            self.linear, self.drop = nn.Linear(FEATURES, FEATURES), drop
+            self.again = drop  # one object under two names: two places, two masks
+            self.missing = None
+            self.register_module("none", None)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.again(self.drop(self.linear(x)))
+
+    def build() -> nn.Module:
+        drop = nn.Dropout(0.3)
+        return nn.Sequential(Block(drop), nn.Sequential(Block(drop)), nn.Linear(FEATURES, 1), nn.Flatten(0))
+
+    engine = population(Replica(0, lr=0.1), build=build)
+    assert engine.masks.names == ["0.drop.mask", "0.again.mask", "1.0.drop.mask", "1.0.again.mask"]
+    engine.step()
+    assert math.isfinite(engine.telemetry()["train_loss"].item())
+
+
+def test_a_layer_that_the_loss_does_not_pass():
+    class Idle(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear, self.idle = nn.Linear(FEATURES, 1), nn.Dropout(0.5)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.linear(x).flatten()
+
+    engine = population(Replica(0, lr=0.1), build=Idle)
+    engine.step()
+    assert engine.masks.names == [] and engine.t == 1
+
+
+def test_building_and_training_leave_the_global_generator_alone():
+    state = torch.get_rng_state()
+    engine = population(Replica(0, lr=0.1))
+    engine.step()
+    engine.evaluate()
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_layer_used_twice():
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear, self.drop = nn.Linear(FEATURES, FEATURES), nn.Dropout(0.5)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.drop(self.linear(self.drop(x))).sum(-1)
+
+    with pytest.raises(PopulationError, match=r"'drop' is used 2 times .* give each use its own nn\.Dropout"):
+        population(Replica(0, lr=0.1), build=Twice)
+
+
+@pytest.mark.parametrize("kind", [nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout, nn.FeatureAlphaDropout])
+def test_other_random_layers(kind):
+    with pytest.raises(PopulationError, match=f"layer '1' is a {kind.__name__}; .*only nn.Dropout"):
+        replace_dropout(nn.Sequential(nn.Linear(2, 2), kind(0.5)))
+
+
+def test_functional_dropout():
+    class Functional(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(FEATURES, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return nn.functional.dropout(self.linear(x), 0.5, self.training).flatten()
+
+    engine = population(Replica(0, lr=0.1), build=Functional)
+    before = parameters_of(engine)
+    with pytest.raises(PopulationError, match=r"draws random numbers.*use nn\.Dropout layers"):
+        engine.step()
+    assert torch.equal(before[0], engine.rows.theta[0])
+
+
+def test_a_rate_without_a_layer():
+    with pytest.raises(PopulationError, match=r"asks for dropout, but .* has no nn\.Dropout layer"):
+        Population(Regression(), [Replica(0, lr=0.1), Replica(0, lr=0.1, dropout=0.5)])
+    Population(Regression(), [Replica(0, lr=0.1, dropout=0.0)])  # nothing is asked for
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.0, float("nan")])
+def test_rates_out_of_range(rate):
+    with pytest.raises(PopulationError, match=r"is outside \[0, 1\)"):
+        Replica(0, lr=0.1, dropout=rate)
+
+
+def test_the_stand_in_outside_a_population():
+    layer = MaskedDropout(0.5)
+    x = torch.ones(3)
+    assert torch.equal(layer.eval()(x), x) and torch.equal(layer.train()(x), x)

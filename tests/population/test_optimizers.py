@@ -1,0 +1,191 @@
+"""Every optimizer is torch.optim's, row by row."""
+
+from dataclasses import asdict
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from toys import Regression
+
+from gradnoise.attach import attach
+from gradnoise.population import SGD, AdaGrad, Adam, Optimizer, Population, PopulationError, Replica, RMSProp
+from gradnoise.population.randomness import seeded
+from gradnoise.schedule import Annealed
+
+#: Ours, and the class and arguments of torch.optim that make the same update.
+TABLE = [
+    (SGD(), torch.optim.SGD, {}),
+    (SGD(momentum=0.9), torch.optim.SGD, {"momentum": 0.9}),
+    (SGD(momentum=0.5, nesterov=True), torch.optim.SGD, {"momentum": 0.5, "nesterov": True}),
+    (AdaGrad(), torch.optim.Adagrad, {}),
+    (AdaGrad(eps=1e-3, initial=0.2), torch.optim.Adagrad, {"eps": 1e-3, "initial_accumulator_value": 0.2}),
+    (RMSProp(), torch.optim.RMSprop, {}),
+    (RMSProp(alpha=0.9, eps=1e-3), torch.optim.RMSprop, {"alpha": 0.9, "eps": 1e-3}),
+    (RMSProp(momentum=0.8), torch.optim.RMSprop, {"momentum": 0.8}),
+    (Adam(), torch.optim.Adam, {}),
+    (Adam(beta1=0.5, beta2=0.9, eps=1e-2), torch.optim.Adam, {"betas": (0.5, 0.9), "eps": 1e-2}),
+    (Adam(beta1=0.0, beta2=0.0), torch.optim.Adam, {"betas": (0.0, 0.0)}),
+]
+table = pytest.mark.parametrize(("mine", "theirs", "arguments"), TABLE, ids=[repr(row[0]) for row in TABLE])
+
+RATES = [1e-3, 0.01, 0.1, 0.5, 2.0]
+N, STEPS = 7, 20
+
+
+def gradients(seed: int = 0) -> Tensor:
+    """[T, P, N], of sizes from 1e-4 to 100, with exact zeros among them."""
+    generator = torch.Generator().manual_seed(seed)
+    size = 10 ** (6 * torch.rand(STEPS, len(RATES), N, generator=generator, dtype=torch.float64) - 4)
+    g = size * torch.randn(STEPS, len(RATES), N, generator=generator, dtype=torch.float64)
+    return g * (torch.rand(STEPS, len(RATES), N, generator=generator) > 0.1)
+
+
+def run(optimizer: Optimizer, g: Tensor, rates: list[float]) -> Tensor:
+    """theta [T, P, N] under given gradients."""
+    theta = torch.linspace(-1, 1, g[0].numel(), dtype=g.dtype).view_as(g[0])
+    state = optimizer.init(theta)
+    lr = torch.tensor(rates, dtype=g.dtype)[:, None]
+    path = []
+    for t, gradient in enumerate(g):
+        optimizer.update(theta, gradient.clone(), state, lr, t)
+        path.append(theta.clone())
+    return torch.stack(path)
+
+
+def run_torch(kind, arguments, g: Tensor, rates: list[float]) -> Tensor:
+    start = torch.linspace(-1, 1, g[0].numel(), dtype=g.dtype).view_as(g[0])
+    path = torch.empty_like(g)
+    for p, lr in enumerate(rates):
+        theta = start[p].clone().requires_grad_()
+        optimizer = kind([theta], lr=lr, **arguments)
+        for t in range(len(g)):
+            theta.grad = g[t, p].clone()
+            optimizer.step()
+            path[t, p] = theta.detach()
+    return path
+
+
+@table
+def test_equals_torch_on_any_gradients(mine, theirs, arguments):
+    g = gradients()
+    expected = run_torch(theirs, arguments, g, RATES)
+    assert torch.allclose(run(mine, g, RATES), expected, rtol=1e-12, atol=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    lr=st.floats(1e-6, 10),
+    eps=st.floats(1e-12, 1),
+    first=st.floats(0, 0.999),
+    second=st.floats(0, 0.9999),
+    seed=st.integers(0, 2**32),
+)
+def test_equals_torch_for_any_settings(lr, eps, first, second, seed):
+    g, rates = gradients(seed)[:6], [lr] * len(RATES)
+    pairs = [
+        (SGD(momentum=first), torch.optim.SGD, {"momentum": first}),
+        (AdaGrad(eps=eps), torch.optim.Adagrad, {"eps": eps}),
+        (RMSProp(second, eps, first), torch.optim.RMSprop, {"alpha": second, "eps": eps, "momentum": first}),
+        (Adam(first, second, eps), torch.optim.Adam, {"betas": (first, second), "eps": eps}),
+    ]
+    for mine, theirs, arguments in pairs:
+        found, expected = run(mine, g, rates), run_torch(theirs, arguments, g, rates)
+        assert torch.allclose(found, expected, rtol=1e-10, atol=1e-10), mine
+
+
+@table
+def test_rows_are_independent(mine, theirs, arguments):
+    g = gradients()
+    together = run(mine, g, RATES)
+    broken = g.clone()
+    broken[3:, 2] = torch.nan
+    others = [0, 1, 3, 4]
+    assert torch.equal(run(mine, broken, RATES)[:, others], together[:, others])
+
+
+@table
+def test_whole_updates_equal_a_plain_loop(mine, theirs, arguments):
+    """Gradient, clip, noise, update: a population against a module with `attach` and torch.optim."""
+    experiment = Regression()
+    replicas = [
+        Replica(0, lr=0.01),
+        Replica(1, lr=0.1, clip=0.3, noise=Annealed(0.1)),
+        Replica(2, lr=0.03, noise=Annealed(1.0, gamma=0.0)),
+        Replica(2, lr=0.003, clip=0.1, study_seed=9),
+    ]
+    population = Population(experiment, replicas, optimizer=mine, dtype=torch.float64, trace=False)
+    for _ in range(STEPS):
+        population.step()
+    for theta, replica in zip(population.rows.theta, replicas, strict=True):
+        with seeded(replica.seed_for("init")):
+            model = experiment.model(replica.config).double()
+        optimizer = theirs(model.parameters(), lr=replica.lr, **arguments)
+        if replica.noise:
+            names = model.named_parameters()
+            attach(optimizer, replica.noise, seed=replica.seed_for("noise"), named_parameters=names)
+        for t in range(STEPS):
+            optimizer.zero_grad()
+            batch = experiment.batch(replica.seed_for("batches"), t, replica.config)
+            experiment.loss(model, batch).backward()
+            if replica.clip:
+                clip(model, replica.clip)
+            optimizer.step()
+        expected = nn.utils.parameters_to_vector(model.parameters()).detach()
+        assert torch.allclose(theta, expected, rtol=1e-12, atol=1e-12), replica
+
+
+def clip(model: nn.Module, threshold: float) -> None:
+    """torch's clip_grad_norm_ divides by the norm + 1e-6; this is the formula of the paper."""
+    norm = torch.cat([p.grad.flatten() for p in model.parameters()]).norm()
+    for p in model.parameters():
+        p.grad.mul_(min(1.0, threshold / norm))
+
+
+def test_state_is_as_large_as_it_must_be():
+    theta = torch.zeros(3, 4)
+    optimizers = [SGD(), SGD(0.9), AdaGrad(), RMSProp(), RMSProp(momentum=0.9), Adam()]
+    assert [len(optimizer.init(theta)) for optimizer in optimizers] == [0, 1, 1, 1, 2, 2]
+
+
+def test_an_optimizer_of_ones_own():
+    class SignSGD:
+        def init(self, theta):
+            return {}
+
+        def update(self, theta, g, state, lr, t):
+            theta.sub_(lr * g.sign())
+
+    population = Population(Regression(), [Replica(0, lr=0.25)], optimizer=SignSGD(), trace=False)
+    before = population.rows.theta.clone()
+    population.step()
+    assert torch.allclose((population.rows.theta - before).abs(), torch.tensor(0.25))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SGD(momentum=1.0), r"momentum = 1.0 is outside \[0, 1\)"),
+        (lambda: SGD(momentum=-0.1), "momentum = -0.1"),
+        (lambda: SGD(nesterov=True), "nesterov needs momentum > 0"),
+        (lambda: RMSProp(alpha=1.0), "alpha = 1.0"),
+        (lambda: RMSProp(momentum=float("nan")), "momentum = nan"),
+        (lambda: Adam(beta1=-1), "beta1 = -1"),
+        (lambda: Adam(beta2=1.0), "beta2 = 1.0"),
+    ],
+)
+def test_settings_out_of_range(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("optimizer", [row[0] for row in TABLE], ids=repr)
+def test_settings_can_be_read_back(optimizer):
+    assert type(optimizer)(**asdict(optimizer)) == optimizer
+
+
+@pytest.mark.parametrize("lr", [0.0, -1.0, float("nan"), float("inf")])
+def test_learning_rates_out_of_range(lr):
+    with pytest.raises(PopulationError, match="a learning rate is a finite number > 0"):
+        Replica(0, lr=lr)

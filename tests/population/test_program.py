@@ -1,0 +1,194 @@
+"""The step that is recorded once and replayed is the step that is interpreted."""
+
+import pytest
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.experimental.proxy_tensor import make_fx
+from toys import FEATURES, Net, Regression, assert_close, assert_same, plain, trajectories
+
+from gradnoise.population import Population, PopulationError, Replica
+from gradnoise.population.program import simplify
+from gradnoise.schedule import Annealed
+
+RUNS = (Replica(0, lr=0.05), Replica(1, lr=0.1, noise=Annealed(0.1)), Replica(1, lr=0.02, clip=0.5))
+
+
+class Filters(nn.Module):
+    """Convolution, in-place layers, a buffer that is assigned, and writing into a copy of the input."""
+
+    seen: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.filter = nn.Conv1d(1, 2, 3, padding=1)
+        self.relu = nn.ReLU(inplace=True)
+        self.out = nn.Linear(2 * FEATURES, 1)
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.seen = self.seen + len(x)
+        x = x * 1.0
+        x[:, 0] = 0.0
+        return self.out(self.relu(self.filter(x[:, None])).flatten(1)).squeeze(-1)
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.out = nn.Linear(FEATURES, 3 * FEATURES), nn.Linear(FEATURES, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x[:, None] * x[:, :, None]).chunk(3, dim=-1)
+        h = torch.softmax(q @ k.transpose(-1, -2) / FEATURES**0.5, dim=-1) @ v
+        return self.out(h.mean(1)).squeeze(-1)
+
+
+def population(build=plain, runs=RUNS, experiment=None, **options) -> Population:
+    experiment = experiment or Regression(lambda config: build())
+    return Population(experiment, runs, **({"dtype": torch.float64} | options))
+
+
+@pytest.mark.parametrize("build", [plain, Filters, Attention])
+def test_replayed_is_interpreted(build):
+    replayed, interpreted = population(build), population(build, trace=False)
+    assert_close(trajectories(replayed, 10), trajectories(interpreted, 10))
+    for name, x in interpreted.rows.fixed.items():
+        assert torch.allclose(replayed.rows.fixed[name], x, rtol=1e-12), name
+    replayed.evaluate()  # compares them, too
+
+
+class Counted(Regression):
+    calls = 0
+
+    def loss(self, model, batch):
+        self.calls += 1
+        return super().loss(model, batch)
+
+
+def test_the_loss_runs_only_to_be_checked_and_recorded():
+    experiment = Counted()
+    engine = population(experiment=experiment)
+    engine.step()
+    recorded = experiment.calls
+    trajectories(engine, 5)
+    assert experiment.calls == recorded <= 3
+    engine.select(torch.tensor([0, 2]))  # other shapes are recorded anew
+    engine.step()
+    assert experiment.calls == recorded + 1
+    engine.step()
+    assert experiment.calls == recorded + 1
+
+
+def test_a_path_that_changes_during_training_is_found_out():
+    class Impatient(Counted):
+        def loss(self, model, batch):
+            return super().loss(model, batch) * (1.0 if self.calls < 4 else 2.0)
+
+    engine = population(experiment=Impatient())
+    trajectories(engine, 3)
+    engine.experiment.calls = 10
+    with pytest.raises(PopulationError, match=r"another path through its Python code.*trace=False"):
+        engine.evaluate()
+    honest = population(experiment=Impatient(), trace=False)
+    trajectories(honest, 3)
+    assert honest.evaluate().keys() == {"mean", "size"}
+
+
+def test_state_in_tensors_is_no_such_path():
+    class Annealing(Regression):
+        def batch(self, seed, t, config):
+            return *super().batch(seed, t, config), torch.tensor(0.5**t, dtype=torch.float64)
+
+        def loss(self, model, batch):
+            return batch[2] * super().loss(model, batch[:2])
+
+    replayed, interpreted = (population(experiment=Annealing(), trace=trace) for trace in (True, False))
+    assert_close(trajectories(replayed, 4), trajectories(interpreted, 4))
+    replayed.evaluate()
+
+
+def test_batches_of_other_shapes_and_layouts():
+    class Varied(Regression):
+        def batch(self, seed, t, config):
+            x, y = super().batch(seed, t, config)
+            x = x.T.contiguous().T if t % 3 == 1 else x
+            return (x[:4], y[:4]) if t % 3 == 2 else (x, y)
+
+    runs = RUNS[1:]  # one seed, whose batch is handed on as it is
+    replayed, interpreted = (population(Filters, runs, Varied(), trace=trace) for trace in (True, False))
+    assert_close(trajectories(replayed, 6), trajectories(interpreted, 6))
+
+
+def test_recording_does_not_count_as_a_step():
+    engine = population(lambda: Net(), dtype=torch.float32)
+    engine.step()
+    assert engine.rows.fixed["norm.num_batches_tracked"].tolist() == [1, 1, 1]
+
+
+def test_a_replay_is_deterministic():
+    assert_same(*(trajectories(population(dtype=torch.float32), 5) for _ in range(2)))
+
+
+# Simplifying
+
+times = torch.ops.aten.mul.Scalar
+
+
+def recorded(function, *arguments) -> fx.GraphModule:
+    graph = make_fx(function)(*arguments)
+    simplify(graph)
+    return graph
+
+
+def targets(graph: fx.GraphModule) -> list[str]:
+    return [str(n.target) for n in graph.graph.nodes if n.op == "call_function"]
+
+
+def test_what_changes_nothing_is_dropped():
+    x = torch.randn(2, 3)
+    graph = recorded(lambda x: times(x.detach().expand(2, 3).view(2, 3), 1).exp(), x)
+    assert targets(graph) == ["aten.exp.default"] and torch.equal(graph(x), x.exp())
+
+
+def test_what_changes_the_dtype_or_shape_stays():
+    n = torch.arange(6)
+    graph = recorded(lambda n: times(n, 1.0).view(2, 3) / 4, n)
+    assert torch.equal(graph(n), n.float().view(2, 3) / 4)
+    assert recorded(lambda n: times(n, 1.0), n)(n).dtype == torch.float32
+
+
+def test_a_copy_that_is_written_into_stays_a_copy():
+    def function(x: Tensor) -> Tensor:
+        y = times(x, 1.0)
+        y.zero_()
+        return x + y
+
+    x = torch.ones(3)
+    graph = recorded(function, x)
+    assert graph(x).tolist() == [1.0, 1.0, 1.0] and x.tolist() == [1.0, 1.0, 1.0]
+
+
+def test_weight_gradients_come_in_the_layout_of_the_weights():
+    def gradient(x: Tensor, d: Tensor) -> Tensor:
+        return torch.bmm(x.transpose(1, 2), d).transpose(1, 2)
+
+    x, d = torch.randn(3, 5, 4), torch.randn(3, 5, 2)
+    graph = recorded(gradient, x, d)
+    assert graph(x, d).is_contiguous() and torch.allclose(graph(x, d), gradient(x, d), atol=1e-6)
+
+
+def test_a_product_with_other_uses_stays():
+    def function(x: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
+        product = torch.bmm(x.transpose(1, 2), d)
+        return product.transpose(1, 2), product.sum()
+
+    x, d = torch.randn(3, 5, 4), torch.randn(3, 5, 2)
+    for mine, theirs in zip(recorded(function, x, d)(x, d), function(x, d), strict=True):
+        assert torch.allclose(mine, theirs, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_compiled_is_interpreted():
+    compiled, interpreted = population(compile=True), population(trace=False)
+    assert_close(trajectories(compiled, 5), trajectories(interpreted, 5))

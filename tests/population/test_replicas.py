@@ -1,0 +1,348 @@
+"""Ordinary modules as rows of a population: what vmap runs, what a loop runs and why, and what is refused."""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+from toys import BATCH, FEATURES, Regression, assert_close, parameters_of, plain, trajectories
+
+from gradnoise.population import Population, PopulationError, Replica
+from gradnoise.population.randomness import seeded
+from gradnoise.population.replicas import Replicas
+
+RUNS = (Replica(0, lr=0.05), Replica(1, lr=0.1), Replica(2, lr=0.02))
+SEQUENCE = (BATCH, 3, FEATURES)
+
+
+class Recurrent(nn.Module):
+    def __init__(self, kind: type[nn.Module] = nn.LSTM, **options: float) -> None:
+        super().__init__()
+        self.cell = kind(FEATURES, 3, batch_first=True, **options)
+        self.out = nn.Linear(3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.cell(x)[0]).squeeze(-1)
+
+
+class Branch(nn.Module):
+    """Which layers it passes depends on the data."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk, self.leaf = nn.Linear(FEATURES, FEATURES), nn.Linear(FEATURES, FEATURES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.trunk(x)
+        return (self.leaf(y) if y[0, 0].item() > 0 else y).sum(-1)
+
+
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encode, self.decode = nn.Linear(FEATURES, FEATURES), nn.Linear(FEATURES, FEATURES)
+        self.decode.weight = self.encode.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decode(torch.tanh(self.encode(x))).sum(-1)
+
+
+class Frozen(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fixed = nn.Linear(FEATURES, FEATURES).requires_grad_(False)
+        self.out = nn.Linear(FEATURES, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(torch.relu(self.fixed(x))).squeeze(-1)
+
+
+class Counter(nn.Module):
+    """Keeps a running mean by assignment and a count in place; ordinary code does either."""
+
+    mean: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = nn.Linear(FEATURES, 1)
+        self.scale = nn.Parameter(torch.tensor(1.0))
+        self.register_buffer("mean", torch.zeros(FEATURES))
+        self.register_buffer("count", torch.tensor(0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * x.mean(0)
+            self.count += 1
+        return self.scale * self.out(x - self.mean).squeeze(-1)
+
+
+def batch_norm(**options: float | None) -> nn.Module:
+    norm = nn.BatchNorm1d(5, **options)
+    return nn.Sequential(nn.Linear(FEATURES, 5, bias=False), norm, nn.Linear(5, 1), nn.Flatten(0))
+
+
+def convolution() -> nn.Module:
+    filters = nn.Sequential(nn.Unflatten(1, (1, FEATURES)), nn.Conv1d(1, 2, 3, padding=1), nn.ReLU())
+    return nn.Sequential(filters, nn.Flatten(), nn.Linear(2 * FEATURES, 1), nn.Flatten(0))
+
+
+def spectral() -> nn.Module:
+    return nn.Sequential(parametrizations.spectral_norm(nn.Linear(FEATURES, 1)), nn.Flatten(0))
+
+
+VMAPPED = {
+    "linear": (plain, (BATCH, FEATURES)),
+    "convolution": (convolution, (BATCH, FEATURES)),
+    "tied": (Tied, (BATCH, FEATURES)),
+    "frozen": (Frozen, (BATCH, FEATURES)),
+    "buffers": (Counter, (BATCH, FEATURES)),
+    "batch norm": (batch_norm, (BATCH, FEATURES)),
+}
+LOOPED = {
+    "lstm": (Recurrent, SEQUENCE),
+    "gru": (lambda: Recurrent(nn.GRU), SEQUENCE),
+    "branch": (Branch, (BATCH, FEATURES)),
+    "batch norm, cumulative": (lambda: batch_norm(momentum=None), (BATCH, FEATURES)),
+    "spectral norm": (spectral, (BATCH, FEATURES)),
+}
+
+
+def population(build: Callable[[], nn.Module], shape=(BATCH, FEATURES), runs=RUNS, **options) -> Population:
+    options = {"trace": False, "dtype": torch.float64} | options
+    return Population(Regression(lambda config: build(), shape=shape), runs, **options)
+
+
+def train_alone(replica: Replica, experiment: Regression, steps: int) -> nn.Module:
+    """The same run as anybody would write it."""
+    with seeded(replica.seed_for("init")):
+        model = experiment.model({}).double()
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=replica.lr)
+    for t in range(steps):
+        optimizer.zero_grad()
+        experiment.loss(model, experiment.batch(replica.seed_for("batches"), t, {})).backward()
+        optimizer.step()
+    return model
+
+
+@pytest.mark.parametrize(("build", "shape"), [*VMAPPED.values(), *LOOPED.values()], ids=[*VMAPPED, *LOOPED])
+def test_any_model_trains_as_it_does_alone(build, shape):
+    engine = population(build, shape)
+    for _ in range(12):
+        engine.step()
+    metrics = engine.evaluate()
+    for p, replica in enumerate(RUNS):
+        model = train_alone(replica, engine.experiment, 12)
+        saved = model.state_dict()
+        for name, value in engine.rows.named_rows(p):
+            assert value.dtype == saved[name].dtype
+            assert torch.allclose(value, saved[name], rtol=1e-12, atol=1e-12), name
+        with torch.no_grad():
+            for name, value in engine.experiment.evaluate(model.eval()).items():
+                assert metrics[name][p].item() == pytest.approx(value.item(), rel=1e-10)
+
+
+@pytest.mark.parametrize("name", VMAPPED)
+def test_what_vmap_runs(name):
+    build, shape = VMAPPED[name]
+    engine = population(build, shape)
+    engine.step()
+    engine.evaluate()
+    assert engine.rows.loop_reasons == {} and engine.rows.loop_reason is None
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("lstm", "aten::lstm"),
+        ("gru", "aten::gru"),
+        ("branch", ".item()"),
+        ("batch norm, cumulative", ".item()"),
+        ("spectral norm", "aten::div.out"),
+    ],
+)
+def test_what_a_loop_runs_and_why(name, reason):
+    build, shape = LOOPED[name]
+    engine = population(build, shape, trace=True)
+    engine.step()
+    assert engine.rows.loop_reason is not None and reason in engine.rows.loop_reason
+
+
+def test_alone_and_together_take_the_same_branches():
+    # A replica alone may leave a layer unused, which is no mistake where the path depends on the data.
+    together = trajectories(population(Branch), 12)
+    alone = {i: trajectories(population(Branch, runs=[replica]), 12)[0] for i, replica in enumerate(RUNS)}
+    assert_close(alone, together)
+
+
+def test_rows_and_names():
+    engine = population(Tied)
+    rows = engine.rows
+    assert rows.names == ["encode.weight", "encode.bias", "decode.bias"] and rows.theta.shape == (3, 24)
+    assert rows.offsets == [0, 16, 20, 24] and len(rows) == 3
+    views = rows.views(rows.theta)
+    assert [v.shape for v in views] == [(3, 4, 4), (3, 4), (3, 4)]
+    views[1][2, 3] = 7.0
+    assert rows.theta[2, 19] == 7.0
+
+
+def test_a_row_loads_into_the_users_module():
+    engine = population(batch_norm)
+    for _ in range(3):
+        engine.step()
+    model = batch_norm().double()
+    model.load_state_dict(dict(engine.rows.named_rows(1)))
+    assert model[1].num_batches_tracked == 3
+
+
+def test_buffers_belong_to_a_replica_and_are_untouched_by_evaluation():
+    engine = population(batch_norm, trace=True)
+    for _ in range(2):
+        engine.step()
+    before = copy.deepcopy(engine.rows.fixed)
+    assert not torch.equal(before["1.running_mean"][0], before["1.running_mean"][1])
+    assert before["1.num_batches_tracked"].tolist() == [2, 2, 2]
+    engine.evaluate()
+    for name, x in engine.rows.fixed.items():
+        assert torch.equal(x, before[name]), name
+
+
+def test_frozen_parameters_stay_and_get_no_noise():
+    engine = population(Frozen)
+    before = engine.rows.fixed["fixed.weight"].clone()
+    engine.step()
+    assert engine.rows.names == ["out.weight", "out.bias"]
+    assert torch.equal(engine.rows.fixed["fixed.weight"], before)
+
+
+def test_replicas_of_one_seed_share_a_batch_with_the_same_result():
+    pair = [Replica(0, lr=0.05), Replica(0, lr=0.1)]
+    shared = trajectories(population(plain, runs=pair), 6)
+    mixed = trajectories(population(plain, runs=[*pair, Replica(1, lr=0.1)]), 6)
+    assert_close(shared, {i: mixed[i] for i in shared})
+
+
+def test_batches_may_be_nested():
+    class Nested(Regression):
+        def batch(self, seed, t, config):
+            x, y = super().batch(seed, t, config)
+            return {"x": x, "rest": [(y, torch.tensor(t))]}
+
+        def loss(self, model, batch):
+            (y, t), = batch["rest"]
+            assert not t.is_floating_point()
+            return super().loss(model, (batch["x"], y)) + 0 * t
+
+    runs = [Replica(0, lr=0.1), Replica(1, lr=0.1)]
+    a, b = (Population(kind(), runs, trace=False, dtype=torch.float64) for kind in (Nested, Regression))
+    assert_close(trajectories(a, 3), trajectories(b, 3))
+
+
+# What is refused
+
+
+class Noisy(nn.Module):
+    """Draws in its forward pass, where vmap finds it or, after .item(), where only the loop can."""
+
+    def __init__(self, looped: bool) -> None:
+        super().__init__()
+        self.linear, self.looped = nn.Linear(FEATURES, 1), looped
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.looped:
+            x.sum().item()
+        return self.linear(x + torch.randn_like(x)).squeeze(-1)
+
+
+@pytest.mark.parametrize(
+    ("build", "shape"),
+    [
+        (lambda: Noisy(looped=False), (BATCH, FEATURES)),
+        (lambda: Noisy(looped=True), (BATCH, FEATURES)),
+        (lambda: Recurrent(num_layers=2, dropout=0.5), SEQUENCE),
+    ],
+    ids=["vmap", "loop", "dropout inside nn.LSTM"],
+)
+def test_random_numbers_in_the_forward_pass(build, shape):
+    engine = population(build, shape)
+    state, before = torch.get_rng_state(), parameters_of(engine)
+    with pytest.raises(PopulationError, match="draws random numbers, which would depend on"):
+        engine.step()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(engine.rows.theta[0], before[0]) and engine.t == 0
+
+
+def test_random_numbers_in_the_evaluation():
+    class Careless(Regression):
+        def evaluate(self, model):
+            return {"mean": model(torch.randn(2, FEATURES, dtype=self.dtype)).mean()}
+
+    engine = Population(Careless(), RUNS, trace=False)
+    engine.step()
+    with pytest.raises(PopulationError, match="draws random numbers"):
+        engine.evaluate()
+
+
+def test_a_parameter_without_a_part_in_the_loss():
+    class Spare(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.spare = nn.Linear(FEATURES, 1), nn.Linear(1, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.used(x).squeeze(-1)
+
+    with pytest.raises(PopulationError, match=r"'spare.weight' has no part in the loss; freeze it"):
+        population(Spare).step()
+
+
+def test_a_loss_that_is_no_scalar():
+    class PerExample(Regression):
+        def loss(self, model, batch):
+            return (model(batch[0]) - batch[1]) ** 2
+
+    with pytest.raises(PopulationError, match=r"regression.loss returned shape \(6,\); a loss is a scalar"):
+        Population(PerExample(), RUNS, trace=False).step()
+
+
+def test_shapes_that_differ():
+    experiment = Regression(lambda config: plain(config["width"]))
+    runs = [Replica(0, lr=0.1, config={"width": w}) for w in (5, 5, 6)]
+    with pytest.raises(PopulationError, match=r"replica 2 has other .* than replica 0 \(at '0\.bias'\)"):
+        Population(experiment, runs)
+
+
+def test_a_mistake_in_the_model_is_shown_as_it_is():
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        population(lambda: nn.Linear(FEATURES + 1, 1)).step()
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: nn.Identity(), "no trainable parameters"),
+        (lambda: plain().requires_grad_(False), "no trainable parameters"),
+        (lambda: print, "regression.model returned builtin_function_or_method, not an nn.Module"),
+    ],
+)
+def test_no_model(build, message):
+    with pytest.raises(PopulationError, match=message):
+        population(build)
+
+
+def test_no_replicas():
+    with pytest.raises(PopulationError, match="needs at least one replica"):
+        Population(Regression(), [])
+
+
+def test_a_noise_that_is_no_schedule():
+    with pytest.raises(PopulationError, match=r"noise = 0\.01: a schedule is a callable such as"):
+        Replica(0, lr=0.1, noise=0.01)  # type: ignore[arg-type]
+
+
+def test_modules_that_took_other_types():
+    modules = [plain(), plain().half()]
+    rows = Replicas(modules, dtype=torch.float64, device=torch.device("cpu"))
+    assert rows.theta.dtype == torch.float64 and torch.isfinite(rows.theta).all()

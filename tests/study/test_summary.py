@@ -1,0 +1,270 @@
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from report_fakes import METRIC, helpful, paired, study, trial
+
+from gradnoise.study.scores import at_chance, best_value, final_value, seed_means, short_settings
+from gradnoise.study.spec import Arm, Claim, Metric, StudyError
+from gradnoise.study.statistics import bca_mean, holm, sign_flip, wilson
+from gradnoise.study.summary import summarise
+from gradnoise.study.verdict import Outcome
+
+
+def claim(expects: str, treatment: str = "noise", row: str = "a") -> Claim:
+    return Claim("C", row, "A claim.", "Paper", treatment, expects)
+
+
+def status(results, expects: str) -> str:
+    record = dataclasses.replace(results.record, claims=(claim(expects),))
+    return summarise(dataclasses.replace(results, record=record)).findings[0].status
+
+
+class TestCells:
+    def test_a_cell_by_hand(self):
+        trials = [trial("none", 0, 90.0), trial("none", 1, 10.0), trial("none", 2, 9.8, status="diverged")]
+        cell = summarise(study(trials)).cell("a", "none")
+        assert cell is not None
+        assert (cell.asked, cell.n, cell.final.seeds) == (3, 3, 3)
+        assert cell.final.best == 90.0
+        assert cell.final.mean == pytest.approx((90.0 + 10.0 + 9.8) / 3)
+        assert cell.final.sd == pytest.approx(np.std([90.0, 10.0, 9.8], ddof=1))
+        assert cell.final.interval == bca_mean([90.0, 10.0, 9.8], seed=3)
+        fates = cell.fates
+        assert (fates.done, fates.stuck, fates.learning, fates.diverged, fates.successes) == (3, 1, 1, 1, 1)
+        assert fates.interval == wilson(1, 3)
+
+    def test_the_second_reading_takes_the_best_of_each_runs_evaluations(self):
+        curves = {0: [10.0, 95.0, 60.0], 1: [10.0, math.nan, 20.0]}
+        trials = [trial("none", s, c[-1], curve=c) for s, c in curves.items()]
+        cell = summarise(study(trials)).cell("a", "none")
+        assert cell is not None
+        assert (cell.final.best, cell.final.mean) == (60.0, 40.0)
+        assert (cell.over_training.best, cell.over_training.mean) == (95.0, 57.5)
+
+    def test_lower_is_better_turns_best_around(self):
+        metric = dataclasses.replace(METRIC, higher_is_better=False, chance=50.0, success=5.0)
+        trials = [trial("none", 0, 4.0, curve=[50.0, 2.0, 4.0]), trial("none", 1, 60.0)]
+        cell = summarise(study(trials, metric=metric)).cell("a", "none")
+        assert cell is not None
+        assert (cell.final.best, cell.over_training.best) == (4.0, 2.0)
+        assert (cell.fates.stuck, cell.fates.successes) == (1, 1)
+
+    def test_settings_weigh_equally_and_seeds_that_lack_one_wait(self):
+        trials = [
+            trial("none", 0, 90.0),
+            trial("none", 0, 10.0, setting="lr=0.01"),
+            trial("none", 1, 80.0),
+            trial("none", 1, None, setting="lr=0.01", status="pending"),
+        ]
+        cell = summarise(study(trials)).cell("a", "none")
+        assert cell is not None
+        assert (cell.n, cell.final.seeds, cell.final.mean, cell.final.best) == (3, 1, 50.0, 90.0)
+        assert [(f.setting, f.done) for f in cell.by_setting] == [("lr=0.1", 2), ("lr=0.01", 1)]
+
+    def test_a_diverged_run_without_a_score_is_left_out_and_said_so(self):
+        trials = [*paired(lambda arm, seed: 50.0 + seed, 7), trial("none", 7, None, status="diverged")]
+        summary = summarise(study(trials))
+        cell = summary.cell("a", "none")
+        assert cell is not None and (cell.n, cell.fates.done, cell.fates.diverged) == (7, 8, 1)
+        assert any("1 diverged runs have no score" in note for note in summary.notes)
+
+    def test_a_diverged_run_never_succeeds(self):
+        cell = summarise(study([trial("none", 0, 99.0, status="diverged")])).cell("a", "none")
+        assert cell is not None and cell.fates.successes == 0
+
+    def test_best_of_k_needs_eight_runs(self):
+        few, enough = ([trial("none", s, float(s)) for s in range(n)] for n in (7, 8))
+        assert summarise(study(few)).cells[0].restarts is None
+        restarts = summarise(study(enough)).cells[0].restarts
+        assert restarts is not None and (restarts.k, restarts.n, restarts.mean) == (2, 8, 3.5)
+
+
+class TestEffects:
+    def test_the_seed_is_the_unit(self):
+        def one(arm: str, seed: int) -> float:
+            return 20.0 + 3.0 * seed + (arm == "noise") * (seed + 1.0)
+
+        def other(arm: str, seed: int) -> float:
+            return 10.0 - (arm == "noise") * 0.5
+
+        trials = [*paired(one), *paired(other, setting="lr=0.01")]
+        effect = summarise(study(trials)).effects[0]
+        expected = [(seed + 1.0 - 0.5) / 2 for seed in range(8)]
+        assert effect.seeds == tuple(range(8))
+        assert effect.comparison.differences == pytest.approx(expected)
+        assert effect.comparison.p == sign_flip(expected, seed=3)
+        assert effect.comparison.interval.low == pytest.approx(bca_mean(expected, seed=3).low)
+
+    def test_successes_count_every_pair_of_runs(self):
+        def one(arm: str, seed: int) -> float:
+            return 90.0 if arm == "noise" and seed < 5 else 20.0
+
+        trials = [*paired(one), *paired(lambda arm, seed: 20.0, setting="lr=0.01")]
+        success = summarise(study(trials)).effects[0].comparison.success
+        assert success is not None
+        assert (success.n, success.baseline, success.treatment) == (16, 0, 5)
+
+    def test_p_values_are_adjusted_over_all_effects(self):
+        summary = summarise(helpful())
+        raw = [e.comparison.p for e in summary.effects]
+        assert [e.p_adjusted for e in summary.effects] == pytest.approx(holm(raw).tolist())
+        assert [e.verdict.outcome for e in summary.effects] == [
+            Outcome.HELPS,
+            Outcome.NO_DIFFERENCE,
+            Outcome.UNDECIDED,
+        ]
+
+    def test_only_settings_that_both_arms_run_are_compared(self):
+        trials = [*paired(lambda arm, seed: 50.0 + (arm == "noise")), trial("none", 0, 99.0, setting="lr=9")]
+        effect = summarise(study(trials)).effects[0]
+        assert effect.comparison.n == 8
+        assert effect.comparison.mean_baseline == 50.0
+
+    def test_an_arm_without_baseline_in_its_row_has_no_effect(self):
+        assert summarise(study([trial("noise", 0, 50.0)])).effects == ()
+
+    @pytest.mark.parametrize("shuffle", [1, 2, 3])
+    def test_the_order_of_trials_changes_nothing(self, shuffle):
+        gains = [3.1, -0.2, 7.7, 0.0, 4.3, 1.9, 2.2]
+        trials = paired(lambda arm, seed: 40.1 + seed / 7 + (arm == "noise") * gains[seed], len(gains))
+        order = np.random.Generator(np.random.PCG64(shuffle)).permutation(len(trials))
+        assert summarise(study(trials)) == summarise(study([trials[i] for i in order]))
+
+
+class TestClaims:
+    @pytest.mark.parametrize(
+        ("gain", "expects", "found"),
+        [
+            (9.0, "helps", "reproduced"),
+            (9.0, "hurts", "not reproduced"),
+            (9.0, "no difference", "not reproduced"),
+            (-9.0, "hurts", "reproduced"),
+            (0.0, "no difference", "reproduced"),
+            (0.0, "helps", "not reproduced"),
+            (0.5, "helps", "reproduced"),
+            (0.5, "no difference", "reproduced"),  # it helps, but by less than what matters
+        ],
+    )
+    def test_statuses(self, gain, expects, found):
+        def value(arm: str, seed: int) -> float:
+            return 50.0 + seed + (arm == "noise") * gain * (1.0 + 0.01 * seed)
+
+        assert status(study(paired(value)), expects) == found
+
+    def test_few_pairs_leave_a_claim_undecided(self):
+        few = study(paired(lambda arm, seed: 50.0 + 9.0 * (arm == "noise"), 4))
+        assert status(few, "helps") == "undecided"
+
+    @pytest.mark.parametrize(
+        ("values", "found"),
+        [
+            ([10.0, 11.35, 9.8, 10.0, 11.35, 9.8], "reproduced"),
+            ([10.0, 11.35, 9.8, 10.0, 11.35], "undecided"),  # fewer seeds than a verdict needs
+            ([40.0, 45.0, 42.0, 41.0, 44.0, 43.0], "not reproduced"),
+            ([2.0, 2.0, 3.0, 2.0, 3.0, 2.0], "not reproduced"),
+            ([10.0, 10.0, 10.0, 10.0, 10.0, 90.0], "undecided"),
+        ],
+    )
+    def test_chance(self, values, found):
+        assert status(study([trial("noise", s, v) for s, v in enumerate(values)]), "chance") == found
+
+    def test_chance_cannot_be_tested_without_a_level(self):
+        metric = dataclasses.replace(METRIC, chance=None)
+        assert status(study([trial("noise", 0, 10.0)], metric=metric), "chance") == "not tested"
+
+    def test_unknown_expectation_is_refused(self):
+        with pytest.raises(StudyError, match="claim C expects 'wins'; it must be one of helps, hurts"):
+            summarise(study([], claims=[claim("wins")]))
+
+    def test_claims_of_rows_that_did_not_run_are_not_tested(self):
+        assert [f.status for f in summarise(helpful()).findings] == [
+            "reproduced",
+            "reproduced",
+            "undecided",
+            "not tested",
+        ]
+
+
+class TestHeadline:
+    def test_counts_rows_then_claims_then_the_largest_effect(self):
+        summary = summarise(helpful())
+        assert summary.headline == (
+            "Noise helps in 1 of 3 rows, hurts in none, makes no difference in 1 and is undecided in 1."
+        )
+        assert summary.notes[0] == (
+            "2 of 4 published claims are reproduced, 1 is undecided, 1 was not tested."
+        )
+        assert summary.notes[1].startswith("The largest effect is in “Row a”: Noise helps: +42.")
+
+    @pytest.mark.parametrize(
+        ("gain", "seeds", "said"),
+        [
+            (9.0, 8, "Noise helps in all 2 rows."),
+            (-9.0, 8, "Noise hurts in all 2 rows."),
+            (0.0, 8, "Noise makes no difference in all 2 rows."),
+            (9.0, 4, "Noise is undecided in all 2 rows."),
+        ],
+    )
+    def test_rows_that_agree(self, gain, seeds, said):
+        def value(arm: str, seed: int) -> float:
+            return 50.0 + seed + gain * (arm == "noise") * (1.0 + 0.01 * seed)
+
+        trials = [*paired(value, seeds), *paired(value, seeds, row="b")]
+        assert summarise(study(trials, rows=("a", "b"))).headline == said
+
+    def test_a_single_comparison_speaks_for_itself(self):
+        summary = summarise(study(paired(lambda arm, seed: 50.0 + seed + (arm == "noise") * 9.0)))
+        assert summary.headline == summary.effects[0].verdict.sentence
+        assert summary.notes == ()
+
+    def test_before_any_pair_is_whole(self):
+        trials = [trial("none", 0, 50.0), trial("noise", 0, None, status="running")]
+        summary = summarise(study(trials, claims=[claim("helps")]))
+        assert summary.headline == "No verdict yet: 1 of 2 trials are done, and no pair is whole."
+        assert summary.findings[0].status == "not tested"
+
+    def test_a_partial_study_says_so(self):
+        trials = [
+            *paired(lambda arm, seed: 50.0 + (arm == "noise")),
+            trial("none", 8, None, status="pending"),
+        ]
+        assert any(
+            note.startswith("So far 16 of 17 trials are done.") for note in summarise(study(trials)).notes
+        )
+
+    def test_an_arm_of_one_row_is_named_with_its_row(self):
+        arms = (Arm("none", title="no noise"), Arm("noise"), Arm("drop", title="dropout"))
+        trials = [
+            *paired(lambda arm, seed: 50.0 + seed + 9.0 * (arm == "noise")),
+            *paired(lambda arm, seed: 50.0 + seed + 9.0 * (arm == "noise"), row="b"),
+            *(trial("drop", s, 10.0) for s in range(8)),
+        ]
+        notes = summarise(study(trials, rows=("a", "b"), arms=arms)).notes
+        assert any(note.startswith("Dropout runs in one row, “Row a”: Dropout hurts: ") for note in notes)
+
+
+class TestScores:
+    def test_short_settings_keep_what_differs(self):
+        labels = ["init=he, dims=(50, 50), lr=0.1", "init=he, dims=(50, 50), lr=0.01"]
+        assert list(short_settings(labels).values()) == ["lr=0.1", "lr=0.01"]
+        assert short_settings(["lr=0.1"]) == {"lr=0.1": ""}
+        assert short_settings(["lr 0.1", "lr 0.01"]) == {"lr 0.1": "lr 0.1", "lr 0.01": "lr 0.01"}
+        assert short_settings([]) == {}
+
+    def test_chance_is_one_sided_and_follows_the_direction(self):
+        assert at_chance(11.5, METRIC) and at_chance(3.0, METRIC) and not at_chance(11.6, METRIC)
+        loss = Metric("loss", "loss", higher_is_better=False, chance=2.3, margin=0.1)
+        assert at_chance(2.2, loss) and at_chance(9.0, loss) and not at_chance(2.1, loss)
+        assert not at_chance(10.0, dataclasses.replace(METRIC, chance=None))
+
+    def test_scores_of_trials_that_are_not_done_or_not_finite_are_nan(self):
+        for case in (trial("none", 0, None, status="pending"), trial("none", 0, math.inf)):
+            assert math.isnan(final_value(case, METRIC)) and math.isnan(best_value(case, METRIC))
+
+    def test_seed_means_are_sorted_and_whole(self):
+        trials = [
+            trial("none", s, v, setting=f"lr={lr}") for s, lr, v in [(2, 1, 4.0), (2, 2, 6.0), (1, 1, 9.0)]
+        ]
+        assert seed_means(trials, final_value, METRIC) == {2: 5.0}
