@@ -31,7 +31,9 @@ SIZES = (1, 16, 64, 256)
 def synthetic() -> ImageData:
     """Random images in MNIST's shapes."""
     images, labels = (torch.from_numpy(a) for a in synthetic_digits())
-    return ImageData("synthetic", "synthetic images", images, labels.long(), images[:100], labels[:100].long(), "synthetic")
+    return ImageData(
+        "synthetic", "synthetic images", images, labels.long(), images[:100], labels[:100].long(), "synthetic"
+    )
 
 
 def population(data: ImageData, size: int, *, noise: bool, shared: bool) -> Population:

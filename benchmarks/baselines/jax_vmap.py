@@ -122,9 +122,7 @@ def replica_steps_per_second(
     if images is None or labels is None:
         images, labels = synthetic_digits()
     x, y = jnp.asarray(images), jnp.asarray(labels, dtype=jnp.int32)
-    init_keys, noise_keys, order_keys = (
-        jax.random.split(k, P) for k in jax.random.split(jax.random.key(seed), 3)
-    )
+    init_keys, noise_keys, order_keys = (jax.random.split(k, P) for k in jax.random.split(jax.random.key(seed), 3))
     params = jax.vmap(init)(init_keys)
     state = jax.vmap(lambda key, p: optimizer(key, noise).init(p))(noise_keys, params)
     rows = jax.jit(minibatches, static_argnums=(1, 2, 3))(order_keys, len(x), batch, steps)

@@ -21,9 +21,7 @@ def build() -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-def train(
-    model: nn.Module, x: torch.Tensor, y: torch.Tensor, *, batch: int, noise: bool, t0: int, steps: int
-) -> None:
+def train(model: nn.Module, x: torch.Tensor, y: torch.Tensor, *, batch: int, noise: bool, t0: int, steps: int) -> None:
     """Steps t0 .. t0 + steps - 1 of SGD on reshuffled minibatches, from torch's global generator.
 
     Args:

@@ -69,9 +69,7 @@ def attach(
     if not any(group["params"] for group in inner.param_groups):
         raise ValueError("this optimizer has no parameters to add noise to")
     if not callable(schedule):
-        raise ValueError(
-            f"schedule must be a callable t -> variance such as Annealed(eta=0.01), got {schedule!r}"
-        )
+        raise ValueError(f"schedule must be a callable t -> variance such as Annealed(eta=0.01), got {schedule!r}")
     noise = Noise(inner, schedule, seed, _names(named_parameters))
     _attached.add(inner)
     return noise
@@ -80,9 +78,7 @@ def attach(
 class Noise:
     """Handle of the noise on one optimizer, made by `attach`."""
 
-    def __init__(
-        self, optimizer: Optimizer, schedule: Schedule, seed: int, names: dict[Tensor, str] | None
-    ) -> None:
+    def __init__(self, optimizer: Optimizer, schedule: Schedule, seed: int, names: dict[Tensor, str] | None) -> None:
         self.optimizer = optimizer
         self.schedule = schedule
         self._names = names
@@ -215,9 +211,7 @@ def _names(named_parameters: Iterable[tuple[str, Tensor]] | None) -> dict[Tensor
         names.setdefault(p, name)  # a tied parameter goes by its first name
     if len(set(names.values())) < len(names):
         repeated = next(n for n in names.values() if operator.countOf(names.values(), n) > 1)
-        raise ValueError(
-            f"named_parameters gives the name {repeated!r} to two parameters; their noise would be equal"
-        )
+        raise ValueError(f"named_parameters gives the name {repeated!r} to two parameters; their noise would be equal")
     return names
 
 

@@ -74,7 +74,12 @@ class Run:
 
     def __call__(self, console: Console) -> None:
         """Run it and print the verdict."""
-        for option, value in (("--workers", self.workers), ("--chunk", self.chunk), ("--seeds", self.seeds), ("--steps", self.steps)):
+        for option, value in (
+            ("--workers", self.workers),
+            ("--chunk", self.chunk),
+            ("--seeds", self.seeds),
+            ("--steps", self.steps),
+        ):
             if value is not None and value < 1:
                 raise StudyError(f"{option} {value}: give 1 or more")
         chosen = system(self.name)
@@ -160,3 +165,5 @@ def main(arguments: list[str] | None = None) -> None:
     except EXPECTED_ERRORS as error:
         Console(stderr=True, highlight=False).print(Text.assemble(("error: ", "bold red"), str(error)))
         sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)  # while training, the study itself says how to go on

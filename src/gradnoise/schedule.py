@@ -94,7 +94,6 @@ def sigma(schedule: Schedule, t: int) -> float:
         value = math.nan
     if not (math.isfinite(value) and value >= 0):
         raise ValueError(
-            "the schedule must return a variance, one finite number >= 0,"
-            f" but at t = {t} it returned {variance!r}"
+            f"the schedule must return a variance, one finite number >= 0, but at t = {t} it returned {variance!r}"
         )
     return math.sqrt(value)

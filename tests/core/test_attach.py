@@ -314,9 +314,7 @@ def test_noise_goes_through_the_learning_rate():
 @pytest.mark.parametrize("keyword", [False, True])
 def test_a_closure_gets_the_same_noise_after_each_backward(keyword):
     model = make_model()
-    optimizer = torch.optim.LBFGS(
-        model.parameters(), lr=0.0, max_iter=5, tolerance_grad=0, tolerance_change=-1
-    )
+    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.0, max_iter=5, tolerance_grad=0, tolerance_change=-1)
     noise = attach(optimizer, Fixed(0.5), seed=SEED, named_parameters=model.named_parameters())
     clean, calls = {}, 0
 
@@ -352,9 +350,7 @@ class CallsItsGrandparent(CallsItsParent):
 @pytest.mark.parametrize("cls", [CallsItsParent, CallsItsGrandparent])
 @pytest.mark.parametrize("with_closure", [False, True])
 def test_a_step_that_calls_super_adds_noise_once(cls, with_closure):
-    torch.optim.SGD(
-        [nn.Parameter(torch.zeros(1))], lr=1.0
-    )  # the parent's step is hooked by its first instance
+    torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)  # the parent's step is hooked by its first instance
     ours, by_hand = make_model(), make_model()
     optimizer = cls(ours.parameters(), lr=0.1)
     noise = attach(optimizer, Annealed(0.1), seed=SEED)
@@ -530,9 +526,7 @@ def test_an_optimizer_without_parameters_is_refused():
 
 
 def test_what_is_no_optimizer_is_refused():
-    with pytest.raises(
-        ValueError, match=r"attribute `optimizer`, got Linear; pass the torch optimizer itself"
-    ):
+    with pytest.raises(ValueError, match=r"attribute `optimizer`, got Linear; pass the torch optimizer itself"):
         attach(nn.Linear(2, 2), Fixed(1.0), seed=SEED)  # pyright: ignore[reportArgumentType]
 
 
@@ -576,9 +570,7 @@ def test_sparse_and_complex_gradients_are_refused(kind):
         parameter.grad = torch.zeros_like(parameter)
     optimizer = torch.optim.SGD([parameter], lr=1.0)
     noise = attach(optimizer, Fixed(1.0), seed=SEED, named_parameters=[("w", parameter)])
-    with pytest.raises(
-        NotImplementedError, match=r"dense real gradients that are plain tensors, but that of 'w'"
-    ):
+    with pytest.raises(NotImplementedError, match=r"dense real gradients that are plain tensors, but that of 'w'"):
         optimizer.step()
     assert noise.step == 0
 

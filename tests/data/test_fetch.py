@@ -32,9 +32,7 @@ def test_layouts_of_the_user_folder(tiny: Fixture, tmp_path: Path, layout: str, 
     folder = tiny.write(tmp_path / "user" / layout, packed=packed)
     located = find_files(tiny.source(), {"GRADNOISE_DATA": str(tmp_path / "user")}, download=False)
     assert [path.parent.resolve() for path in located.paths] == [folder.resolve()] * 4
-    contents = [
-        read_payload(file, path) for file, path in zip(tiny.source().files, located.paths, strict=True)
-    ]
+    contents = [read_payload(file, path) for file, path in zip(tiny.source().files, located.paths, strict=True)]
     assert contents == [(payload, True) for payload in tiny.payloads.values()]
 
 
@@ -59,9 +57,7 @@ def test_user_folder_that_is_none(tiny: Fixture, tmp_path: Path, kind: str) -> N
     if kind == "file":
         place.write_text("x")
     problem = {"missing": "does not exist", "file": "is not a folder"}[kind]
-    with pytest.raises(
-        DataError, match=f"GRADNOISE_DATA is '{place}', which {problem}: .* unset it"
-    ) as caught:
+    with pytest.raises(DataError, match=f"GRADNOISE_DATA is '{place}', which {problem}: .* unset it") as caught:
         find_files(tiny.source(), {"GRADNOISE_DATA": str(place)})
     assert not isinstance(caught.value, DataNotFoundError)  # or "auto" would fall back in silence
 
@@ -189,14 +185,10 @@ def test_when_every_mirror_fails_the_reason_is_told_and_nothing_stays(
     assert names_in(cache) == []
 
 
-def test_what_one_mirror_gave_is_not_asked_of_the_next(
-    tiny: Fixture, mirror: Fixture, tmp_path: Path
-) -> None:
+def test_what_one_mirror_gave_is_not_asked_of_the_next(tiny: Fixture, mirror: Fixture, tmp_path: Path) -> None:
     names = list(tiny.packed)
     half = mirror.serve("half", {name: tiny.packed[name] for name in names[:2]})
-    find_files(
-        tiny.source(half, mirror.serve("good", tiny.packed)), {"XDG_CACHE_HOME": str(tmp_path / "cache")}
-    )
+    find_files(tiny.source(half, mirror.serve("good", tiny.packed)), {"XDG_CACHE_HOME": str(tmp_path / "cache")})
     asked = [path for path in mirror.requests if path.startswith("/good/")]
     assert asked == [f"/good/{name}.gz" for name in names[2:]]
 

@@ -100,9 +100,7 @@ def test_a_corrupt_file_is_one_clear_error(tiny: Fixture, user: Path, kind: str,
     assert not isinstance(caught.value, DataNotFoundError)
 
 
-def test_a_corrupt_cache_is_an_error_too(
-    tiny: Fixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_corrupt_cache_is_an_error_too(tiny: Fixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mirror = tiny.write(tmp_path / "mirror").as_uri() + "/"
     monkeypatch.setitem(SOURCES, "mnist", tiny.source(mirror))
     path = tiny.write(tmp_path / "cache" / "gradnoise" / "mnist") / "t10k-labels-idx1-ubyte.gz"

@@ -97,9 +97,7 @@ def test_resumed_is_the_same_bit_for_bit(optimizer, trace, dtype, tmp_path):
 
 
 @settings(max_examples=6, deadline=None)
-@given(
-    order=st.permutations(range(7)), cuts=st.sets(st.integers(1, 6), max_size=3), stop=st.integers(0, 10)
-)
+@given(order=st.permutations(range(7)), cuts=st.sets(st.integers(1, 6), max_size=3), stop=st.integers(0, 10))
 def test_any_partition_stopped_anywhere(order, cuts, stop):
     optimizer = SGD(momentum=0.5)
     expected = {i: path[-1] for i, path in trajectories(build(optimizer=optimizer), 10).items()}
@@ -176,8 +174,7 @@ def test_eta_0_is_no_noise_bit_for_bit(clip_per):
     silent = [replace(r, noise=Annealed(0.0)) for r in MIXED]
     none = [replace(r, noise=None) for r in MIXED]
     a, b = (
-        trajectories(Population(net_experiment(), runs, clip_per=clip_per, trace=False), 8)
-        for runs in (silent, none)
+        trajectories(Population(net_experiment(), runs, clip_per=clip_per, trace=False), 8) for runs in (silent, none)
     )
     assert_same(a, b)
 

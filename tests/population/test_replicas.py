@@ -231,7 +231,7 @@ def test_batches_may_be_nested():
             return {"x": x, "rest": [(y, torch.tensor(t))]}
 
         def loss(self, model, batch):
-            (y, t), = batch["rest"]
+            ((y, t),) = batch["rest"]
             assert not t.is_floating_point()
             return super().loss(model, (batch["x"], y)) + 0 * t
 

@@ -95,9 +95,7 @@ def helpful(seeds: int = 8) -> StudyResults:
     jitter = rng.normal(0.0, 0.2, size=(4, 2, seeds)).round(2)
 
     def at(index: int, none: float, noise: float) -> Callable[[str, int], float]:
-        return lambda arm, seed: (
-            (noise if arm == "noise" else none) + jitter[index, int(arm == "noise"), seed]
-        )
+        return lambda arm, seed: (noise if arm == "noise" else none) + jitter[index, int(arm == "noise"), seed]
 
     def swing(arm: str, seed: int) -> float:
         return 50.0 + (seed % 2 - 0.4) * 30.0 * (arm == "noise") + seed

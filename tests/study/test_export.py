@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from report_fakes import ARMS, METRIC, helpful, paired, record, study, trial
 
-from gradnoise.study.export import claims_csv, curves_csv_gz, summary_csv, trials_csv, write_atomically
+from gradnoise.study.analysis.summary import summarise
+from gradnoise.study.report.export import claims_csv, curves_csv_gz, summary_csv, trials_csv, write_atomically
 from gradnoise.study.results import StudyResults
-from gradnoise.study.summary import summarise
 
 
 def read(content: bytes) -> pd.DataFrame:

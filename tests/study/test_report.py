@@ -10,14 +10,14 @@ import pytest
 from matplotlib.figure import Figure
 from report_fakes import METRIC, helpful, paired, study, trial
 
-from gradnoise.study.figures import plots, quantiles
-from gradnoise.study.methods import methods_used
-from gradnoise.study.panels import panel_figure
-from gradnoise.study.report import render_report, slug, typeset, write_report
+from gradnoise.study.analysis.summary import summarise
+from gradnoise.study.report.figures import plots, quantiles
+from gradnoise.study.report.methods import methods_used
+from gradnoise.study.report.page import render_report, slug, typeset, write_report
+from gradnoise.study.report.panels import panel_figure
+from gradnoise.study.report.svg import PALETTE, themed_svg
 from gradnoise.study.results import Curve, StudyResults
 from gradnoise.study.spec import Arm, Claim
-from gradnoise.study.summary import summarise
-from gradnoise.study.svg import PALETTE, themed_svg
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
@@ -113,11 +113,7 @@ class TestPage:
 
     def test_shows_figures_command_seeds_and_deviations(self, page):
         text = page.text
-        assert (
-            "gradnoise run fake" in text
-            and "Numbers are made up." in text
-            and "0, 1, 2, 3, 4, 5, 6, 7" in text
-        )
+        assert "gradnoise run fake" in text and "Numbers are made up." in text and "0, 1, 2, 3, 4, 5, 6, 7" in text
         assert "45.0 → 53.0" in text and "Efron (1987)" in text
 
     def test_titles_warn_of_stand_in_data(self):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from gradnoise.study.statistics import (
+from gradnoise.study.analysis.statistics import (
     BestOfK,
     Interval,
     bca_mean,
@@ -99,9 +99,7 @@ def test_mcnemar_against_sums(only_a, only_b):
 def test_mcnemar_keeps_its_level():
     # Exact chance of p <= 0.05 between equal arms that disagree in a share q of 20 pairs, up to half.
     n, m = 20, range(21)
-    given_m = [
-        sum(stats.binom.pmf(b, k, 0.5) for b in range(k + 1) if mcnemar_midp(b, k - b) <= 0.05) for k in m
-    ]
+    given_m = [sum(stats.binom.pmf(b, k, 0.5) for b in range(k + 1) if mcnemar_midp(b, k - b) <= 0.05) for k in m]
     for q in np.linspace(0.05, 0.5, 10):
         assert np.sum(stats.binom.pmf(m, n, q) * given_m) <= 0.05
 

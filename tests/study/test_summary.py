@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from report_fakes import METRIC, helpful, paired, study, trial
 
-from gradnoise.study.scores import at_chance, best_value, final_value, seed_means, short_settings
+from gradnoise.study.analysis.scores import at_chance, best_value, final_value, seed_means, short_settings
+from gradnoise.study.analysis.statistics import bca_mean, holm, sign_flip, wilson
+from gradnoise.study.analysis.summary import summarise
+from gradnoise.study.analysis.verdict import Outcome
 from gradnoise.study.spec import Arm, Claim, Metric, StudyError
-from gradnoise.study.statistics import bca_mean, holm, sign_flip, wilson
-from gradnoise.study.summary import summarise
-from gradnoise.study.verdict import Outcome
 
 
 def claim(expects: str, treatment: str = "noise", row: str = "a") -> Claim:
@@ -193,9 +193,7 @@ class TestHeadline:
         assert summary.headline == (
             "Noise helps in 1 of 3 rows, hurts in none, makes no difference in 1 and is undecided in 1."
         )
-        assert summary.notes[0] == (
-            "2 of 4 published claims are reproduced, 1 is undecided, 1 was not tested."
-        )
+        assert summary.notes[0] == ("2 of 4 published claims are reproduced, 1 is undecided, 1 was not tested.")
         assert summary.notes[1].startswith("The largest effect is in “Row a”: Noise helps: +42.")
 
     @pytest.mark.parametrize(
@@ -230,9 +228,7 @@ class TestHeadline:
             *paired(lambda arm, seed: 50.0 + (arm == "noise")),
             trial("none", 8, None, status="pending"),
         ]
-        assert any(
-            note.startswith("So far 16 of 17 trials are done.") for note in summarise(study(trials)).notes
-        )
+        assert any(note.startswith("So far 16 of 17 trials are done.") for note in summarise(study(trials)).notes)
 
     def test_an_arm_of_one_row_is_named_with_its_row(self):
         arms = (Arm("none", title="no noise"), Arm("noise"), Arm("drop", title="dropout"))
@@ -264,7 +260,5 @@ class TestScores:
             assert math.isnan(final_value(case, METRIC)) and math.isnan(best_value(case, METRIC))
 
     def test_seed_means_are_sorted_and_whole(self):
-        trials = [
-            trial("none", s, v, setting=f"lr={lr}") for s, lr, v in [(2, 1, 4.0), (2, 2, 6.0), (1, 1, 9.0)]
-        ]
+        trials = [trial("none", s, v, setting=f"lr={lr}") for s, lr, v in [(2, 1, 4.0), (2, 2, 6.0), (1, 1, 9.0)]]
         assert seed_means(trials, final_value, METRIC) == {2: 5.0}

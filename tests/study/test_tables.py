@@ -5,11 +5,11 @@ import pytest
 from report_fakes import METRIC, helpful, paired, study, trial
 from rich.console import Console
 
-from gradnoise.study.lines import bounds, decimals, display_title, lines, number, p_value
+from gradnoise.study.analysis.statistics import Interval
+from gradnoise.study.analysis.summary import Summary, summarise
+from gradnoise.study.report.lines import bounds, decimals, display_title, lines, number, p_value
+from gradnoise.study.report.tables import markdown, print_summary, terminal_table
 from gradnoise.study.spec import Arm, Claim
-from gradnoise.study.statistics import Interval
-from gradnoise.study.summary import Summary, summarise
-from gradnoise.study.tables import markdown, print_summary, terminal_table
 
 
 def printed(summary: Summary, width: int = 100, **options: bool) -> str:
@@ -45,9 +45,7 @@ class TestLines:
         )
         assert (line.final.difference, line.p, line.verdict) == ("", "", "undecided")
 
-    @pytest.mark.parametrize(
-        ("margin", "digits"), [(1.0, 1), (2.5, 1), (0.5, 2), (0.01, 3), (20.0, 0), (0.0, 3)]
-    )
+    @pytest.mark.parametrize(("margin", "digits"), [(1.0, 1), (2.5, 1), (0.5, 2), (0.01, 3), (20.0, 0), (0.0, 3)])
     def test_decimals_follow_the_margin(self, margin, digits):
         assert decimals(dataclasses.replace(METRIC, margin=margin)) == digits
 

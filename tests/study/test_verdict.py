@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradnoise.study.statistics import (
+from gradnoise.study.analysis.statistics import (
     Interval,
     bca_mean,
     holm,
@@ -16,7 +16,7 @@ from gradnoise.study.statistics import (
     sign_flip,
     wilson,
 )
-from gradnoise.study.verdict import Comparison, Outcome, Success, Verdict, compare, verdict
+from gradnoise.study.analysis.verdict import Comparison, Outcome, Success, Verdict, compare, verdict
 
 quick = settings(max_examples=40, deadline=None)
 pairs = st.lists(st.tuples(st.integers(-4, 4).map(float), st.integers(-4, 4).map(float)), max_size=9)
@@ -178,9 +178,7 @@ def test_no_difference():
     d = np.array([0.3, -0.2, 0.1, -0.4, 0.25, -0.1, 0.05, 0.2])
     said = say(compare(BASELINE[:8], BASELINE[:8] + d))
     assert said.outcome is Outcome.NO_DIFFERENCE
-    assert said.sentence.startswith(
-        "No difference that matters: +0.025 points of test accuracy against no noise (95%"
-    )
+    assert said.sentence.startswith("No difference that matters: +0.025 points of test accuracy against no noise (95%")
     assert said.sentence.endswith("8 pairs, p = 0.83), all of it within the margin of ±1 points.")
     assert say(compare(BASELINE[:8], BASELINE[:8] + d), margin=0.1).outcome is Outcome.UNDECIDED
 
@@ -224,9 +222,7 @@ def test_one_pair():
 def test_undecided_names_the_number_of_pairs():
     said = say(compare(BASELINE[:8], BASELINE[:8] + np.array([9.0, -4, 6, -3, 11, 2, -5, 1])))
     assert (said.outcome, said.pairs_needed) == (Outcome.UNDECIDED, 66)
-    assert said.sentence.startswith(
-        "Undecided at n = 8 pairs: +2.12 points of test accuracy against no noise (95%"
-    )
+    assert said.sentence.startswith("Undecided at n = 8 pairs: +2.12 points of test accuracy against no noise (95%")
     assert said.sentence.endswith("p = 0.38). About 66 pairs would decide if the true difference is as seen.")
 
 
@@ -234,9 +230,7 @@ def test_undecided_at_a_mean_of_zero():
     c = compare([0.0] * 6, [1.0, -1.0, 2.0, -2.0, 3.0, -3.0])
     said = say(c, margin=0.0)
     assert said.pairs_needed is None
-    assert said.sentence.endswith(
-        "The mean difference is 0, so no number of pairs that would decide can be told."
-    )
+    assert said.sentence.endswith("The mean difference is 0, so no number of pairs that would decide can be told.")
     assert (say(c, margin=1.0).pairs_needed or 0) > 6  # enough to see that none matters
 
 

@@ -131,9 +131,7 @@ def _user_folder(environ: Mapping[str, str]) -> Path | None:
     folder = Path(chosen).expanduser()
     if not folder.is_dir():
         problem = "is not a folder" if folder.exists() else "does not exist"
-        raise DataError(
-            f"{DATA_VARIABLE} is {chosen!r}, which {problem}: set it to a data folder or unset it."
-        )
+        raise DataError(f"{DATA_VARIABLE} is {chosen!r}, which {problem}: set it to a data folder or unset it.")
     return folder
 
 

@@ -122,9 +122,7 @@ def _read(source: Source, paths: tuple[Path, ...], *, unverified: bool) -> Image
     for images, labels in ((0, 1), (2, 3)):
         n, found = len(parts[images]), len(parts[labels])
         if n != found:
-            raise DataError(
-                f"{paths[labels]} holds {found:,} labels for the {n:,} images of {paths[images].name}."
-            )
+            raise DataError(f"{paths[labels]} holds {found:,} labels for the {n:,} images of {paths[images].name}.")
     kind = "real images" if all_known else "images, checksums not verified"
     title = f"{source.title} ({len(parts[0]):,} / {len(parts[2]):,} {kind})"
     return _image_data(source.name, title, *parts)

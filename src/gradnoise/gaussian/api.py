@@ -42,9 +42,7 @@ def backend() -> str:
     # The kernels look at pairs of 32-bit words as one 64-bit number, low half first.
     possible = importlib.util.find_spec("numba") is not None and sys.byteorder == "little"
     if choice == "numba" and not possible:
-        raise ValueError(
-            "GRADNOISE_BACKEND=numba needs Numba (pip install numba) on a little-endian processor"
-        )
+        raise ValueError("GRADNOISE_BACKEND=numba needs Numba (pip install numba) on a little-endian processor")
     return "numba" if possible and choice != "torch" else "torch"
 
 
@@ -81,14 +79,10 @@ def _check_sigma(sigma: NDArray[Any]) -> None:
 
 def _check_matrix(name: str, x: Tensor) -> None:
     if x.dim() != 2 or x.dtype not in NATIVE:
-        raise ValueError(
-            f"{name} must be a matrix of float32 or float64, got {x.dtype} of shape {list(x.shape)}"
-        )
+        raise ValueError(f"{name} must be a matrix of float32 or float64, got {x.dtype} of shape {list(x.shape)}")
     rows, columns = x.shape
     if (columns > 1 and x.stride(1) != 1) or (rows > 1 and x.stride(0) < columns):
-        raise ValueError(
-            f"the rows of {name} must be contiguous and must not overlap, got strides {list(x.stride())}"
-        )
+        raise ValueError(f"the rows of {name} must be contiguous and must not overlap, got strides {list(x.stride())}")
 
 
 def add_rows_(x: Tensor, *, offsets: ArrayLike, keys: ArrayLike, t: ArrayLike, sigma: ArrayLike) -> None:

@@ -213,9 +213,7 @@ def _addresses(x: Tensor) -> Array:
     return np.uint64(x.data_ptr()) + np.arange(len(x), dtype=np.uint64) * np.uint64(step)
 
 
-def _run(
-    kernel: Callable[..., object], tensors: Tensor | Sequence[Tensor], total: int, *args: Array | int
-) -> None:
+def _run(kernel: Callable[..., object], tensors: Tensor | Sequence[Tensor], total: int, *args: Array | int) -> None:
     if total:
         split(functools.partial(kernel, *args), total, torch.get_num_threads())
         torch.autograd.graph.increment_version(tensors)  # torch cannot see what a kernel writes
@@ -229,9 +227,7 @@ def add_rows_(x: Tensor, offsets: Array, keys: Array, t: Array, sigma: Array) ->
     _run(_add, x, x.numel(), address, length, first, keys, t, scale)
 
 
-def add_tensors_(
-    tensors: Sequence[Tensor], first: Sequence[int], keys: Sequence[int], t: int, sigma: float
-) -> None:
+def add_tensors_(tensors: Sequence[Tensor], first: Sequence[int], keys: Sequence[int], t: int, sigma: float) -> None:
     """tensors[s] += sigma z(keys[s], t, first[s] + i), contiguous and all float32 or all float64."""
     lengths = [x.numel() for x in tensors]
     address = np.array([[x.data_ptr() for x in tensors]], dtype=np.uint64)

@@ -101,9 +101,7 @@ def words(key: int, t: int, first: int, count: int, device: torch.device) -> Ten
 
 
 @torch.no_grad()
-def add_tensors_(
-    tensors: Sequence[Tensor], first: Sequence[int], keys: Sequence[int], t: int, sigma: float
-) -> None:
+def add_tensors_(tensors: Sequence[Tensor], first: Sequence[int], keys: Sequence[int], t: int, sigma: float) -> None:
     """tensors[s] += sigma z(keys[s], t, first[s] + i), each tensor contiguous float32 or float64."""
     for x, start, key in zip(tensors, first, keys, strict=True):
         block = torch.arange(start // 4, (start + x.numel() + 3) // 4, device=x.device)

@@ -38,9 +38,7 @@ class System:
 
 SYSTEMS = {
     s.name: s
-    for s in (
-        System("deep-mlp", "20-layer MLP on MNIST (Table 1)", deep_mlp, DEEP_MLP_CLAIMS, "deep_mlp", mechanism),
-    )
+    for s in (System("deep-mlp", "20-layer MLP on MNIST (Table 1)", deep_mlp, DEEP_MLP_CLAIMS, "deep_mlp", mechanism),)
 }
 
 

@@ -42,7 +42,11 @@ def check_experiment(
     config = dict(config or {})
     replicas = [
         Replica(seed, rate, noise=noise, clip=clip, config=config, dropout=config.get("dropout"))
-        for seed, rate, noise, clip in ((0, lr, None, None), (1, lr / 2, Annealed(0.01), 1.0), (0, lr, Annealed(0.01), None))
+        for seed, rate, noise, clip in (
+            (0, lr, None, None),
+            (1, lr / 2, Annealed(0.01), 1.0),
+            (0, lr, Annealed(0.01), None),
+        )
     ]
     _check_batches(experiment, replicas[0])
     together = _train(experiment, replicas, steps)
@@ -93,5 +97,8 @@ def _notes(experiment: Experiment, population: Population) -> dict[str, str]:
             shape = tuple(values.shape[1:])
             raise PopulationError(f"{experiment.name}.evaluate: metric {name!r} has shape {shape}; metrics are scalars")
     reasons = population.rows.loop_reasons
-    notes = {"loss runs by": reasons.get("loss", "vmap"), "evaluate runs by": reasons.get("_evaluate", "vmap")}
+    notes = {
+        "loss runs by": reasons.get("loss", "vmap"),
+        "evaluate runs by": reasons.get("_evaluate", "vmap"),
+    }
     return notes | {name: ", ".join(f"{v:.4g}" for v in values.tolist()) for name, values in metrics.items()}

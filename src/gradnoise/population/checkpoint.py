@@ -50,9 +50,19 @@ def save(folder: Path, step: int, state: Mapping[str, Any]) -> Path:
         raise CheckpointError(
             f"cannot write {path}: {error}; make room or choose another folder, then repeat the command"
         ) from error
-    for old in steps(folder)[:-KEEP]:
-        path_for(folder, old).unlink(missing_ok=True)
+    _tidy(folder, step)
     return path
+
+
+def _tidy(folder: Path, step: int) -> None:
+    """Remove what is not among the last two up to `step`: older ones, and what a killed process left behind.
+
+    A later checkpoint is one of a slice that was never taken in; it must not push out one that is needed.
+    """
+    known = steps(folder)
+    keep = [s for s in known if s <= step][-KEEP:]
+    for stale in (*(path_for(folder, s) for s in known if s not in keep), *folder.glob("step-*.tmp")):
+        stale.unlink(missing_ok=True)
 
 
 def load(folder: Path, step: int, device: torch.device | str = "cpu") -> dict[str, Any]:

@@ -43,8 +43,7 @@ def replace_dropout(model: nn.Module) -> nn.Module:
             setattr(model, name, MaskedDropout(child.p))
         elif isinstance(child, nn.modules.dropout._DropoutNd):
             raise PopulationError(
-                f"layer {name!r} is a {type(child).__name__}; in a population only nn.Dropout draws masks per"
-                " replica"
+                f"layer {name!r} is a {type(child).__name__}; in a population only nn.Dropout draws masks per replica"
             )
         else:
             replace_dropout(child)
@@ -62,7 +61,11 @@ class DropoutMasks:
 
     @classmethod
     def trace(
-        cls, layers: dict[str, MaskedDropout], seeds: Sequence[int], rates: Sequence[float | None], theta: Tensor
+        cls,
+        layers: dict[str, MaskedDropout],
+        seeds: Sequence[int],
+        rates: Sequence[float | None],
+        theta: Tensor,
     ) -> DropoutMasks:
         """Allocate masks for the layers that a dry run has passed through.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gradnoise.population.randomness import permutation
 
 Batch = Any  # a tensor, or any nesting of tuples, lists and dicts of tensors
-Model = Callable[..., Any]
+Model = nn.Module
 
 
 class Experiment(ABC):

@@ -173,7 +173,9 @@ class Population:
             if not self.alive:
                 return
             losses, norm = losses[~bad], norm[~bad]
-        clipped = clip_(self.g, norm, self.limit) if self.clip_per == "replica" else clip_each_(self.g_views, self.limit)
+        clipped = (
+            clip_(self.g, norm, self.limit) if self.clip_per == "replica" else clip_each_(self.g_views, self.limit)
+        )
         self._sums += torch.stack([losses, norm, clipped.to(norm.dtype)])
         self._add_noise()
         with torch.no_grad():
@@ -217,7 +219,9 @@ class Population:
             raise PopulationError(f"{self.experiment.name}.loss returned shape {shape}; a loss is a scalar, shape ()")
         for name, grad in zip(self.rows.names, grads, strict=True):
             if grad is None and self.rows.loop_reason is None:  # a loop may take another branch next time
-                raise PopulationError(f"parameter {name!r} has no part in the loss; freeze it with requires_grad_(False)")
+                raise PopulationError(
+                    f"parameter {name!r} has no part in the loss; freeze it with requires_grad_(False)"
+                )
         self._trace = self._trace and self.rows.loop_reason is None
         self._checked = True
 
@@ -301,9 +305,9 @@ class Population:
         return self.experiment.evaluate(model)
 
     def telemetry(self) -> dict[str, Tensor]:
-        """Means since the last `forget`, each [P]: train_loss, gradient_norm (before the clip), clipped; and noise_norm.
+        """Means since the last `forget`, each [P]: train_loss, gradient_norm (before the clip), clipped.
 
-        noise_norm is sigma_t * sqrt(N), the expected norm of the noise of the last update.
+        And noise_norm, which is sigma_t * sqrt(N), the expected norm of the noise of the last update.
         """
         means = self._sums / max(self.t - self._since, 1)
         names = ("train_loss", "gradient_norm", "clipped")

@@ -56,13 +56,19 @@ class Traced:
     ) -> tuple[Tensor, list[Tensor]]:
         """Losses and gradients, from the graph for these shapes."""
         flat, spec = pytree.tree_flatten((list(leaves), buffers, batch))
-        key = (shared, spec, *((x.shape, x.stride(), x.dtype) for x in flat))  # some recorded views need the strides
+        key = (
+            shared,
+            spec,
+            *((x.shape, x.stride(), x.dtype) for x in flat),
+        )  # some recorded views need the strides
         if key not in self._graphs:
             self._graphs[key] = self._record(spec, flat, shared)
         with torch.no_grad():
             return self._graphs[key](*flat)
 
-    def _record(self, spec: pytree.TreeSpec, flat: list[Tensor], shared: bool) -> Callable[..., tuple[Tensor, list[Tensor]]]:
+    def _record(
+        self, spec: pytree.TreeSpec, flat: list[Tensor], shared: bool
+    ) -> Callable[..., tuple[Tensor, list[Tensor]]]:
         def run(*flat: Tensor) -> tuple[Tensor, list[Tensor | None]]:
             leaves, buffers, batch = pytree.tree_unflatten(list(flat), spec)
             return losses_and_gradients(self.losses, leaves, buffers, batch, shared)

@@ -79,9 +79,9 @@ class Replicas:
             state = itertools.chain(module.named_parameters(), module.named_buffers())
             per_module.append({n: x.detach() for n, x in state if n not in trainable})
         return {
-            name: torch.stack([
-                (x.to(dtype) if (x := state[name]).is_floating_point() else x).to(device) for state in per_module
-            ])
+            name: torch.stack(
+                [(x.to(dtype) if (x := state[name]).is_floating_point() else x).to(device) for state in per_module]
+            )
             for name in per_module[0]
         }
 
@@ -96,9 +96,7 @@ class Replicas:
     def views(self, flat: Tensor) -> list[Tensor]:
         """A flat [P, N] tensor cut into the parameters: views of shape [P, *shape]."""
         bounds = itertools.pairwise(self.offsets)
-        return [
-            flat[:, a:b].view(len(flat), *shape) for (a, b), shape in zip(bounds, self.shapes, strict=True)
-        ]
+        return [flat[:, a:b].view(len(flat), *shape) for (a, b), shape in zip(bounds, self.shapes, strict=True)]
 
     def select(self, rows: Tensor) -> None:
         """Keep the given rows only."""

@@ -7,22 +7,29 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from matplotlib.figure import Figure
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
-from gradnoise.study.report import write_report
+from gradnoise.study.analysis import summarise
+from gradnoise.study.report import print_summary, write_report
 from gradnoise.study.results import StudyResults
 from gradnoise.study.runner import Options, Plan, run_study
 from gradnoise.study.runner import Progress as Step
-from gradnoise.study.spec import Study
+from gradnoise.study.spec import Study, StudyError
 from gradnoise.study.store import Store
-from gradnoise.study.summary import summarise
-from gradnoise.study.tables import print_summary
 
 Figures = Callable[[StudyResults], Sequence[tuple[str, Figure]]]
 
@@ -67,14 +74,15 @@ def run_and_report(
 
 def conclude(results: StudyResults, folder: Path, console: Console, figures: Figures = lambda _: ()) -> None:
     """Print the verdict and write the report."""
-    print_summary(summarise(results), console)
-    console.print(f"Report: {write_report(results, folder, figures(results))}", soft_wrap=True)
+    summary = summarise(results)
+    print_summary(summary, console)
+    console.print(f"Report: {write_report(results, folder, figures(results), summary=summary)}", soft_wrap=True)
 
 
 def describe_plan(plan: Plan, study: Study, folder: Path, console: Console) -> None:
     """Print what a run will do."""
     sizes = Counter(len(job.trials) for job, _ in plan.chunks)
-    chunks = ", ".join(f"{n} of {size}" for size, n in sorted(sizes.items(), reverse=True)) or "none"
+    chunks = ", ".join(f"{n} of {size}" for size, n in sorted(sizes.items(), reverse=True))
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     rows = {
         "study": f"{study.title}, scale {study.scale}",
@@ -82,11 +90,16 @@ def describe_plan(plan: Plan, study: Study, folder: Path, console: Console) -> N
         "folder": f"{folder}{' (exists: finished trials are kept)' if plan.done else ''}",
         "trials": f"{plan.trials} = {len(study.settings)} settings x arms x {len(study.seeds)} seeds,"
         f" {study.steps:,} updates each; {plan.done} finished already",
-        "populations": f"{chunks} replicas, in {plan.workers} worker{'s' if plan.workers > 1 else ''}",
-        "speed": f"{1000 * plan.seconds_per_step:.2f} ms per replica and update in one worker (timed now)",
-        "time": f"about {_duration(plan.seconds)}",
-        "memory": f"about {plan.bytes / 2**30:.1f} GiB",
     }
+    if plan.chunks:
+        rows |= {
+            "populations": f"{chunks} replicas, in {plan.workers} worker{'s' if plan.workers > 1 else ''}",
+            "speed": f"{1000 * plan.seconds_per_step:.2f} ms per replica and update in one worker (timed now)",
+            "time": f"about {_duration(plan.seconds)}",
+            "memory": f"about {plan.bytes / 2**30:.1f} GiB",
+        }
+    else:
+        rows["left"] = "nothing to train; the command writes the report again"
     for name, value in rows.items():
         table.add_row(Text(name, style="bold"), value)
     console.print(table)
@@ -118,14 +131,13 @@ def _run(study: Study, folder: Path, options: Options, command: str, console: Co
 
 
 def _say_how_to_go_on(folder: Path, command: str, console: Console) -> None:
-    with Store(folder, readonly=True) as store:
+    counts: dict[str, int] = {}
+    with suppress(StudyError), Store(folder, readonly=True) as store:  # there may be none yet
         counts = store.counts()
     done = counts.get("finished", 0) + counts.get("diverged", 0)
-    console.print(
-        f"\nStopped: {done} of {sum(counts.values())} trials are finished, the others stand at their last checkpoint."
-        f"\nGo on with: {command}",
-        soft_wrap=True,
-    )
+    left = "the others stand at their last checkpoint" if counts else "training had not begun"
+    console.print(f"\nStopped: {done} of {sum(counts.values())} trials are finished, {left}.", soft_wrap=True)
+    console.print(f"Go on with: {command}", soft_wrap=True)
 
 
 def _announce(console: Console) -> Callable[[Plan], None]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from concurrent.futures import Future
 from typing import Protocol
 
@@ -54,15 +56,23 @@ class InProcess:
 _experiment: Experiment | None = None
 
 
-def _start_worker(pickled: bytes) -> None:
-    """In a worker: unpickle the experiment, once, and leave Ctrl-C to the parent."""
+def _start_worker(pickled: bytes, driver: int) -> None:
+    """In a worker: unpickle the experiment, once, leave Ctrl-C to the driver, and end when the driver does."""
     import signal
 
     import cloudpickle
 
     global _experiment
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
     _experiment = cloudpickle.loads(pickled)
+
+
+def _end_with(driver: int) -> None:
+    """End this process soon after the driver: a driver that is killed takes no leave of its workers."""
+    while os.getppid() == driver:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def _advance(job: Job, step: int, seconds: float) -> Report:
@@ -85,12 +95,15 @@ class Processes:
         self._pickled = cloudpickle.dumps(experiment)
         self._pool = self._start()
 
-    def _start(self):  # noqa: ANN202 - loky has no types
+    def _start(self):
         from loky import ProcessPoolExecutor
 
         environment = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
         return ProcessPoolExecutor(
-            self.slots, initializer=_start_worker, initargs=(self._pickled,), env={**os.environ, **environment}
+            self.slots,
+            initializer=_start_worker,
+            initargs=(self._pickled, os.getpid()),
+            env={**os.environ, **environment},
         )
 
     def submit(self, job: Job, step: int, seconds: float) -> Future[Report]:
@@ -111,7 +124,8 @@ class Processes:
                 outer.set_result(future.result())
             else:
                 broken = isinstance(error, BrokenProcessPool)
-                outer.set_exception(WorkerDied(str(error).splitlines()[0]) if broken else error)
+                reason = (str(error).splitlines() or ["killed"])[0]
+                outer.set_exception(WorkerDied(reason) if broken else error)
 
         inner.add_done_callback(hand_over)
         return outer

@@ -13,6 +13,7 @@ from rich.text import Text
 from gradnoise.study.spec import Claim, StudyError
 
 FILE = "claims.csv"
+COLUMNS = ("id", "status", "reason", "published_mean", "our_mean")
 STYLES = {"reproduced": "green", "not reproduced": "red", "undecided": "yellow"}
 
 
@@ -58,4 +59,7 @@ def _read(path: Path) -> dict[str, dict[str, str]]:
     if not path.exists():
         return {}
     with path.open(newline="", encoding="utf-8") as file:
-        return {row["id"]: row for row in csv.DictReader(file)}
+        reader = csv.DictReader(file)
+        if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
+            raise StudyError(f"{path} has no column {missing[0]!r}; write it again with `gradnoise report`")
+        return {row["id"]: row for row in reader}

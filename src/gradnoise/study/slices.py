@@ -194,7 +194,11 @@ def _rows(job: Job, population: Population, metrics: dict[str, Tensor]) -> list[
 
 
 def _final(
-    experiment: Experiment, job: Job, population: Population, metrics: dict[str, Tensor], before: dict[int, int]
+    experiment: Experiment,
+    job: Job,
+    population: Population,
+    metrics: dict[str, Tensor],
+    before: dict[int, int],
 ) -> dict[str, dict[str, float]]:
     """Metrics that count: of the last evaluation for finished trials, of a broken model for those that diverged."""
     final = {job.trials[i][0]: experiment.broken() for i in population.diverged if i not in before}

@@ -198,9 +198,7 @@ class Study:
         if not self.seeds:
             raise StudyError(f"study {self.name!r} has no seeds; give at least one")
         if self.steps < 1 or not 1 <= self.eval_every <= self.steps:
-            raise StudyError(
-                f"steps = {self.steps} and eval_every = {self.eval_every}: need 1 <= eval_every <= steps"
-            )
+            raise StudyError(f"steps = {self.steps} and eval_every = {self.eval_every}: need 1 <= eval_every <= steps")
         self._check_settings()
 
     def _check_settings(self) -> None:
@@ -290,7 +288,9 @@ def _dataclass(name: str) -> type:
     try:
         found = operator.attrgetter(qualname)(importlib.import_module(module))
     except (ImportError, AttributeError) as error:
-        raise StudyError(f"the study was run with {qualname} of module {module}, which is not there: {error}") from error
+        raise StudyError(
+            f"the study was run with {qualname} of module {module}, which is not there: {error}"
+        ) from error
     if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
         raise StudyError(f"{name} is no dataclass; a configuration holds plain values and dataclasses")
     return found
@@ -300,7 +300,9 @@ def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         kind = type(value)
         if "<locals>" in kind.__qualname__:
-            raise StudyError(f"{kind.__qualname__} is defined in a function; a resumed study finds only module-level ones")
+            raise StudyError(
+                f"{kind.__qualname__} is defined in a function; a resumed study finds only module-level ones"
+            )
         return {"": f"{kind.__module__}:{kind.__qualname__}"} | {
             f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)
         }

@@ -248,7 +248,13 @@ class Store:
                 self.db.execute(
                     "UPDATE trials SET status = ?, step = ?, diverged_at = ?, final = ?"
                     " WHERE id = ? AND status NOT IN ('finished', 'diverged')",
-                    (status, step, report.diverged.get(trial), json.dumps(report.final.get(trial, {})), trial),
+                    (
+                        status,
+                        step,
+                        report.diverged.get(trial),
+                        json.dumps(report.final.get(trial, {})),
+                        trial,
+                    ),
                 )
 
     # --- reading ----------------------------------------------------------------------------------
@@ -276,8 +282,19 @@ class Store:
         ):
             own = {m: Curve(np.array(s), np.array(v, dtype=float)) for m, (s, v) in curves.get(i, {}).items()}
             trials.append(
-                TrialResult(i, row, setting, arm, seed, json.loads(config), status, step, diverged_at,
-                            json.loads(final), own)
+                TrialResult(
+                    i,
+                    row,
+                    setting,
+                    arm,
+                    seed,
+                    json.loads(config),
+                    status,
+                    step,
+                    diverged_at,
+                    json.loads(final),
+                    own,
+                )
             )
         return StudyResults(self.record(), tuple(trials))
 

@@ -6,12 +6,16 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gradnoise.paper.deep_mlp.model import weight_sd
 from gradnoise.study import StudyResults, TrialResult
+from gradnoise.study.report import arm_colour, style
 
 SCALE, ACCURACY = "hidden_weight_sd", "test_accuracy"
+ARMS = ("none", "noise")
+THEORY, CRITICAL = arm_colour(2), arm_colour(3)
 
 
 def diffused_sd(start: float, lr: float, eta: float, gamma: float, steps: np.ndarray) -> np.ndarray:
@@ -20,7 +24,8 @@ def diffused_sd(start: float, lr: float, eta: float, gamma: float, steps: np.nda
     Args:
         start: standard deviation at T = 0.
         lr: learning rate of plain SGD.
-        eta, gamma: of the schedule.
+        eta: of the schedule.
+        gamma: of the schedule.
         steps: numbers of updates T.
     """
     sums = np.concatenate([[0.0], np.cumsum((1.0 + np.arange(int(steps.max()))) ** -gamma)])
@@ -28,42 +33,56 @@ def diffused_sd(start: float, lr: float, eta: float, gamma: float, steps: np.nda
 
 
 def mechanism(results: StudyResults) -> list[tuple[str, Figure]]:
-    """Scale of the hidden weights and test accuracy over training, per row that starts off the critical scale.
+    """Scale of the hidden weights and test accuracy over training, without and with noise.
 
     Args:
-        results: of a deep-MLP study whose trials recorded `hidden_weight_sd`.
+        results: of a deep-MLP study.
 
     Returns:
-        One (title, figure), or nothing where no trial recorded the scale.
+        One (title, figure), or nothing where no trial recorded the scale of its weights.
     """
-    rows = [(row, title) for row, title in results.record.rows if _of(results, row, "noise")]
+    rows = [(row, title) for row, title in results.record.rows if _trials(results, row, "noise")]
     if not rows:
         return []
-    figure = Figure(figsize=(4.2 * len(rows), 5.2), layout="constrained")
+    figure = Figure(figsize=(3.6 * len(rows), 4.6), layout="constrained")
     axes = figure.subplots(2, len(rows), sharex=True, sharey="row", squeeze=False)
     for column, (row, title) in enumerate(rows):
         above, below = axes[:, column]
-        above.set_title(title, fontsize="medium")
-        for arm, style in (("none", "--"), ("noise", "-")):
-            for trial in _of(results, row, arm):
-                for ax, metric in ((above, SCALE), (below, ACCURACY)):
+        for ax, metric in ((above, SCALE), (below, ACCURACY)):
+            for i, arm in enumerate(ARMS):
+                for trial in _trials(results, row, arm):
                     curve = trial.curves[metric]
-                    ax.plot(curve.steps, curve.values, style, color="C0" if arm == "none" else "C1", lw=1, alpha=0.6)
-        _theory(above, _of(results, row, "noise")[0])
-        below.set_xlabel("update")
-    axes[0, 0].set_ylabel("sd of hidden weights")
-    axes[1, 0].set_ylabel("test accuracy in %")
-    return [("Noise carries the weights to the scale at which the network learns", figure)]
+                    ax.plot(curve.steps, curve.values, color=arm_colour(i), lw=1, alpha=0.6)
+        _theory(above, _trials(results, row, "noise"))
+        above.set_title(title, fontsize=9, loc="left", pad=16)
+        style(above, y="" if column else "sd of hidden weights")
+        style(below, x="updates", y="" if column else "test accuracy in %")
+    _legend(figure)
+    return [("Why: noise carries the weights to the scale at which the network learns", figure)]
 
 
-def _of(results: StudyResults, row: str, arm: str) -> Sequence[TrialResult]:
+def _trials(results: StudyResults, row: str, arm: str) -> Sequence[TrialResult]:
     return [t for t in results.trials if t.row == row and t.arm == arm and SCALE in t.curves]
 
 
-def _theory(ax, trial: TrialResult) -> None:  # noqa: ANN001 - matplotlib's Axes
-    config, noise = trial.config, trial.config["noise"]
-    steps = np.linspace(0, trial.curves[SCALE].steps.max(), 100)
-    sd = diffused_sd(weight_sd(config["init"], config["width"]), config["lr"], noise["eta"], noise["gamma"], steps)
-    ax.plot(steps, sd, ":", color="C2", lw=2, label="noise alone, theory")
-    ax.axhline(math.sqrt(2 / config["width"]), color="C3", lw=1, label="critical scale (He)")
-    ax.legend(fontsize="small", frameon=False)
+def _theory(ax: Axes, trials: Sequence[TrialResult]) -> None:
+    """The random walk of the noise alone at each learning rate, and He's scale, where signals keep their size."""
+    settings = {trial.setting: trial for trial in trials}
+    for trial in settings.values():
+        config, noise = trial.config, trial.config["noise"]
+        steps = np.linspace(0, trial.curves[SCALE].steps.max(), 100)
+        start = weight_sd(config["init"], config["width"])
+        sd = diffused_sd(start, config["lr"], noise["eta"], noise["gamma"], steps)
+        ax.plot(steps, sd, ":", color=THEORY, lw=1.8)
+    ax.axhline(math.sqrt(2 / trials[0].config["width"]), color=CRITICAL, lw=1)
+
+
+def _legend(figure: Figure) -> None:
+    lines = {
+        "no noise": {"color": arm_colour(0)},
+        "noise": {"color": arm_colour(1)},
+        "noise alone (theory)": {"color": THEORY, "ls": ":", "lw": 1.8},
+        "critical scale (He)": {"color": CRITICAL},
+    }
+    handles = [figure.axes[0].plot([], [], label=label, **look)[0] for label, look in lines.items()]
+    figure.legend(handles=handles, loc="outside lower left", ncols=4, frameon=False, fontsize=9)

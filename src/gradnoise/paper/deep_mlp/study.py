@@ -39,30 +39,91 @@ def _figures(**arms: tuple[float, float]) -> dict[str, dict[str, float]]:
 
 #: The paper's Table 1 (best / average test accuracy in %, 40 runs a cell) and what its text concludes.
 CLAIMS = (
-    Claim("C1", "1", "Noise helps from Simple Init without clipping", f"{SOURCE}, Experiment 1", "noise", "helps",
-          _figures(none=(89.9, 43.1), noise=(96.7, 52.7))),
-    Claim("C2", "2", "Noise helps from Simple Init with clipping at 100", f"{SOURCE}, Experiment 2", "noise", "helps",
-          _figures(none=(90.0, 46.3), noise=(96.7, 52.3))),
-    Claim("C3", "3", "Noise helps from Simple Init with clipping at 10", f"{SOURCE}, Experiment 3", "noise", "helps",
-          _figures(none=(95.7, 51.6), noise=(97.0, 53.6))),
-    Claim("C4", "4", "With Sussillo & Abbott's init noise makes no difference", f"{SOURCE}, Experiment 4", "noise",
-          "no difference", _figures(none=(97.4, 92.1), noise=(97.5, 92.2))),
-    Claim("C5", "5", "With He's init noise makes no difference", f"{SOURCE}, Experiment 5", "noise",
-          "no difference", _figures(none=(97.4, 91.7), noise=(97.2, 91.7))),
-    Claim("C6", "6", "From zero weights only noise learns", f"{SOURCE}, Experiment 6", "noise", "helps",
-          _figures(none=(11.4, 10.1), noise=(94.5, 49.7))),
-    Claim("C7", "1", "Dropout does not rescue Simple Init: it stays at chance", f"{SOURCE}, Experiment 1", "dropout",
-          "chance", _figures(none=(89.9, 43.1), dropout=(11.3, 10.8))),
-    Claim("C8", "5-layer", "On a 5-layer network noise makes no difference", "Neelakantan et al., section 4.1",
-          "noise", "no difference"),
+    Claim(
+        "C1",
+        "1",
+        "Noise helps from Simple Init without clipping",
+        f"{SOURCE}, Experiment 1",
+        "noise",
+        "helps",
+        _figures(none=(89.9, 43.1), noise=(96.7, 52.7)),
+    ),
+    Claim(
+        "C2",
+        "2",
+        "Noise helps from Simple Init with clipping at 100",
+        f"{SOURCE}, Experiment 2",
+        "noise",
+        "helps",
+        _figures(none=(90.0, 46.3), noise=(96.7, 52.3)),
+    ),
+    Claim(
+        "C3",
+        "3",
+        "Noise helps from Simple Init with clipping at 10",
+        f"{SOURCE}, Experiment 3",
+        "noise",
+        "helps",
+        _figures(none=(95.7, 51.6), noise=(97.0, 53.6)),
+    ),
+    Claim(
+        "C4",
+        "4",
+        "With Sussillo & Abbott's init noise makes no difference",
+        f"{SOURCE}, Experiment 4",
+        "noise",
+        "no difference",
+        _figures(none=(97.4, 92.1), noise=(97.5, 92.2)),
+    ),
+    Claim(
+        "C5",
+        "5",
+        "With He's init noise makes no difference",
+        f"{SOURCE}, Experiment 5",
+        "noise",
+        "no difference",
+        _figures(none=(97.4, 91.7), noise=(97.2, 91.7)),
+    ),
+    Claim(
+        "C6",
+        "6",
+        "From zero weights only noise learns",
+        f"{SOURCE}, Experiment 6",
+        "noise",
+        "helps",
+        _figures(none=(11.4, 10.1), noise=(94.5, 49.7)),
+    ),
+    Claim(
+        "C7",
+        "1",
+        "Dropout does not rescue Simple Init: it stays at chance",
+        f"{SOURCE}, Experiment 1",
+        "dropout",
+        "chance",
+        _figures(none=(89.9, 43.1), dropout=(11.3, 10.8)),
+    ),
+    Claim(
+        "C8",
+        "5-layer",
+        "On a 5-layer network noise makes no difference",
+        "Neelakantan et al., section 4.1",
+        "noise",
+        "no difference",
+    ),
 )
 
 PROTOCOL = (
     ("network", "784 -> 20 hidden layers of 50 ReLU units -> 10, softmax cross-entropy"),
     ("training", "plain SGD, fixed learning rate, minibatches of 100 reshuffled every epoch, pixels / 255"),
     ("one update", "gradient; clip by global norm; add noise N(0, eta / (1 + t)^0.55), eta = 0.01; step"),
-    ("reported", "final-step test accuracy; best over evaluations beside it; success = final accuracy >= 80 %"),
-    ("pairs", "same seed, same initial weights and same minibatches in every arm; learning rates pooled in a row"),
+    (
+        "reported",
+        "final-step test accuracy; best over evaluations beside it; success = final accuracy >= 80 %",
+    ),
+    (
+        "pairs",
+        "same seed, same initial weights and same minibatches in every arm; learning rates pooled in a row",
+    ),
     ("a diverged run", "is frozen and counts with the accuracy of a model of nans (class 0)"),
 )
 
@@ -125,9 +186,7 @@ SCALES = {
 }
 
 
-def deep_mlp(
-    scale: str = "paper", data: str = "auto", seeds: int | None = None, steps: int | None = None
-) -> Study:
+def deep_mlp(scale: str = "paper", data: str = "auto", seeds: int | None = None, steps: int | None = None) -> Study:
     """The study of one scale.
 
     - "paper": every cell of Table 1, 60,000 updates, 20 seeds (600 runs).

@@ -17,11 +17,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gradnoise.study.lines import claim_lines
+from gradnoise.study.analysis.scores import best_value, final_value, succeeded
+from gradnoise.study.analysis.statistics import Interval
+from gradnoise.study.analysis.summary import Cell, Summary
+from gradnoise.study.report.lines import claim_lines
 from gradnoise.study.results import StudyResults
-from gradnoise.study.scores import best_value, final_value, succeeded
-from gradnoise.study.statistics import Interval
-from gradnoise.study.summary import Cell, Summary
 
 Record = Mapping[str, Any]
 

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gradnoise.study.claims import NOT_REPRODUCED, NOT_TESTED, REPRODUCED, UNDECIDED, Finding
-from gradnoise.study.verdict import Outcome
+from gradnoise.study.analysis.claims import NOT_REPRODUCED, NOT_TESTED, REPRODUCED, UNDECIDED, Finding
+from gradnoise.study.analysis.verdict import Outcome
 
 if TYPE_CHECKING:
-    from gradnoise.study.summary import Effect, Summary
+    from gradnoise.study.analysis.summary import Effect, Summary
 
 
 def sentences(summary: Summary) -> list[str]:

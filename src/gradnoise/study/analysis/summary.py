@@ -13,10 +13,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gradnoise.study.claims import Finding, judge
-from gradnoise.study.headline import sentences
-from gradnoise.study.results import StudyRecord, StudyResults, TrialResult
-from gradnoise.study.scores import (
+from gradnoise.study.analysis.claims import Finding, judge
+from gradnoise.study.analysis.headline import sentences
+from gradnoise.study.analysis.scores import (
     Reading,
     Score,
     at_chance,
@@ -28,9 +27,10 @@ from gradnoise.study.scores import (
     short_settings,
     succeeded,
 )
+from gradnoise.study.analysis.statistics import BestOfK, Interval, best_of_k, holm, wilson
+from gradnoise.study.analysis.verdict import Comparison, Verdict, compare, verdict
+from gradnoise.study.results import StudyRecord, StudyResults, TrialResult
 from gradnoise.study.spec import Claim, Metric
-from gradnoise.study.statistics import BestOfK, Interval, best_of_k, holm, wilson
-from gradnoise.study.verdict import Comparison, Verdict, compare, verdict
 
 Trials = Sequence[TrialResult]
 
@@ -179,9 +179,7 @@ def _cell(trials: Trials, short: Mapping[str, str], record: StudyRecord, level: 
         over_training=read(trials, best_value, metric, level, seed),
         restarts=restarts,
         fates=_fates("", trials, metric, level),
-        by_setting=tuple(
-            _fates(label, group, metric, level) for label, group in by_setting(trials, short).items()
-        ),
+        by_setting=tuple(_fates(label, group, metric, level) for label, group in by_setting(trials, short).items()),
     )
 
 

@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gradnoise.study.claims import NOT_REPRODUCED, NOT_TESTED, REPRODUCED, UNDECIDED, Finding
+from gradnoise.study.analysis.claims import NOT_REPRODUCED, NOT_TESTED, REPRODUCED, UNDECIDED, Finding
+from gradnoise.study.analysis.scores import Reading
+from gradnoise.study.analysis.statistics import Interval
+from gradnoise.study.analysis.summary import Cell, Summary, difference_unit
+from gradnoise.study.analysis.verdict import Comparison, Outcome
 from gradnoise.study.results import StudyRecord
-from gradnoise.study.scores import Reading
 from gradnoise.study.spec import Metric
-from gradnoise.study.statistics import Interval
-from gradnoise.study.summary import Cell, Summary, difference_unit
-from gradnoise.study.verdict import Comparison, Outcome
 
 MISSING = "–"
 

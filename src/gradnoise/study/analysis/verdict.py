@@ -13,7 +13,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gradnoise.study.statistics import (
+from gradnoise.study.analysis.statistics import (
     Interval,
     Vector,
     bca_mean,

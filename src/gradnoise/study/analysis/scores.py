@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gradnoise.study.analysis.statistics import Interval, bca_mean
 from gradnoise.study.results import TrialResult
 from gradnoise.study.spec import Metric
-from gradnoise.study.statistics import Interval, bca_mean
 
 #: A final value within this many margins of chance, or worse, counts as chance.
 CHANCE_MARGINS = 1.5

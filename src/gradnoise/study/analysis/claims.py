@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from gradnoise.study.scores import CHANCE_MARGINS, Reading
+from gradnoise.study.analysis.scores import CHANCE_MARGINS, Reading
+from gradnoise.study.analysis.statistics import Interval, least_pairs
+from gradnoise.study.analysis.verdict import Comparison, Outcome, Verdict
 from gradnoise.study.spec import Claim, Metric, StudyError
-from gradnoise.study.statistics import Interval, least_pairs
-from gradnoise.study.verdict import Comparison, Outcome, Verdict
 
 EXPECTATIONS = ("helps", "hurts", "no difference", "chance")
 
@@ -51,9 +51,7 @@ def judge(
         StudyError: if the claim expects something that is not one of `EXPECTATIONS`.
     """
     if claim.expects not in EXPECTATIONS:
-        raise StudyError(
-            f"claim {claim.id} expects {claim.expects!r}; it must be one of {', '.join(EXPECTATIONS)}"
-        )
+        raise StudyError(f"claim {claim.id} expects {claim.expects!r}; it must be one of {', '.join(EXPECTATIONS)}")
     if claim.expects == "chance":
         return _judge_chance(claim, metric, treatment)
     if comparison is None or verdict is None or comparison.n == 0:
@@ -79,9 +77,7 @@ def _judge_chance(claim: Claim, metric: Metric, treatment: Reading | None) -> Fi
         seen += f" ({100.0 * interval.level:.4g}% interval {interval.low:.4g} to {interval.high:.4g})"
     reason = f"{seen}, where {low:.4g} to {high:.4g} counts as chance"
     if treatment.seeds < least:
-        return Finding(
-            claim, UNDECIDED, f"Undecided at {treatment.seeds} of at least {least} seeds: {reason}."
-        )
+        return Finding(claim, UNDECIDED, f"Undecided at {treatment.seeds} of at least {least} seeds: {reason}.")
     if _within(interval, low, high):
         return Finding(claim, REPRODUCED, f"At chance: {reason}.")
     if interval.high < low or interval.low > high:

@@ -297,9 +297,7 @@ def least_pairs(alpha: float = 0.05) -> int:
     return math.ceil(1.0 - math.log2(alpha))
 
 
-def pairs_to_decide_rate(
-    p_only_a: float, p_only_b: float, *, alpha: float = 0.05, power: float = 0.8
-) -> int | None:
+def pairs_to_decide_rate(p_only_a: float, p_only_b: float, *, alpha: float = 0.05, power: float = 0.8) -> int | None:
     """Pairs with which McNemar's test would tell two success rates apart.
 
     n = (z_{1-alpha/2} sqrt(s) + z_power sqrt(s - d^2))^2 / d^2, where s = p_only_a + p_only_b and

@@ -9,13 +9,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
 
-from gradnoise.study.lines import attached, decimals, difference_heading, number, with_unit
-from gradnoise.study.panels import Lane, Panel, Plot, arm_colour, dash, lane_panel, style, style_steps
+from gradnoise.study.analysis.scores import by_setting, final_value, short_settings
+from gradnoise.study.analysis.summary import Effect, Fates, Summary
+from gradnoise.study.report.lines import attached, decimals, difference_heading, number, with_unit
+from gradnoise.study.report.panels import Lane, Panel, Plot, arm_colour, dash, lane_panel, style, style_steps
+from gradnoise.study.report.svg import BAND, INK, MUTED
 from gradnoise.study.results import Curve, StudyRecord, StudyResults, TrialResult
-from gradnoise.study.scores import by_setting, final_value, short_settings
 from gradnoise.study.spec import Metric
-from gradnoise.study.summary import Effect, Fates, Summary
-from gradnoise.study.svg import BAND, INK, MUTED
 
 # Points that the thin curves of one plot may have altogether, and any one of them: some 0.7 MB of SVG.
 _POINTS, _POINTS_EACH = 50_000, 200
@@ -39,9 +39,7 @@ def plots(results: StudyResults, summary: Summary) -> tuple[Plot, ...]:
     return tuple(plot for plot in made if plot.panels)
 
 
-def quantiles(
-    curves: Sequence[Curve], levels: Sequence[float], after: Sequence[float]
-) -> tuple[np.ndarray, ...]:
+def quantiles(curves: Sequence[Curve], levels: Sequence[float], after: Sequence[float]) -> tuple[np.ndarray, ...]:
     """Quantiles over runs at every step that any of them has.
 
     Args:
@@ -178,9 +176,7 @@ def _per_row(
 
     rows, arms = {t.row for t in trials}, {t.arm for t in trials}
     drawn = tuple(i for i, arm in enumerate(record.arms) if arm.name in arms)
-    return Plot(
-        name, title, caption, tuple(panel(*row) for row in record.rows if row[0] in rows), drawn, settings
-    )
+    return Plot(name, title, caption, tuple(panel(*row) for row in record.rows if row[0] in rows), drawn, settings)
 
 
 def _paired_differences(summary: Summary) -> Plot:
@@ -268,9 +264,7 @@ def _success_rates(summary: Summary) -> Plot:
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
     bound = "at least" if metric.higher_is_better else "at most"
-    caption = (
-        f"Share of runs that end with {bound} {attached(metric.success, metric.unit)}, with its interval."
-    )
+    caption = f"Share of runs that end with {bound} {attached(metric.success, metric.unit)}, with its interval."
     panel = lane_panel(lanes, "runs that succeed", 0.175, under)
     drawn = tuple(i for i, arm in enumerate(arms) if any(c.arm == arm for c in cells))
     return Plot("success-rates", "Success rates", caption, (panel,), drawn, settings)
@@ -283,8 +277,6 @@ def _rate(fates: Fates, colour: str, setting: int) -> Callable[[Axes, float], No
         low, high = fates.interval.low, fates.interval.high
         axes.plot([low, high], [y, y], color=colour, linewidth=1.6, linestyle=dash(setting))
         fill = colour if setting == 0 else "none"
-        axes.plot(
-            fates.successes / fates.done, y, color=colour, marker="o", markersize=5, markerfacecolor=fill
-        )
+        axes.plot(fates.successes / fates.done, y, color=colour, marker="o", markersize=5, markerfacecolor=fill)
 
     return draw

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gradnoise.study.scores import CHANCE_MARGINS
-from gradnoise.study.statistics import least_pairs
-from gradnoise.study.summary import Summary
-from gradnoise.study.verdict import Outcome
+from gradnoise.study.analysis.scores import CHANCE_MARGINS
+from gradnoise.study.analysis.statistics import least_pairs
+from gradnoise.study.analysis.summary import Summary
+from gradnoise.study.analysis.verdict import Outcome
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,11 @@ _SIGN_FLIP = Method(
     "Test of a paired difference",
     "Sign-flip permutation test of the mean, two-sided; all sign patterns up to 16 pairs that differ, "
     "100,000 drawn ones beyond.",
-    "Fisher (1935), The Design of Experiments, section 21; Phipson, Smyth (2010), Stat. Appl. Genet. Mol. "
-    "Biol. 9:39",
+    "Fisher (1935), The Design of Experiments, section 21; Phipson, Smyth (2010), Stat. Appl. Genet. Mol. Biol. 9:39",
 )
 _BCA = Method(
     "Interval of a mean or a mean difference",
-    "Bias-corrected and accelerated bootstrap (BCa) over seeds, 10,000 resamples; with few seeds it is too "
-    "short.",
+    "Bias-corrected and accelerated bootstrap (BCa) over seeds, 10,000 resamples; with few seeds it is too short.",
     "Efron (1987), J. Am. Stat. Assoc. 82:171",
 )
 _HOLM = Method(
@@ -77,8 +75,7 @@ _MCNEMAR = Method(
     "Paired success rates",
     "McNemar's exact test with mid-p, and Newcombe's interval of the difference (method 10). They stand "
     "beside the verdict and decide nothing; each setting of a seed counts as a pair of its own.",
-    "Fagerland, Lydersen, Laake (2013), BMC Med. Res. Methodol. 13:91; Newcombe (1998), Statist. Med. "
-    "17:2635",
+    "Fagerland, Lydersen, Laake (2013), BMC Med. Res. Methodol. 13:91; Newcombe (1998), Statist. Med. 17:2635",
 )
 _BEST_OF_K = Method(
     "Best of k restarts",

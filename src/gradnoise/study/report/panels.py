@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from gradnoise.study.svg import ARMS, INK, MUTED, PAGE, RULE, arm_slot
+from gradnoise.study.report.svg import ARMS, INK, MUTED, PAGE, RULE, arm_slot
 
 #: Line styles of the settings of a row, in turn.
 DASHES = ("solid", (0, (4, 1.6)), (0, (1, 1.4)), (0, (6, 1.5, 1, 1.5)))
@@ -80,9 +80,7 @@ def sheet(plot: Plot, arms: Sequence[str], title: str) -> Figure:
     columns = min(len(plot.panels), 2)
     rows = math.ceil(len(plot.panels) / columns)
     width = plot.panels[0].width * columns
-    height = sum(
-        max(p.height for p in plot.panels[i * columns : (i + 1) * columns]) + 0.3 for i in range(rows)
-    )
+    height = sum(max(p.height for p in plot.panels[i * columns : (i + 1) * columns]) + 0.3 for i in range(rows))
     figure = Figure(figsize=(width, height + 0.9), layout="constrained")
     with _plain_text():
         heading = textwrap.fill(title, int(11 * width))  # some 12 characters an inch at this size
@@ -100,9 +98,7 @@ def _legend(figure: Figure, plot: Plot, arms: Sequence[str]) -> None:
     handles = [Line2D([], [], color=arm_colour(i), lw=2, label=arms[i]) for i in plot.arms]
     if len(plot.settings) > 1:
         handles += [Line2D([], [], color=INK, ls=dash(i), label=s) for i, s in enumerate(plot.settings)]
-    figure.legend(
-        handles=handles, loc="outside lower left", ncols=3, frameon=False, fontsize=SMALL, labelcolor=INK
-    )
+    figure.legend(handles=handles, loc="outside lower left", ncols=3, frameon=False, fontsize=SMALL, labelcolor=INK)
 
 
 def _plain_text() -> AbstractContextManager[None]:

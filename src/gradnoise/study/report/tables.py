@@ -9,9 +9,17 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from gradnoise.study.claims import Finding
-from gradnoise.study.lines import SYMBOLS, Line, caption, difference_heading, display_title, lines, with_unit
-from gradnoise.study.summary import Summary, difference_unit
+from gradnoise.study.analysis.claims import Finding
+from gradnoise.study.analysis.summary import Summary, difference_unit
+from gradnoise.study.report.lines import (
+    SYMBOLS,
+    Line,
+    caption,
+    difference_heading,
+    display_title,
+    lines,
+    with_unit,
+)
 
 _STYLES = {
     "helps": "green",
@@ -136,9 +144,7 @@ def _columns(summary: Summary) -> list[_Column]:
         _Column(with_unit("Mean", metric.unit), lambda x: x.final.mean, lambda x: x.final.mean_interval),
         _Column("Published", lambda x: x.mean_published, published=True),
         _Column("Success", lambda x: x.success, lambda x: x.success_interval),
-        _Column(
-            difference_heading(metric), lambda x: x.final.difference, lambda x: x.final.difference_interval
-        ),
+        _Column(difference_heading(metric), lambda x: x.final.difference, lambda x: x.final.difference_interval),
         _Column("p", lambda x: x.p),
     ]
     unused = {"Published"} if not published else set()

@@ -10,9 +10,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from gradnoise.study.export import claims_csv, curves_csv_gz, summary_csv, trials_csv, write_atomically
-from gradnoise.study.figures import plots
-from gradnoise.study.lines import (
+from gradnoise.study.analysis.summary import Summary, summarise
+from gradnoise.study.report.export import claims_csv, curves_csv_gz, summary_csv, trials_csv, write_atomically
+from gradnoise.study.report.figures import plots
+from gradnoise.study.report.lines import (
     SYMBOLS,
     caption,
     claim_lines,
@@ -21,11 +22,11 @@ from gradnoise.study.lines import (
     lines,
     with_unit,
 )
-from gradnoise.study.methods import methods_used
-from gradnoise.study.panels import DASHES, Plot, panel_figure, sheet
+from gradnoise.study.report.methods import methods_used
+from gradnoise.study.report.panels import DASHES, Plot, panel_figure, sheet
+from gradnoise.study.report.svg import PALETTE, arm_slot, plain_svg, png, themed_svg
+from gradnoise.study.report.tables import markdown
 from gradnoise.study.results import StudyResults
-from gradnoise.study.summary import Summary, summarise
-from gradnoise.study.svg import PALETTE, arm_slot, plain_svg, png, themed_svg
 
 _TEMPLATES = Path(__file__).with_name("templates")
 
@@ -37,7 +38,8 @@ def write_report(
 ) -> Path:
     """Write the report of a study and everything beside it.
 
-    report.html is the page; summary.csv, claims.csv, trials.csv and curves.csv.gz hold its numbers; figures/
+    report.html is the page, summary.md its table; summary.csv, claims.csv, trials.csv and curves.csv.gz hold its
+    numbers; figures/
     holds every figure as SVG and PNG. Each file is replaced as a whole, so that a reader never meets a part;
     the same results give the same bytes.
 
@@ -61,6 +63,7 @@ def write_report(
         "summary.csv": summary_csv(summary),
         "trials.csv": trials_csv(results),
         **({"claims.csv": claims_csv(summary)} if summary.findings else {}),
+        "summary.md": markdown(summary).encode(),
         "curves.csv.gz": curves_csv_gz(results),
         **{f"figures/{name}.svg": plain_svg(figure, name) for name, figure in drawn.items()},
         **{f"figures/{name}.png": png(figure) for name, figure in drawn.items()},
