@@ -23,14 +23,6 @@ INITS = ("simple", "sussillo", "he", "zero")
 NOISE = Annealed(0.01, gamma=0.55)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def data() -> ImageData:
     return load_images("auto", download=False)

@@ -160,6 +160,20 @@ def test_a_layer_used_twice():
         population(Replica(0, lr=0.1), build=Twice)
 
 
+@pytest.mark.parametrize("rows", [1, 4])
+def test_minibatches_of_another_shape(rows):
+    class Shrinking(Regression):
+        def batch(self, seed, t, config):
+            x, y = super().batch(seed, t, config)
+            return (x[:rows], y[:rows]) if t == 2 else (x, y)
+
+    engine = Population(Shrinking(lambda config: wide()), [Replica(0, lr=0.1)], trace=False)
+    engine.step()
+    engine.step()
+    with pytest.raises(PopulationError, match=rf"shape \({rows}, 400\) after \(6, 400\) .* minibatches of one shape"):
+        engine.step()
+
+
 @pytest.mark.parametrize("kind", [nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout, nn.FeatureAlphaDropout])
 def test_other_random_layers(kind):
     with pytest.raises(PopulationError, match=f"layer '1' is a {kind.__name__}; .*only nn.Dropout"):

@@ -27,6 +27,21 @@ class Recurrent(nn.Module):
         return self.out(self.cell(x)[0]).squeeze(-1)
 
 
+class Written(nn.Module):
+    """A recurrence in Python."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.outer, self.out = nn.Linear(FEATURES, 3), nn.Linear(3, 3), nn.Linear(3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, outputs = x.new_zeros(len(x), 3), []
+        for step in self.inner(x).unbind(1):
+            h = torch.tanh(step + self.outer(h))
+            outputs.append(self.out(h).squeeze(-1))
+        return torch.stack(outputs, 1)
+
+
 class Branch(nn.Module):
     """Which layers it passes depends on the data."""
 
@@ -100,6 +115,7 @@ VMAPPED = {
     "frozen": (Frozen, (BATCH, FEATURES)),
     "buffers": (Counter, (BATCH, FEATURES)),
     "batch norm": (batch_norm, (BATCH, FEATURES)),
+    "recurrence": (Written, SEQUENCE),
 }
 LOOPED = {
     "lstm": (Recurrent, SEQUENCE),

@@ -31,6 +31,11 @@ class MaskedDropout(nn.Module):
             return x
         if self.mask.dim() == 0:  # the dry run that finds out the mask's shape
             self.shapes.append(x.shape)
+        elif self.mask.shape != x.shape:
+            raise PopulationError(
+                f"a dropout layer got an input of shape {tuple(x.shape)} after {tuple(self.mask.shape)} in the"
+                " first minibatch; dropout in a population needs minibatches of one shape"
+            )
         return x * self.mask
 
 

@@ -194,7 +194,7 @@ class Study:
             raise StudyError(f"study {self.name!r} has {len(self.arms)} arm(s); a comparison needs two or more")
         for what, names in (("arm", [a.name for a in self.arms]), ("seed", list(self.seeds))):
             if len(set(names)) != len(names):
-                raise StudyError(f"study {self.name!r} names an {what} twice: {names}")
+                raise StudyError(f"study {self.name!r} names the same {what} twice: {names}")
         if not self.seeds:
             raise StudyError(f"study {self.name!r} has no seeds; give at least one")
         if self.steps < 1 or not 1 <= self.eval_every <= self.steps:

@@ -17,7 +17,7 @@ LEARNING_RATES = (0.1, 0.01)
 
 NONE = Arm("none", title="no noise")
 NOISE = Arm("noise", {"noise": Annealed(ETA)}, title="noise")
-DROPOUT = Arm("dropout", {"dropout": 0.5}, title="dropout, no noise")
+DROPOUT = Arm("dropout", {"dropout": 0.5}, title="dropout")
 
 #: Row id, title, and what the row changes.
 ROWS: tuple[tuple[str, str, dict[str, object]], ...] = (

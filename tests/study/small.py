@@ -1,0 +1,80 @@
+"""A study so small that a trial takes milliseconds, and helpers that the tests of the running side share."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gradnoise import Annealed
+from gradnoise.population import Experiment, Replica, derive_seed
+from gradnoise.study import Arm, Metric, Setting, Study, StudyResults, TrialResult
+
+SEEDS, STEPS, EVERY = 2, 12, 3
+
+
+@dataclass(eq=False)
+class Toy(Experiment):
+    """Fit a line of four weights; a trial whose seed is a key of `poison` diverges at that update."""
+
+    poison: Mapping[int, int] = dataclasses.field(default_factory=dict)
+    name: str = "toy"
+    fingerprint: str = "f00d"
+    data_title: str = "made-up numbers"
+    replica_keys: ClassVar[frozenset[str]] = frozenset({"gain"})
+
+    def model(self, config: Mapping[str, Any]) -> nn.Module:
+        model = nn.Sequential(nn.Linear(4, config.get("width", 3)), nn.Tanh(), nn.Linear(config.get("width", 3), 1))
+        with torch.no_grad():
+            model[0].weight.mul_(config.get("gain", 1.0))
+        return model
+
+    def batch(self, seed: int, t: int, config: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(derive_seed(seed, t, "toy"))
+        x = torch.randn(5, 4, generator=generator)
+        for trial, step in self.poison.items():
+            if t == step and seed == Replica(trial, lr=1.0).seed_for("batches"):
+                x = x * torch.nan
+        return x, x.sum(1)
+
+    def loss(self, model: Callable[[Tensor], Tensor], batch: tuple[Tensor, Tensor]) -> Tensor:
+        x, y = batch
+        return (model(x).squeeze(-1) - y).square().mean()
+
+    def evaluate(self, model: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+        x = torch.linspace(-1, 1, 20).view(5, 4)
+        return {"error": (model(x).squeeze(-1) - x.sum(1)).square().mean(), "mean": model(x).mean()}
+
+    def broken(self) -> dict[str, float]:
+        return {"error": 99.0}
+
+
+def small(experiment: Experiment | None = None, **changes: Any) -> Study:
+    """Two arms, two settings that train together, SEEDS seeds: eight trials of STEPS updates."""
+    values: dict[str, Any] = {
+        "name": "small",
+        "title": "A small study",
+        "experiment": experiment or Toy(),
+        "arms": (Arm("none"), Arm("noise", {"noise": Annealed(0.01)})),
+        "metric": Metric("error", "test error", higher_is_better=False, success=1.0),
+        "settings": (Setting("a", "Row a", {"lr": 0.05}), Setting("b", "Row b", {"lr": 0.02, "gain": 2.0})),
+        "base": {"clip": 1.0},
+        "seeds": tuple(range(SEEDS)),
+        "steps": STEPS,
+        "eval_every": EVERY,
+    }
+    return Study(**(values | changes))
+
+
+def facts(trial: TrialResult) -> dict[str, Any]:
+    """Everything that is known of a trial, with nan equal to nan."""
+    curves = {n: (c.steps.tolist(), c.values.astype(np.float64).tobytes()) for n, c in trial.curves.items()}
+    return {f.name: getattr(trial, f.name) for f in dataclasses.fields(trial)} | {"curves": curves}
+
+
+def assert_same(results: StudyResults, reference: StudyResults) -> None:
+    """The same trials in the same order with the same numbers, to the last bit."""
+    assert [facts(t) for t in results.trials] == [facts(t) for t in reference.trials]

@@ -1,0 +1,67 @@
+"""kill -9 at any moment, then the same command: the final tables are those of an undisturbed run."""
+
+import multiprocessing
+import random
+import time
+from pathlib import Path
+
+from gradnoise.paper import system
+from gradnoise.study import Options, Store, run_study, runner
+from gradnoise.study.report.export import curves_csv_gz, trials_csv
+
+KILLS = 20
+#: Imports are paid once, in the server that the runs are forked from.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["gradnoise.paper", "gradnoise.study", "numba"])
+
+
+def run(folder: Path) -> None:
+    """The smoke study, committing at every evaluation so that there are many moments to be killed at."""
+    import torch
+
+    torch.set_num_threads(1)
+    runner.SLICE_SECONDS = 0.0
+    run_study(system("deep-mlp").study("smoke", "digits", None, None), folder, options=Options(workers=1, chunk=4))
+
+
+def start(folder: Path) -> multiprocessing.Process:
+    process = PROCESSES.Process(target=run, args=(folder,))
+    process.start()
+    return process
+
+
+def tables(folder: Path) -> tuple[bytes, bytes]:
+    with Store(folder, readonly=True) as store:
+        results = store.results()
+    return trials_csv(results), curves_csv_gz(results)
+
+
+def finish(folder: Path) -> float:
+    """Repeat the command undisturbed; how long it took."""
+    started = time.monotonic()
+    process = start(folder)
+    process.join()
+    assert process.exitcode == 0
+    return time.monotonic() - started
+
+
+def test_killed_at_20_random_moments(tmp_path):
+    finish(tmp_path / "warm")  # compiles and caches the noise kernel
+    duration = finish(tmp_path / "undisturbed")
+    expected = tables(tmp_path / "undisturbed")
+    moments = random.Random(0)
+    kills, study = 0, 0
+    while kills < KILLS:
+        folder = tmp_path / f"study-{study}"
+        study += 1
+        while kills < KILLS:
+            process = start(folder)
+            process.join(moments.uniform(0, 1.1 * duration))
+            if not process.is_alive():
+                assert process.exitcode == 0
+                break
+            process.kill()
+            process.join()
+            kills += 1
+        finish(folder)
+        assert tables(folder) == expected

@@ -1,0 +1,277 @@
+"""A trial's id is a hash of what is trained, and a configuration written down comes back the same."""
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from small import Toy, small
+
+from gradnoise import Annealed, Fixed
+from gradnoise.population import SGD, AdaGrad, Adam, RMSProp
+from gradnoise.study import Arm, Metric, Setting, StudyError
+from gradnoise.study.spec import Trial, canonical, restore
+
+
+@dataclass(frozen=True)
+class Stairs:
+    """A schedule of one's own, at module level as it must be."""
+
+    steps: list[float]
+    label: str = "stairs"
+
+    def __call__(self, t: int) -> float:
+        return self.steps[min(t, len(self.steps) - 1)]
+
+    class Inner:
+        @dataclass(frozen=True)
+        class Constant:
+            value: float
+
+
+# Ids
+
+
+def ids(study) -> list[str]:
+    return [t.id for t in study.trials()]
+
+
+def test_golden_ids():
+    """Frozen: another value would make every study on disk start again."""
+    config = {"lr": 0.1, "clip": None, "noise": Annealed(0.01), "depth": 20, "optimizer": Adam(), "eval_every": 5}
+    assert canonical(config) == (
+        '{"clip":null,"depth":20,"eval_every":5,"lr":0.1,'
+        '"noise":{"":"gradnoise.schedule:Annealed","eta":0.01,"gamma":0.55},'
+        '"optimizer":{"":"gradnoise.population.optimizers:Adam","beta1":0.9,"beta2":0.999,"eps":1e-08}}'
+    )
+    assert Trial("deep-mlp@abc", "3", "lr 0.1", "noise", 7, config).id == "43631a3d71dd7274"
+
+
+def test_labels_do_not_enter():
+    trial = next(small().trials())
+    renamed = dataclasses.replace(trial, row="z", setting="other", arm="another")
+    assert renamed.id == trial.id
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"experiment": "toy@beef"},
+        {"config": {"lr": 0.1}},
+        {"config": {}},
+        {"config": {"lr": 0.05, "noise": Annealed(0.01)}},
+    ],
+)
+def test_what_is_trained_does_enter(change):
+    trial = Trial("toy@f00d", "a", "lr=0.05", "none", 0, {"lr": 0.05})
+    assert dataclasses.replace(trial, **change).id != trial.id
+
+
+def test_the_order_of_a_configuration_does_not_matter():
+    trial = Trial("toy@f00d", "a", "s", "none", 0, {"lr": 0.05, "clip": None, "noise": Fixed(0.1)})
+    turned = dataclasses.replace(trial, config=dict(reversed(trial.config.items())))
+    assert turned.id == trial.id
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seeds": (0, 1, 2, 3)},
+        {"seeds": (3, 1, 0)},
+        {"arms": (*small().arms, Arm("fixed", {"noise": Fixed(0.1)}))},
+        {"settings": (Setting("new", "First", {"lr": 0.3}), *small().settings)},
+        {"title": "Renamed", "scale": "quick", "metric": Metric("mean", "mean")},
+        {"arms": (Arm("control", title="control"), Arm("treated", {"noise": Annealed(0.01)}))},
+    ],
+    ids=["seeds", "order", "arms", "settings", "title", "names"],
+)
+def test_asking_for_more_keeps_ids(changes):
+    assert set(ids(small())) <= set(ids(small(**changes)))
+
+
+@pytest.mark.parametrize("changes", [{"steps": 13}, {"eval_every": 4}, {"seed": 1}, {"base": {"clip": 2.0}}])
+def test_another_study_has_other_ids(changes):
+    assert not set(ids(small())) & set(ids(small(**changes)))
+
+
+def test_other_data_has_other_ids():
+    assert not set(ids(small())) & set(ids(small(Toy(fingerprint="beef"))))
+
+
+def test_pairs_differ_in_the_arm_alone():
+    trials = list(small().trials())
+    assert len(trials) == 8 and len({t.id for t in trials}) == 8
+    for none, noise in zip(trials[::2], trials[1::2], strict=True):
+        assert (none.row, none.setting, none.seed) == (noise.row, noise.setting, noise.seed)
+        assert {**none.config, "noise": Annealed(0.01)} == noise.config
+
+
+def test_trials_come_seed_by_seed():
+    assert [t.seed for t in small(seeds=(5, 2)).trials()] == [5] * 4 + [2] * 4
+
+
+def test_a_setting_is_labelled_by_its_values_or_its_name():
+    assert Setting("a", "A", {"lr": 0.1, "clip": 10}).label == "lr=0.1, clip=10"
+    assert Setting("a", "A", {"lr": 0.1}, name="slow").label == "slow"
+    assert Setting("a", "A").label == ""
+
+
+# Canonical JSON and back
+
+etas = st.floats(0, 10, allow_nan=False)
+rates = st.floats(0, 0.999)
+schedules = st.one_of(
+    st.builds(Annealed, etas, etas), st.builds(Fixed, etas), st.builds(Stairs, st.lists(etas, min_size=1, max_size=3))
+)
+optimizers = st.one_of(
+    st.builds(SGD, st.floats(0.1, 0.99), st.booleans()),
+    st.builds(AdaGrad, etas, etas),
+    st.builds(RMSProp, rates, etas, rates),
+    st.builds(Adam, rates, rates, etas),
+)
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(min_size=1), inner, max_size=3),
+    max_leaves=8,
+)
+configs = st.fixed_dictionaries(
+    {"noise": st.none() | schedules, "optimizer": optimizers},
+    optional={"lr": st.floats(1e-6, 10), "clip": st.none() | etas, "own": plain},
+)
+
+
+@given(configs)
+def test_a_configuration_comes_back(config):
+    text = canonical(config)
+    back = restore(text)
+    assert back == config
+    assert [type(v) for v in back.values()] == [type(config[k]) for k in back]
+    assert canonical(back) == text
+
+
+def test_tuples_are_lists():
+    assert restore(canonical({"widths": (64, 32)})) == {"widths": [64, 32]}
+
+
+def test_numpy_floats_are_floats():
+    assert canonical({"lr": np.float64(0.1)}) == canonical({"lr": 0.1})
+
+
+def test_a_nested_class():
+    inner = Stairs.Inner.Constant(0.5)
+    assert restore(canonical({"noise": inner})) == {"noise": inner}
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"noise": lambda t: 0.1}, "frozen dataclasses, not function .*Annealed"),
+        ({"lr": np.int64(3)}, "not int64"),
+        ({"kind": Annealed}, "not type"),
+        ({"names": {"a"}}, "not set"),
+        ({"lr": math.nan}, "finite numbers only, not nan"),
+        ({"clip": math.inf}, "finite numbers only, not inf; None can stand for no limit"),
+        ({"table": {1: 2}}, "keys of a configuration are text, not 1"),
+    ],
+)
+def test_what_a_configuration_cannot_hold(config, message):
+    with pytest.raises(StudyError, match=message):
+        _ = Trial("toy@f00d", "a", "s", "none", 0, config).id
+
+
+def test_a_class_inside_a_function_would_not_be_found_again():
+    @dataclass(frozen=True)
+    class Local:
+        value: float
+
+    with pytest.raises(StudyError, match=r"Local is defined in a function.*module-level"):
+        canonical({"noise": Local(1.0)})
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("gradnoise.schedule:Vanished", "Vanished of module gradnoise.schedule, which is not there"),
+        ("no.such.module:Annealed", "Annealed of module no.such.module, which is not there"),
+        ("os:system", "os:system is no dataclass"),
+        ("builtins:list", "no dataclass"),
+    ],
+)
+def test_nothing_but_dataclasses_is_made_again(name, message):
+    with pytest.raises(StudyError, match=message):
+        restore(json.dumps({"noise": {"": name, "command": "true"}}))
+
+
+# What a study refuses
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"arms": (Arm("none"),)}, r"has 1 arm\(s\); a comparison needs two or more"),
+        ({"arms": (Arm("none"), Arm("none", {"noise": Annealed(1.0)}))}, "names the same arm twice"),
+        ({"seeds": (0, 1, 0)}, "names the same seed twice"),
+        ({"seeds": ()}, "has no seeds; give at least one"),
+        ({"steps": 0}, "steps = 0 and eval_every = 3: need 1 <= eval_every <= steps"),
+        ({"eval_every": 0}, "eval_every = 0"),
+        ({"eval_every": 13}, "eval_every = 13"),
+        ({"settings": ()}, "has no settings"),
+        ({"settings": (Setting("a", "A", arms=("none", "nois")),)}, "no arm 'nois' .* did you mean 'noise'"),
+        ({"base": {"steps": 5}}, "sets 'steps' in a configuration; give it to the Study itself"),
+        ({"arms": (Arm("none"), Arm("slow", {"eval_every": 1}))}, "sets 'eval_every'"),
+        ({"settings": (Setting("a", "A", {"study_seed": 1}),)}, "sets 'study_seed'"),
+    ],
+)
+def test_a_bad_study(changes, message):
+    with pytest.raises(StudyError, match=message):
+        small(**changes)
+
+
+# Restricting arms
+
+THREE = (*small().arms, Arm("fixed", {"noise": Fixed(0.1)}))
+
+
+def test_with_arms_keeps_the_baseline():
+    assert [a.name for a in small(arms=THREE).with_arms(["fixed"]).arms] == ["none", "fixed"]
+    assert [a.name for a in small(arms=THREE).with_arms(["fixed", "none"]).arms] == ["none", "fixed"]
+
+
+def test_with_arms_drops_settings_that_compare_nothing():
+    settings = (Setting("a", "A", {"lr": 0.05}), Setting("b", "B", {"lr": 0.1}, arms=("none", "noise")))
+    some = small(arms=THREE, settings=settings).with_arms(["fixed"])
+    assert [s.row for s in some.settings] == ["a"]
+    assert {(t.row, t.arm) for t in some.trials()} == {("a", "none"), ("a", "fixed")}
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [(["fixd"], "no arm 'fixd' .* arms are none, noise, fixed; did you mean 'fixed'"), (["none"], "is the baseline")],
+)
+def test_arms_that_are_no_comparison(names, message):
+    with pytest.raises(StudyError, match=message):
+        small(arms=THREE).with_arms(names)
+
+
+# The metric
+
+
+@pytest.mark.parametrize(
+    ("higher", "success", "value", "succeeded"),
+    [
+        (True, 80.0, 80.0, True),
+        (True, 80.0, 79.9, False),
+        (False, 1.0, 1.0, True),
+        (False, 1.0, 1.1, False),
+        (True, 80.0, math.nan, False),
+        (False, 80.0, math.nan, False),
+        (True, None, 100.0, False),
+    ],
+)
+def test_success(higher, success, value, succeeded):
+    assert Metric("m", "m", higher_is_better=higher, success=success).succeeded(value) is succeeded
