@@ -4,13 +4,13 @@
 # make bench   the benchmarks, one after another
 # make clean   remove the virtual environment and everything that was built
 #
-# Settings: make test PYTHON=python3.12 VENV=/tmp/venv PYTEST_ARGS="-m 'not slow'"
+# Settings: make test PYTHON=python3.12 VENV=/tmp/venv PYTEST_ARGS=-x
 
 # The first interpreter on the PATH that runs and is at least 3.11.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
 VENV ?= .venv
-PYTEST_ARGS ?=
+PYTEST_ARGS ?= -n auto --dist loadfile
 SPHINX_ARGS ?=
 
 BIN = $(VENV)/bin

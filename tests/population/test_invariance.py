@@ -41,7 +41,9 @@ def together(request):
 
 def test_alone(together):
     options, expected = together
-    assert_close({i: trajectories(build([i], **options), STEPS)[0] for i in range(7)}, expected)
+    chosen = [1, 4] if options["trace"] else range(7)
+    alone = {i: trajectories(build([i], **options), STEPS)[0] for i in chosen}
+    assert_close(alone, {i: expected[i] for i in chosen})
 
 
 def test_replicas_do_differ(together):
@@ -53,10 +55,10 @@ def test_replicas_do_differ(together):
 
 def test_in_chunks_and_in_another_order(together):
     options, expected = together
-    chunked = {}
-    for chunk in ([6, 2], [4, 0, 5], [3, 1]):
-        chunked |= {chunk[i]: path for i, path in trajectories(build(chunk, **options), STEPS).items()}
-    assert_close(chunked, expected)
+    chunks = [[4, 0, 5]] if options["trace"] else [[6, 2], [4, 0, 5], [3, 1]]
+    for chunk in chunks:
+        paths = trajectories(build(chunk, **options), STEPS)
+        assert_close({chunk[i]: path for i, path in paths.items()}, {i: expected[i] for i in chunk})
 
 
 def test_after_neighbours_left(together):

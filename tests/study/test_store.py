@@ -52,7 +52,10 @@ def test_a_fresh_study(store):
         ("noise", {"noise": {"": "gradnoise.schedule:Annealed", "eta": 0.01, "gamma": 0.55}}),
     ]
     assert store.trials() == {t.id: t for t in TRIALS}
-    assert [(c.trials, c.step, c.done) for c in store.chunks()] == [(tuple(IDS[:4]), 0, False), (tuple(IDS[4:]), 0, False)]
+    assert [(c.trials, c.step, c.done) for c in store.chunks()] == [
+        (tuple(IDS[:4]), 0, False),
+        (tuple(IDS[4:]), 0, False),
+    ]
     assert store.counts() == {"pending": 8} and store.seconds() == 0
     results = store.results()
     assert [(t.id, t.status, t.step, t.done) for t in results.trials] == [(i, "pending", 0, False) for i in IDS]

@@ -90,12 +90,11 @@ def _train(
 
 def _notes(experiment: Experiment, population: Population) -> dict[str, str]:
     metrics = population.evaluate()
-    if not metrics:
-        raise PopulationError(f"{experiment.name}.evaluate returned nothing; return a dict of scalar tensors")
     for name, values in metrics.items():
-        if values.shape != (len(population.alive),):
-            shape = tuple(values.shape[1:])
-            raise PopulationError(f"{experiment.name}.evaluate: metric {name!r} has shape {shape}; metrics are scalars")
+        if not torch.isfinite(values).all():
+            raise PopulationError(
+                f"{experiment.name}.evaluate: metric {name!r} is not finite ({values.tolist()}) for a model that is"
+            )
     reasons = population.rows.loop_reasons
     notes = {
         "loss runs by": reasons.get("loss", "vmap"),

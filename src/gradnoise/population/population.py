@@ -302,7 +302,18 @@ class Population:
         return self.rows.call(self._evaluate)
 
     def _evaluate(self, model: Model, _: Batch) -> dict[str, Tensor]:
-        return self.experiment.evaluate(model)
+        metrics = self.experiment.evaluate(model)
+        if not isinstance(metrics, dict) or not metrics:
+            raise PopulationError(
+                f"{self.experiment.name}.evaluate returned {metrics!r}; return a dict of scalar tensors"
+            )
+        for name, value in metrics.items():
+            if not isinstance(value, Tensor) or value.shape:
+                found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"type {type(value).__name__}"
+                raise PopulationError(
+                    f"{self.experiment.name}.evaluate: metric {name!r} has {found}; metrics are tensors of shape ()"
+                )
+        return metrics
 
     def telemetry(self) -> dict[str, Tensor]:
         """Means since the last `forget`, each [P]: train_loss, gradient_norm (before the clip), clipped.

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gradnoise.population import SGD, Experiment, Population, PopulationError, Replica, checkpoint
+from gradnoise.population import SGD, Experiment, Population, Replica, checkpoint
 from gradnoise.study.spec import Config, Trial
 from gradnoise.study.store import MetricRow, Report
 
@@ -111,7 +111,7 @@ def advance(experiment: Experiment, job: Job, step: int, seconds: float) -> Repo
     with limited_threads(job.threads):
         population = _take(experiment, job, step)
         before = dict(population.diverged)
-        rows, metrics = _train(experiment, job, population, started + seconds)
+        rows, metrics = _train(job, population, started + seconds)
         done = not population.alive or population.t >= job.config["steps"]
         if not done:
             checkpoint.save(job.folder, population.t, population.state_dict())
@@ -157,9 +157,7 @@ def _take(experiment: Experiment, job: Job, step: int) -> Population:
     return population
 
 
-def _train(
-    experiment: Experiment, job: Job, population: Population, deadline: float
-) -> tuple[list[MetricRow], dict[str, Tensor]]:
+def _train(job: Job, population: Population, deadline: float) -> tuple[list[MetricRow], dict[str, Tensor]]:
     """Train up to the first evaluation after the deadline; all metric rows, and the last metrics."""
     steps, every = job.config["steps"], job.config["eval_every"]
     rows: list[MetricRow] = []
@@ -167,20 +165,16 @@ def _train(
     while population.alive and population.t < steps:
         population.step()
         if population.alive and (population.t % every == 0 or population.t == steps):
-            metrics = _measure(experiment, population)
+            metrics = _measure(population)
             rows += _rows(job, population, metrics)
             if time.monotonic() > deadline:
                 break
     return rows, metrics
 
 
-def _measure(experiment: Experiment, population: Population) -> dict[str, Tensor]:
+def _measure(population: Population) -> dict[str, Tensor]:
     metrics = population.evaluate() | population.telemetry()
     population.forget()
-    for name, value in metrics.items():
-        if value.shape != (len(population.alive),):
-            shape = tuple(value.shape[1:])
-            raise PopulationError(f"{experiment.name}.evaluate: metric {name!r} has shape {shape}; metrics are scalars")
     return {name: value.detach().double().cpu() for name, value in metrics.items()}
 
 
