@@ -1,8 +1,11 @@
 """A study so small that a trial takes milliseconds, and helpers that the tests of the running side share."""
 
 import dataclasses
+import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,6 +17,7 @@ from gradnoise.population import Experiment, Replica, derive_seed
 from gradnoise.study import Arm, Metric, Setting, Study, StudyResults, TrialResult
 
 SEEDS, STEPS, EVERY = 2, 12, 3
+PATIENCE = 300  # seconds until a test gives up on another process, which imports torch first
 
 
 @dataclass(eq=False)
@@ -78,3 +82,21 @@ def facts(trial: TrialResult) -> dict[str, Any]:
 def assert_same(results: StudyResults, reference: StudyResults) -> None:
     """The same trials in the same order with the same numbers, to the last bit."""
     assert [facts(t) for t in results.trials] == [facts(t) for t in reference.trials]
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait until something is true of other processes."""
+    deadline = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that only waits to be collected does not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")
+    return not (stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] == "Z")

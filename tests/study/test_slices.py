@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from small import EVERY, STEPS, Toy, small
 
@@ -40,15 +40,17 @@ def trained(
     return reports
 
 
+def known(reports: list[Report]) -> tuple:
+    """What a store knows after these reports: a row that comes again replaces the one before."""
+    rows = {row[:3]: row[3] for r in reports for row in r.rows}
+    diverged = {i: t for r in reports for i, t in r.diverged.items()}
+    return rows, diverged, {i: v for r in reports for i, v in r.final.items()}, reports[-1].step
+
+
 def assert_same(reports: list[Report], reference: list[Report]) -> None:
-    """The same rows, divergences and finals, to the last bit."""
-    for name in ("rows", "diverged", "final"):
-        parts, whole = ([getattr(r, name) for r in some] for some in (reports, reference))
-        if name == "rows":
-            assert sorted(itertools.chain(*parts)) == sorted(itertools.chain(*whole))
-        else:
-            assert {k: v for part in parts for k, v in part.items()} == {k: v for w in whole for k, v in w.items()}
-    assert reports[-1].step == reference[-1].step
+    """The same rows, divergences and finals, to the last bit; what comes twice is the same twice."""
+    assert known(reports) == known(reference)
+    assert {row for r in reports for row in r.rows} == {row for r in reference for row in r.rows}
 
 
 def forget() -> None:
@@ -114,9 +116,7 @@ def test_a_damaged_checkpoint_costs_time_only(tmp_path, how, which):
     forget()
     reports.append(advance(Toy(), job(tmp_path), 6, FOREVER))
     assert {step for _, _, step, _ in reports[-1].rows} == ({6, 9, 12} if which == "last" else {3, 6, 9, 12})
-    (whole,) = trained(Toy(), job(tmp_path / "whole"), FOREVER)
-    assert set(reports[-1].rows) <= set(whole.rows) == {row for r in reports for row in r.rows}
-    assert reports[-1].final == whole.final
+    assert_same(reports, trained(Toy(), job(tmp_path / "whole"), FOREVER))
 
 
 def test_a_slice_that_was_never_taken_in(tmp_path):
@@ -185,7 +185,7 @@ actions = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=12, deadline=None, derandomize=True, phases=[Phase.generate])  # shrinking takes long
 @given(st.lists(actions, max_size=5))
 def test_any_history_gives_the_same_run(tmp_path_factory, history):
     """Slices of any length, lost or taken in, in one process or several, with checkpoints that rot."""
@@ -218,7 +218,7 @@ def test_a_diverged_trial_is_frozen_and_its_neighbours_go_on(tmp_path):
     sick = {t.id for t in small().trials() if t.seed == 1}
     (report,) = whole
     assert report.diverged == dict.fromkeys(sick, 7) and report.step == STEPS and report.done
-    assert {i: report.final[i] for i in sick} == dict.fromkeys(sick, {"error": 99.0})
+    assert {i: report.final[i] for i in sick} == {i: {"error": 99.0} for i in sick}
     assert {step for i, _, step, _ in report.rows if i in sick} == {3, 6}
     well = trained(Toy(), job(tmp_path / "well"), FOREVER)[0]
     assert {i: v for i, v in report.final.items() if i not in sick} == {

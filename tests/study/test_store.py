@@ -249,9 +249,9 @@ def test_readers_see_what_is_committed(store, tmp_path):
 
 def test_readers_do_not_write(store, tmp_path):
     with Store(tmp_path, readonly=True) as reader:
-        with pytest.raises(StudyError, match="cannot write to .*readonly"):
+        with pytest.raises(StudyError, match=r"cannot write to .*readonly"):
             reader.commit(report(3))
-        with pytest.raises(StudyError, match="cannot write to .*readonly"):
+        with pytest.raises(StudyError, match=r"cannot write to .*readonly"):
             reader.put_record(RECORD)
 
 
@@ -276,7 +276,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "open", refuse)
-    with pytest.raises(StudyError, match="cannot write to .*: Permission denied; choose another folder with --out"):
+    with pytest.raises(StudyError, match=r"cannot write to .*: Permission denied; choose another folder with --out"):
         Store(tmp_path)
 
 

@@ -79,8 +79,7 @@ def prepare(study: Study, folder: Path, store: Store | None, options: Options) -
         store: the open store, or None for a fresh folder.
         options: how to run.
     """
-    _check_device(options.device)
-    trials = _unique(study)
+    trials = check(study, options)
     existing = store.chunks() if store else []
     taken = {t for chunk in existing for t in chunk.trials}
     known = (store.trials() if store else {}) | trials
@@ -98,24 +97,26 @@ def prepare(study: Study, folder: Path, store: Store | None, options: Options) -
     return Plan(jobs, len(trials), done, max(1, min(workers, len(jobs))), seconds, peak * workers)
 
 
-def _check_device(name: str) -> None:
+def check(study: Study, options: Options) -> dict[str, Trial]:
+    """Find what is wrong before anything is made or timed.
+
+    Returns:
+        The trials by id, each one that the engine takes.
+
+    Raises:
+        StudyError: the device cannot be used, or a configuration cannot be written down or comes twice.
+        PopulationError: a value is out of range.
+    """
     try:
-        torch.empty(0, device=name)
+        torch.empty(0, device=options.device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise StudyError(f"device {name!r} cannot be used here ({reason}); use --device cpu") from error
-
-
-def _unique(study: Study) -> dict[str, Trial]:
-    """Trials by id, each one that the engine takes.
-
-    The same question asked under two labels would be trained once and lose one label: an error.
-    """
+        raise StudyError(f"device {options.device!r} cannot be used here ({reason}); use --device cpu") from error
     trials: dict[str, Trial] = {}
     for trial in study.trials():
-        replica_of(trial.seed, trial.config)  # raises where a value is out of range
+        replica_of(trial.seed, trial.config)
         other = trials.setdefault(trial.id, trial)
-        if other is not trial:
+        if other is not trial:  # it would be trained once and lose one of its labels
             raise StudyError(
                 f"arms {other.arm!r} and {trial.arm!r} (rows {other.row!r}, {trial.row!r}) train the same"
                 f" configuration {trial.setting!r}; remove one of them"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gradnoise.study.executors import Executor, InProcess, Processes, WorkerDied
-from gradnoise.study.planning import Options, Plan, prepare
+from gradnoise.study.planning import Options, Plan, check, prepare
 from gradnoise.study.provenance import now, provenance
 from gradnoise.study.results import StudyRecord, StudyResults
 from gradnoise.study.slices import Job
@@ -66,9 +66,11 @@ def run_study(
         All trials of the folder.
 
     Raises:
-        StudyError: the folder holds another study, is in use, or cannot be written.
+        StudyError: the folder holds another study, is in use, or cannot be written; or the study itself is wrong.
+        PopulationError: a value is out of range, or the experiment is no experiment; the message says why.
     """
     folder, options = Path(folder), options or Options()
+    check(study, options)
     with Store(folder) as store:
         _check_same(store, study)
         plan = prepare(study, folder, store, options)

@@ -1,0 +1,84 @@
+"""The ledger puts published figures beside ours, from whatever result folders there are."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from gradnoise.study import Claim, StudyError, ledger
+from gradnoise.study.ledger import committed_results, print_ledger
+
+CLAIMS = {
+    "system": (
+        Claim("C1", "a", "Noise helps", "Paper, Table 1", "noise", "helps"),
+        Claim("C2", "b", "Noise makes no difference", "Paper, Table 1", "noise", "no difference"),
+    ),
+    "other": (Claim("C3", "a", "Noise hurts", "Paper, Table 2", "noise", "hurts"),),
+}
+HEADER = "id,row,statement,source,status,reason,published_mean,our_mean,published_best,our_best"
+
+
+def write(folder: Path, *rows: str, header: str = HEADER) -> Path:
+    (folder / "system").mkdir(parents=True, exist_ok=True)
+    (folder / "system" / "claims.csv").write_text("\n".join([header, *rows, ""]), encoding="utf-8")
+    return folder
+
+
+def ledger_of(folder: Path) -> list[list[str]]:
+    """The printed ledger, line by line, cut at two spaces."""
+    console = Console(file=io.StringIO(), width=200, highlight=False)
+    print_ledger(CLAIMS, folder, console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    return [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in text.splitlines() if line.strip()]
+
+
+def test_every_claim_is_listed_with_or_without_results(tmp_path):
+    row = (
+        'C1,a,Noise helps,"Paper, Table 1",reproduced,"+10.1, interval 8 to 12",43.1 → 52.7,44.0 → 54.1,90 → 97,91 → 96'
+    )
+    lines = ledger_of(write(tmp_path, row))
+    assert lines == [
+        ["system"],
+        ["claim", "statement", "published mean", "our mean", "verdict"],
+        ["C1", "Noise helps", "43.1 → 52.7", "44.0 → 54.1", "reproduced", "+10.1, interval 8 to 12"],
+        ["C2", "Noise makes no difference", "not run"],
+        ["other"],
+        ["claim", "statement", "published mean", "our mean", "verdict"],
+        ["C3", "Noise hurts", "not run"],
+    ]
+
+
+def test_results_of_claims_that_are_not_known_are_left_out(tmp_path):
+    assert "C9" not in str(ledger_of(write(tmp_path, "C9,a,s,p,reproduced,r,1,2,3,4")))
+
+
+def test_a_table_without_its_columns(tmp_path):
+    folder = write(tmp_path, "C1,reproduced", header="id,status")
+    with pytest.raises(StudyError, match=r"claims.csv has no column 'reason'; write it again with `gradnoise report`"):
+        ledger_of(folder)
+    (folder / "system" / "claims.csv").write_bytes(b"")
+    with pytest.raises(StudyError, match="has no column 'id'"):
+        ledger_of(folder)
+
+
+def test_a_folder_that_is_none(tmp_path):
+    with pytest.raises(StudyError, match="nowhere is no folder; name the one that holds result folders"):
+        ledger_of(tmp_path / "nowhere")
+
+
+def test_results_are_found_here_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").mkdir()
+    assert committed_results().resolve() == (tmp_path / "results").resolve()
+
+
+def test_results_that_came_with_the_package(tmp_path, monkeypatch):
+    package = tmp_path / "site-packages" / "gradnoise"
+    (package / "study").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ledger, "__file__", str(package / "study" / "ledger.py"))
+    with pytest.raises(StudyError, match="no results folder here and none came with the package; name one"):
+        committed_results()
+    (package / "_results").mkdir()
+    assert committed_results() == package / "_results"

@@ -1,0 +1,431 @@
+"""Running is resuming: the same command again goes on, a larger one adds, another one is refused."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small import EVERY, STEPS, Toy, assert_same, small
+
+from gradnoise import Annealed, Fixed
+from gradnoise.population import PopulationError
+from gradnoise.study import (
+    Arm,
+    Metric,
+    Options,
+    Setting,
+    Store,
+    Study,
+    StudyError,
+    StudyResults,
+    dry_run,
+    planning,
+    run_study,
+    runner,
+    slices,
+)
+from gradnoise.study.store import FILE
+
+OPTIONS = Options(workers=1, chunk=4)
+
+
+@pytest.fixture(autouse=True)
+def short_slices(monkeypatch):
+    """Every evaluation is committed, and a new run finds no population in memory."""
+    monkeypatch.setattr(runner, "SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(slices, "_resident", None)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory) -> StudyResults:
+    return run_study(small(), tmp_path_factory.mktemp("reference"), options=OPTIONS)
+
+
+class Watch:
+    """What a run plans and commits; stops it, as Ctrl-C would, after so many commits."""
+
+    def __init__(self, stop_after: float = float("inf")) -> None:
+        self.stop_after, self.commits, self.plan, self.steps = stop_after, [], None, []
+
+    def planned(self, plan) -> None:
+        self.plan = plan
+
+    def progress(self, progress) -> None:
+        self.steps.append((progress.replica_steps, progress.total))
+        if progress.report:
+            self.commits.append(progress.report)
+        if len(self.commits) >= self.stop_after:
+            slices._resident = None
+            raise KeyboardInterrupt
+
+    def run(self, study: Study, folder: Path, options: Options = OPTIONS) -> StudyResults:
+        return run_study(study, folder, options=options, progress=self.progress, planned=self.planned)
+
+
+def run(study: Study, folder: Path, options: Options = OPTIONS) -> Watch:
+    watch = Watch()
+    watch.run(study, folder, options)
+    return watch
+
+
+def stored(folder: Path) -> StudyResults:
+    with Store(folder, readonly=True) as store:
+        return store.results()
+
+
+# Resuming
+
+
+def test_a_whole_run(tmp_path, reference):
+    watch = Watch()
+    assert_same(watch.run(small(), tmp_path), reference)
+    assert_same(stored(tmp_path), reference)
+    assert {t.status for t in reference.trials} == {"finished"} and len(reference.trials) == 8
+    assert all(t.curves["error"].steps.tolist() == [3, 6, 9, 12] for t in reference.trials)
+    assert all(t.final["error"] == t.curves["error"].values[-1] for t in reference.trials)
+    total = 8 * STEPS
+    assert watch.steps == [(4 * EVERY * i, total) for i in range(2 * STEPS // EVERY + 1)]
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_the_same_command_again_trains_nothing(tmp_path, reference, monkeypatch):
+    run(small(), tmp_path)
+    before = stored(tmp_path).record
+
+    def refuse(*_arguments: Any, **_options: Any) -> None:
+        raise AssertionError("there is nothing to build")
+
+    monkeypatch.setattr(slices, "build", refuse)
+    monkeypatch.setattr(planning, "build", refuse)
+    monkeypatch.setattr(runner, "now", lambda: "another time")
+    watch = run(small(), tmp_path)
+    assert watch.plan.chunks == () and watch.plan.done == watch.plan.trials == 8 and not watch.commits
+    assert_same(stored(tmp_path), reference)
+    assert stored(tmp_path).record == before  # the report is the same, to its dates
+
+
+def test_stopped_after_every_commit(tmp_path, reference):
+    """Each run commits one slice and is interrupted."""
+    stops = 0
+    while True:
+        try:
+            Watch(stop_after=1).run(small(), tmp_path)
+        except KeyboardInterrupt:
+            stops += 1
+        if set(t.status for t in stored(tmp_path).trials) == {"finished"}:
+            break
+    assert stops == 2 * STEPS // EVERY
+    run(small(), tmp_path)
+    assert_same(stored(tmp_path), reference)
+
+
+def test_a_resumed_run_says_when_it_began(tmp_path, monkeypatch):
+    monkeypatch.setattr("gradnoise.study.provenance.now", lambda: "Monday")
+    with pytest.raises(KeyboardInterrupt):
+        Watch(stop_after=2).run(small(), tmp_path)
+    assert "finished" not in dict(stored(tmp_path).record.provenance)
+    for name in ("gradnoise.study.provenance.now", "gradnoise.study.runner.now"):
+        monkeypatch.setattr(name, lambda: "Tuesday")
+    run_study(small(), tmp_path, options=OPTIONS, command="the same")
+    facts = dict(stored(tmp_path).record.provenance)
+    assert (facts["started"], facts["finished"], facts["command"]) == ("Monday", "Tuesday", "the same")
+    assert facts["training time"].endswith("hours, summed over workers")
+
+
+def test_chunks_do_not_change_when_resumed_with_another_size(tmp_path, reference):
+    with pytest.raises(KeyboardInterrupt):
+        Watch(stop_after=3).run(small(), tmp_path)
+    watch = run(small(), tmp_path, Options(workers=1, chunk=1))
+    assert {len(job.trials) for job, _ in watch.plan.chunks} == {4}
+    assert_same(stored(tmp_path), reference)
+
+
+@pytest.mark.parametrize("size", [1, 2, 8])
+def test_chunks_change_nothing_beyond_rounding(tmp_path, reference, size):
+    results = run_study(small(), tmp_path, options=Options(workers=1, chunk=size))
+    for mine, theirs in zip(results.trials, reference.trials, strict=True):
+        assert mine.id == theirs.id and mine.status == theirs.status
+        assert mine.final == pytest.approx(theirs.final, rel=1e-4, abs=1e-6)
+
+
+def test_shapes_that_cannot_train_together(tmp_path):
+    settings = (Setting("a", "A", {"lr": 0.05}), Setting("b", "B", {"lr": 0.05, "width": 4}))
+    watch = run(small(settings=settings), tmp_path, Options(workers=1, chunk=8))
+    assert sorted(len(job.trials) for job, _ in watch.plan.chunks) == [4, 4]
+    assert {t.status for t in stored(tmp_path).trials} == {"finished"}
+
+
+# Asking for more, or less
+
+
+def ids_of(commits) -> set[str]:
+    return {row[0] for report in commits for row in report.rows}
+
+
+def test_more_seeds_keep_what_is_finished(tmp_path, reference):
+    run(small(), tmp_path)
+    watch = run(small(seeds=(0, 1, 2)), tmp_path)
+    old = {t.id for t in reference.trials}
+    assert watch.plan.done == 8 and watch.plan.trials == 12 and not ids_of(watch.commits) & old
+    results = stored(tmp_path)
+    assert results.record.seeds == (0, 1, 2) and [t.seed for t in results.trials] == [0] * 4 + [1] * 4 + [2] * 4
+    assert_same(dataclasses.replace(results, trials=results.trials[:8]), reference)
+    assert_same(results, run_study(small(seeds=(0, 1, 2)), tmp_path / "at once", options=OPTIONS))
+
+
+def test_fewer_seeds_then_more(tmp_path, reference):
+    """The first command is stopped; a smaller one finishes its own trials; the first one the rest."""
+    with pytest.raises(KeyboardInterrupt):
+        Watch(stop_after=1).run(small(), tmp_path)
+    watch = run(small(seeds=(1,)), tmp_path)
+    assert watch.plan.trials == 4 and watch.plan.done == 0
+    assert {t.seed: t.status for t in stored(tmp_path).trials} == {0: "running", 1: "finished"}
+    watch = run(small(seeds=(1,)), tmp_path)
+    assert watch.plan.done == 4 and not watch.commits
+    watch = run(small(), tmp_path)
+    assert watch.plan.done == 4 and [step for _, step in watch.plan.chunks] == [EVERY]
+    assert_same(stored(tmp_path), reference)
+
+
+def test_a_smaller_command_does_not_rewrite_the_deviations(tmp_path):
+    run(small(deviations=("Two seeds.",)), tmp_path)
+    run(small(seeds=(0,), deviations=("One seed.",)), tmp_path)
+    assert stored(tmp_path).record.deviations == ("Two seeds.",)
+    run(small(seeds=(0, 1, 2), deviations=("Three seeds.",)), tmp_path)
+    assert stored(tmp_path).record.deviations == ("Three seeds.",)
+
+
+def test_more_arms_and_settings(tmp_path, reference):
+    run(small(), tmp_path)
+    arms = (*small().arms, Arm("fixed", {"noise": Fixed(0.1)}))
+    settings = (*small().settings, Setting("c", "Row c", {"lr": 0.01}))
+    watch = run(small(arms=arms, settings=settings), tmp_path)
+    assert watch.plan.trials == 18 and watch.plan.done == 8
+    results = stored(tmp_path)
+    assert [a.name for a in results.record.arms] == ["none", "noise", "fixed"]
+    assert [row for row, _ in results.record.rows] == ["a", "b", "c"]
+    kept = tuple(t for t in results.trials if t.id in {r.id for r in reference.trials})
+    assert_same(dataclasses.replace(results, trials=kept), reference)
+    # the first command again: what the second one added stays in the folder and in the report
+    run(small(), tmp_path)
+    record = stored(tmp_path).record
+    assert [a.name for a in record.arms] == ["none", "noise", "fixed"] and len(record.rows) == 3
+    assert len(stored(tmp_path).trials) == 18
+
+
+def test_new_names_for_the_same_trials(tmp_path, reference):
+    run(small(), tmp_path)
+    arms = (Arm("control", title="Control"), Arm("treated", {"noise": Annealed(0.01)}))
+    settings = tuple(dataclasses.replace(s, row=s.row.upper(), title=f"New {s.row}") for s in small().settings)
+    watch = run(small(arms=arms, settings=settings, title="A new title"), tmp_path)
+    assert not watch.commits
+    results = stored(tmp_path)
+    assert results.record.title == "A new title"
+    assert [a.label for a in results.record.arms] == ["Control", "treated"]
+    assert results.record.rows == (("A", "New a"), ("B", "New b"))
+    assert {t.arm for t in results.trials} == {"control", "treated"}
+    assert [t.final for t in results.trials] == [t.final for t in reference.trials]
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "other"}, "another study: its name is 'small', this one's is 'other'; .*--out"),
+        ({"scale": "paper"}, "its scale is 'custom', this one's is 'paper'"),
+        ({"steps": 24}, "its steps is 12, this one's is 24"),
+        ({"seed": 1}, "its study_seed is 0, this one's is 1"),
+        ({"experiment": Toy(fingerprint="beef")}, "its experiment is 'toy@f00d', this one's is 'toy@beef'"),
+        (
+            {"base": {"clip": 2.0}},
+            r"other values: in row 'a' \(lr=0.05\), arm 'none', its clip is 1.0, this one's is 2.0",
+        ),
+        ({"eval_every": 4}, "its eval_every is 3, this one's is 4"),
+        (
+            {"arms": (Arm("none"), Arm("noise", {"noise": Annealed(1.0)}))},
+            r"arm 'noise', its noise is Annealed\(eta=0.01",
+        ),
+    ],
+    ids=["name", "scale", "steps", "seed", "experiment", "base", "eval_every", "arm"],
+)
+def test_a_folder_of_another_study(half_done, changes, message):
+    before = contents(half_done)
+    for ask in (run, lambda study, folder: dry_run(study, folder, OPTIONS)):
+        with pytest.raises(StudyError, match=message):
+            ask(small(**changes), half_done)
+    assert contents(half_done) == before
+
+
+@pytest.fixture(scope="module")
+def half_done(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("half")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(runner, "SLICE_SECONDS", 0.0)
+        Watch(stop_after=2).run(small(), folder)
+    return folder
+
+
+def contents(folder: Path) -> list[str]:
+    with Store(folder, readonly=True) as store:
+        return list(store.db.iterdump())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"arms": (Arm("none"), Arm("zero", {"clip": 1.0}))}, "arms 'none' and 'zero' .* train the same configuration"),
+        (
+            {"settings": (Setting("a", "A", {"lr": 0.1}, name="x"), Setting("b", "B", {"lr": 0.1}, name="y"))},
+            r"\(rows 'a', 'b'\) train the same configuration 'y'; remove one of them",
+        ),
+    ],
+)
+def test_the_same_configuration_twice(tmp_path, changes, message):
+    with pytest.raises(StudyError, match=message):
+        run(small(**changes), tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+
+
+def assert_nothing_written(folder: Path) -> None:
+    """There is a file, but no study in it: any study may be run there."""
+    with pytest.raises(StudyError, match="never started"):
+        stored(folder)
+    assert not (folder / "checkpoints").exists()
+
+
+class BadLoss(Toy):
+    def loss(self, model, batch):
+        x, y = batch
+        return (model(x).squeeze(-1) - y).square()
+
+
+class BadMetric(Toy):
+    def evaluate(self, model):
+        return {"error": torch.zeros(3)}
+
+
+def settings_with(**values: Any) -> tuple[Setting, ...]:
+    return (Setting("a", "A", {"lr": 0.05}), Setting("b", "B", {"lr": 0.05} | values))
+
+
+@pytest.mark.parametrize(
+    ("study", "options", "error", "message"),
+    [
+        (lambda: small(settings=settings_with(lr=-1.0)), OPTIONS, PopulationError, "lr = -1.0: a learning rate is"),
+        (lambda: small(settings=settings_with(clip=0.0)), OPTIONS, PopulationError, "clip = 0.0: a threshold is > 0"),
+        (lambda: small(settings=settings_with(noise=0.1)), OPTIONS, PopulationError, "noise = 0.1: a schedule is a"),
+        (lambda: small(settings=settings_with(noise=lambda t: 0.1)), OPTIONS, StudyError, "not function"),
+        (small, Options(device="cuda:9"), StudyError, r"device 'cuda:9' cannot be used here \(.*\); use --device cpu"),
+        (small, Options(device="gpu"), StudyError, "device 'gpu' cannot be used here"),
+    ],
+    ids=["lr", "clip", "noise", "lambda", "cuda", "device"],
+)
+def test_no_folder_is_made_before_all_values_are_right(
+    tmp_path, study: Callable[[], Study], options: Options, error: type[Exception], message: str
+):
+    """A value out of range in the last setting, too, is told of at once and not after hours."""
+    with pytest.raises(error, match=message):
+        run(study(), tmp_path / "study", options)
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_loss_of_the_wrong_shape_leaves_the_folder_to_another_study(tmp_path):
+    with pytest.raises(PopulationError, match=r"toy.loss returned shape \(5,\); a loss is a scalar"):
+        run(small(BadLoss()), tmp_path)
+    assert_nothing_written(tmp_path)
+    run(small(steps=3), tmp_path)
+    assert len(stored(tmp_path).trials) == 8
+
+
+@pytest.mark.parametrize(
+    ("study", "message"),
+    [
+        (lambda: small(BadMetric()), r"metric 'error' has shape \(3,\); metrics are tensors of"),
+        (
+            lambda: small(metric=Metric("acuracy", "accuracy")),
+            "metric is 'acuracy', but toy.evaluate returns no such metric: there are clipped, error, gradient_norm",
+        ),
+    ],
+)
+def test_no_metric_is_half_written(tmp_path, study, message):
+    with pytest.raises((StudyError, PopulationError), match=message):
+        run(study(), tmp_path)
+    results = stored(tmp_path)
+    assert all(t.status == "pending" and not t.curves and not t.final for t in results.trials)
+
+
+# Trials that diverge
+
+
+def test_a_loss_that_is_not_finite_is_marked(tmp_path):
+    results = run_study(small(Toy(poison={1: 7})), tmp_path, options=Options(workers=1, chunk=8))
+    for trial in results.trials:
+        if trial.seed == 1:
+            assert (trial.status, trial.step, trial.diverged_at, trial.final) == ("diverged", 7, 7, {"error": 99.0})
+            assert trial.curves["error"].steps.tolist() == [3, 6] and trial.done
+        else:
+            assert (trial.status, trial.step, trial.diverged_at) == ("finished", STEPS, None)
+    assert_same(run_study(small(Toy(poison={1: 7})), tmp_path, options=OPTIONS), results)
+
+
+def test_a_study_in_which_all_diverge_ends(tmp_path):
+    poison = {0: 0, 1: 4}
+    results = run_study(small(Toy(poison=poison)), tmp_path, options=Options(workers=1, chunk=8))
+    assert [t.diverged_at for t in results.trials] == [poison[t.seed] for t in results.trials]
+    assert not run(small(Toy(poison=poison)), tmp_path).commits
+
+
+# Planning
+
+
+def test_a_dry_run_writes_nothing(tmp_path):
+    plan = dry_run(small(), tmp_path / "new", OPTIONS)
+    assert not (tmp_path / "new").exists()
+    assert (plan.trials, plan.done, plan.workers, plan.replica_steps) == (8, 0, 1, 8 * STEPS)
+    assert [len(job.trials) for job, _ in plan.chunks] == [4, 4]
+    assert plan.seconds == pytest.approx(8 * STEPS * plan.seconds_per_step) and plan.seconds > 0 and plan.bytes > 0
+
+
+def test_a_dry_run_of_a_study_that_stopped(half_done):
+    before = contents(half_done)
+    plan = dry_run(small(seeds=(0, 1, 2)), half_done, OPTIONS)
+    assert (plan.trials, plan.done) == (12, 0)
+    assert [(len(job.trials), step) for job, step in plan.chunks] == [(4, 6), (4, 0), (4, 0)]
+    assert plan.replica_steps == 4 * (STEPS - 6) + 8 * STEPS
+    assert contents(half_done) == before
+
+
+def test_a_dry_run_names_the_chunks_that_a_run_makes(tmp_path):
+    plan = dry_run(small(), tmp_path, OPTIONS)
+    assert [job.id for job, _ in plan.chunks] == [job.id for job, _ in run(small(), tmp_path).plan.chunks]
+
+
+def test_short_work_starts_no_workers(tmp_path, monkeypatch):
+    monkeypatch.setattr(planning, "WORKER_SECONDS", 1e9)
+    assert dry_run(small(), tmp_path, Options(chunk=1)).workers == 1
+    monkeypatch.setattr(planning, "WORKER_SECONDS", 0.0)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(3), raising=False)
+    assert dry_run(small(), tmp_path, Options(chunk=1)).workers == 3
+    assert dry_run(small(), tmp_path, Options(chunk=4)).workers == 2  # there are no more chunks
+    assert dry_run(small(), tmp_path, Options(chunk=1, workers=2)).workers == 2
+
+
+def test_threads_of_the_caller_are_left_alone(tmp_path):
+    torch.set_num_threads(2)
+    try:
+        watch = run(small(), tmp_path)
+        assert torch.get_num_threads() == 2
+        assert {job.threads for job, _ in watch.plan.chunks} == {1}
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_the_store_holds_no_path_of_this_machine(tmp_path):
+    run(small(), tmp_path / "secret place")
+    text = json.dumps(contents(tmp_path / "secret place"))
+    assert "secret place" not in text and (tmp_path / "secret place" / FILE).exists()
