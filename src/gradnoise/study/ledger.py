@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.padding import Padding
 from rich.text import Text
 
 from gradnoise.study.spec import Claim, StudyError
@@ -38,21 +38,16 @@ def print_ledger(claims: Mapping[str, Sequence[Claim]], results: Path, console: 
         raise StudyError(f"{results} is no folder; name the one that holds result folders such as deep_mlp/")
     for name, known in claims.items():
         found = _read(results / name / FILE)
-        table = Table(box=None, padding=(0, 2, 0, 0), title=Text(f"{name}", style="bold"), title_justify="left")
-        for heading in ("claim", "statement", "published mean", "our mean", "verdict", ""):
-            table.add_column(heading, justify="right" if "mean" in heading else "left")
+        console.print(Text(name, style="bold"))
         for claim in known:
             row = found.get(claim.id, {})
             status = row.get("status", "not run")
-            table.add_row(
-                claim.id,
-                claim.statement,
-                row.get("published_mean", ""),
-                row.get("our_mean", ""),
-                Text(status, style=STYLES.get(status, "dim")),
-                row.get("reason", ""),
-            )
-        console.print(table)
+            console.print(Text.assemble((f"{claim.id}  ", "bold"), claim.statement, (f"  ({claim.source})", "dim")))
+            if published := row.get("published_mean"):
+                console.print(Padding(f"mean: {published} published, {row['our_mean']} ours", (0, 0, 0, 4)))
+            console.print(Padding(Text(status, style=STYLES.get(status, "dim")), (0, 0, 0, 4)))
+            if reason := row.get("reason"):
+                console.print(Padding(Text(reason, style="dim"), (0, 0, 0, 4)))
 
 
 def _read(path: Path) -> dict[str, dict[str, str]]:
