@@ -128,7 +128,13 @@ def test_doctor_names_versions_and_backend(capsys):
 
 def test_ctrl_c_leaves_a_study_that_goes_on(tmp_path):
     command = [sys.executable, "-m", "gradnoise", *SMOKE, "--steps", "100000", "--workers", "1"]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    child = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job inherits "ignore"
+    )
     folder = tmp_path / "runs/deep-mlp-smoke"
     deadline = time.monotonic() + 120
     while planned(folder) < 8 and time.monotonic() < deadline:

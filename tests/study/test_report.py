@@ -174,7 +174,7 @@ class TestFiles:
             "success-rates",
             "training-curves",
         ]
-        expected = {"report.html", "summary.csv", "claims.csv", "trials.csv", "curves.csv.gz"}
+        expected = {"report.html", "summary.csv", "summary.md", "claims.csv", "trials.csv", "curves.csv.gz"}
         expected |= {f"figures/{name}.{kind}" for name in names for kind in ("svg", "png")}
         assert {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} == expected
 

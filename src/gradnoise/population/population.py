@@ -304,9 +304,8 @@ class Population:
     def _evaluate(self, model: Model, _: Batch) -> dict[str, Tensor]:
         metrics = self.experiment.evaluate(model)
         if not isinstance(metrics, dict) or not metrics:
-            raise PopulationError(
-                f"{self.experiment.name}.evaluate returned {metrics!r}; return a dict of scalar tensors"
-            )
+            found = "an empty dict" if isinstance(metrics, dict) else f"a {type(metrics).__name__}"
+            raise PopulationError(f"{self.experiment.name}.evaluate returned {found}; return a dict of scalar tensors")
         for name, value in metrics.items():
             if not isinstance(value, Tensor) or value.shape:
                 found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"type {type(value).__name__}"

@@ -78,6 +78,7 @@ def run_study(
         store.extend(record, list(study.trials()), [[id for id, *_ in job.trials] for job, _ in plan.chunks])
         planned(plan)
         _run(study, store, plan, progress)
+        _clear(store)
         if plan.chunks or "finished" not in dict(record.provenance):
             store.put_record(_finished(record, store.seconds()))
         return store.results()
@@ -225,6 +226,13 @@ def _check_metric(study: Study, report: Report) -> None:
             f"the study's metric is {study.metric.name!r}, but {study.experiment.name}.evaluate returns no such"
             f" metric: there are {', '.join(measured)}"
         )
+
+
+def _clear(store: Store) -> None:
+    """Remove checkpoints that a killed run left of chunks that are done."""
+    for chunk in store.chunks():
+        if chunk.done:
+            shutil.rmtree(store.folder / "checkpoints" / chunk.id, ignore_errors=True)
 
 
 def _clean(job: Job) -> None:
