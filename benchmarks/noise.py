@@ -1,52 +1,71 @@
 """Time of the noise: ours against torch's way, alone and within an optimizer's step.
 
-    python benchmarks/noise.py                # some 30 s
+    python benchmarks/noise.py                # some 40 s
     python benchmarks/noise.py --seconds 10   # on a busy machine
+    python benchmarks/noise.py --device cuda  # a GPU; 10^9 parameters need 20 GB
 
 The rivals take turns, and the fastest of many short rounds counts: other work on the machine only ever slows
-them. Torch's way is g.add_(torch.randn_like(g), alpha=sigma).
+them. Torch's way is g.add_(torch.randn_like(g), alpha=sigma). Ratios say how many times faster ours is; the last
+column says what the project asks for.
 """
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
+from baselines.c_noise import c_kernel
 from torch import Tensor, nn
 
-from gradnoise.attach import attach
-from gradnoise.gaussian import add_, backend, stream_key
-from gradnoise.schedule import Annealed
+from gradnoise import Annealed, attach, backend
+from gradnoise.gaussian import add_, stream_key
 
-SIZES = (256, 65_536, 1_048_576, 16_777_216)
 SIGMA = 0.1
+KEY = stream_key(0, "weight")
+Rivals = dict[str, Callable[[], object]]
+
+#: Title, sizes of the tensors, and the ratio to reach on (1, 2) threads.
+ADDITIONS: tuple[tuple[str, list[int], dict[int, float]], ...] = (
+    ("256", [256], {1: 1.0, 2: 1.0}),
+    ("1000 x 256", [256] * 1000, {}),
+    ("65,536", [65_536], {}),
+    ("1,048,576", [1_048_576], {}),
+    ("16,777,216", [16_777_216], {2: 6.0}),
+)
 STEP_SHAPES = [(512, 512), (512,)] * 4  # 1M parameters in 8 tensors
 STEPS: dict[str, Callable[[list[nn.Parameter]], torch.optim.Optimizer]] = {
     "SGD": lambda p: torch.optim.SGD(p, lr=1e-6),
     "AdamW fused": lambda p: torch.optim.AdamW(p, lr=1e-6, fused=True),
 }
+STEP_BAR = {"AdamW fused": 4.0}  # a step with noise takes at most so many times a step without
+GPU_SHAPES = [(8192, 8192)] * 15  # 10^9 parameters
+GPU_STEP_BAR, GPU_KERNEL_BAR = 1.4, 0.8
 
 
-def seconds(rivals: dict[str, Callable[[], object]], budget: float) -> dict[str, float]:
+def seconds(rivals: Rivals, budget: float, device: str = "cpu") -> dict[str, float]:
     """Least time per call of each rival, in turns of a millisecond or one call, within `budget` seconds."""
+
+    def took(call: Callable[[], object], repeats: int) -> float:
+        start = time.perf_counter()
+        for _ in range(repeats):
+            call()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return (time.perf_counter() - start) / repeats
+
     repeats = {}
     for name, call in rivals.items():
-        call()  # compiles, warms up
-        start = time.perf_counter()
-        call()
-        repeats[name] = max(1, int(1e-3 / (time.perf_counter() - start)))
+        took(call, 1)  # compiles, warms up
+        repeats[name] = max(1, int(1e-3 / took(call, 1)))
     least = dict.fromkeys(rivals, float("inf"))
     end = time.perf_counter() + budget
     while time.perf_counter() < end:
         for name, call in rivals.items():
-            start = time.perf_counter()
-            for _ in range(repeats[name]):
-                call()
-            least[name] = min(least[name], (time.perf_counter() - start) / repeats[name])
+            least[name] = min(least[name], took(call, repeats[name]))
     return least
 
 
-def torch_way(gradients: list[Tensor]) -> None:
+def torch_way(gradients: Sequence[Tensor]) -> None:
     """What one writes without gradnoise."""
     for g in gradients:
         g.add_(torch.randn_like(g), alpha=SIGMA)
@@ -54,21 +73,36 @@ def torch_way(gradients: list[Tensor]) -> None:
 
 def compare_additions(threads: int, budget: float) -> None:
     """Print a line per size for the addition alone."""
-    key = stream_key(0, "weight")
-    for size in SIZES:
-        g, h = torch.zeros(size), torch.zeros(size)
-        rivals = {
-            "ours": lambda g=g: add_([g], keys=[key], t=0, sigma=SIGMA),
-            "torch": lambda h=h: torch_way([h]),
+    for title, sizes, bars in ADDITIONS:
+        ours, theirs = ([torch.zeros(n) for n in sizes] for _ in range(2))
+        rivals: Rivals = {
+            "ours": lambda g=ours: add_(g, keys=[KEY] * len(g), t=0, sigma=SIGMA),
+            "torch": lambda g=theirs: torch_way(g),
         }
-        took = {name: 1e9 * s / size for name, s in seconds(rivals, budget).items()}
-        ratio = took["torch"] / took["ours"]
-        print(f"{threads:7} {size:10,} {took['ours']:12.2f} {took['torch']:12.2f} {ratio:9.1f}")
+        took = {name: 1e9 * s / sum(sizes) for name, s in seconds(rivals, budget).items()}
+        bar = f"{bars[threads]:9.1f}" if threads in bars else ""
+        print(f"{threads:7} {title:>12} {took['ours']:12.2f} {took['torch']:12.2f} "
+              f"{took['torch'] / took['ours']:9.1f} {bar}")  # fmt: skip
 
 
-def optimizer_step(name: str, noise: str) -> Callable[[], object]:
+def compare_with_c(budget: float) -> None:
+    """Print Numba's kernel beside the same mapping in C, one thread."""
+    kernel = c_kernel()
+    if kernel is None:
+        print("\nno C compiler to compare with")
+        return
+    g, h = torch.zeros(1_048_576), torch.zeros(1_048_576)
+    kernel(h, KEY, 0, SIGMA)
+    add_([g], keys=[KEY], t=0, sigma=SIGMA)
+    assert torch.equal(g, h)
+    rivals: Rivals = {"ours": lambda: add_([g], keys=[KEY], t=0, sigma=SIGMA), "C": lambda: kernel(h, KEY, 0, SIGMA)}
+    took = {name: 1e9 * s / g.numel() for name, s in seconds(rivals, budget).items()}
+    print(f"\nthe same numbers by a kernel in C: {took['C']:.2f} ns/el, ours {took['ours']:.2f} (1 thread, 1,048,576)")
+
+
+def optimizer_step(name: str, noise: str, shapes: Sequence[tuple[int, ...]], device: str) -> Callable[[], object]:
     """A step of optimizer `name` with noise "none", "ours" or "torch"."""
-    parameters = [nn.Parameter(torch.zeros(shape)) for shape in STEP_SHAPES]
+    parameters = [nn.Parameter(torch.zeros(shape, device=device)) for shape in shapes]
     for p in parameters:
         p.grad = torch.zeros_like(p)
     optimizer = STEPS[name](parameters)
@@ -83,23 +117,57 @@ def optimizer_step(name: str, noise: str) -> Callable[[], object]:
 def compare_steps(threads: int, budget: float) -> None:
     """Print a line per optimizer for a whole step."""
     for name in STEPS:
-        took = seconds({noise: optimizer_step(name, noise) for noise in ("none", "ours", "torch")}, budget)
+        rivals = {noise: optimizer_step(name, noise, STEP_SHAPES, "cpu") for noise in ("none", "ours", "torch")}
+        took = seconds(rivals, budget)
         columns = " ".join(f"{1e3 * s:10.3f}" for s in took.values())
-        print(f"{threads:7} {name:12} {columns}")
+        bar = f"{STEP_BAR[name]:6.1f}" if name in STEP_BAR else ""
+        print(f"{threads:7} {name:12} {columns} {took['ours'] / took['none']:8.1f} {bar}")
+
+
+def compare_kernels_on_gpu(budget: float) -> None:
+    """Print the kernel against copying and torch's generator."""
+    g, h = (torch.zeros(2**28, device="cuda") for _ in range(2))
+    rivals: Rivals = {
+        "ours": lambda: add_([g], keys=[KEY], t=0, sigma=SIGMA),
+        "copy": lambda: h.copy_(g),
+        "generator": lambda: h.uniform_(),
+        "torch": lambda: torch_way([h]),
+    }
+    took = seconds(rivals, budget, "cuda")
+    share = max(took["copy"], took["generator"]) / took["ours"]
+    print(f"{torch.cuda.get_device_name()}, 2^28 elements, ms:", {n: round(1e3 * s, 3) for n, s in took.items()})
+    print(f"kernel reaches {share:.0%} of the slower of copying and generating (bar {GPU_KERNEL_BAR:.0%})")
+
+
+def compare_steps_on_gpu(budget: float) -> None:
+    """Print a step of 10^9 parameters with noise against one without."""
+    took = {}
+    for noise in ("none", "ours"):
+        took |= seconds({noise: optimizer_step("AdamW fused", noise, GPU_SHAPES, "cuda")}, budget, "cuda")
+        torch.cuda.empty_cache()
+    ratio = took["ours"] / took["none"]
+    print(f"step of fused AdamW with noise, 10^9 parameters: {ratio:.2f} of one without (bar {GPU_STEP_BAR})")
 
 
 def main() -> None:
-    """Read the options and print the two tables."""
+    """Read the options and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=2.0, help="time to measure one line")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="thread counts to measure")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where to measure")
     arguments = parser.parse_args()
-    print(f"torch {torch.__version__}, backend {backend()}, float32\n")
-    print("threads   elements   ours ns/el  torch ns/el    ratio")
+    print(f"torch {torch.__version__}, backend {backend(arguments.device)}, float32\n")
+    if arguments.device == "cuda":
+        compare_kernels_on_gpu(arguments.seconds)
+        compare_steps_on_gpu(arguments.seconds)
+        return
+    print("threads     elements   ours ns/el  torch ns/el     ratio   at least")
     for threads in arguments.threads:
         torch.set_num_threads(threads)
         compare_additions(threads, arguments.seconds)
-    print("\nthreads step of       no noise       ours      torch   (ms, 1M parameters)")
+    torch.set_num_threads(1)
+    compare_with_c(arguments.seconds)
+    print("\nthreads step of       no noise       ours      torch   ours/no  at most  (ms, 1M parameters)")
     for threads in arguments.threads:
         torch.set_num_threads(threads)
         compare_steps(threads, arguments.seconds)

@@ -13,6 +13,7 @@ myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3
 
 autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_mock_imports = ["lightning", "pytorch_lightning", "transformers"]  # their callbacks are base classes of ours
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"

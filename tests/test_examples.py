@@ -1,5 +1,6 @@
 """The examples run as they stand in the repository, shortened."""
 
+import re
 import runpy
 from pathlib import Path
 
@@ -23,3 +24,26 @@ def test_own_model_becomes_a_paired_study(tmp_path, monkeypatch, capsys):
     runpy.run_path(str(EXAMPLES / "own_model.py"), run_name="__main__")
     assert (tmp_path / "runs/my-study/report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     assert "no noise" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec:FutureWarning")  # Lightning calls torch so
+@pytest.mark.filterwarnings("ignore:.*does not have many workers:UserWarning")
+@pytest.mark.parametrize(
+    ("example", "package", "updates"),
+    [
+        ("lightning_mlp.py", "lightning", 240),
+        ("transformers_tiny.py", "transformers", 60),
+        ("accelerate_mlp.py", "accelerate", 160),
+    ],
+)
+def test_integrations_train_and_tell_that_the_noise_is_on(example, package, updates, tmp_path, monkeypatch, capsys):
+    pytest.importorskip(package, reason=f"{package} is not installed: pip install 'gradnoise[{package}]'")
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(EXAMPLES / example), run_name="__main__")
+    out = capsys.readouterr().out
+    assert f"updates with noise: {updates}\n" in out
+    first, last = (float(x) for x in re.findall(r"sigma: ([\d.]+) .* ([\d.]+) in the last", out)[0])
+    assert first > last > 0
+    first, last = (float(x) for x in re.findall(r"loss: ([\d.]+) .* ([\d.]+) ", out)[0])
+    assert last < first / 2
+    assert list(tmp_path.iterdir()) == []

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "gradnoise"
-CORE = ("schedule", "gaussian", "attach")
+CORE = ("schedule", "gaussian", "naming", "gradients", "clock", "stepping", "diagnostics", "attach")
 #: Floor -> the packages of ours that it may import, itself included.
 ALLOWED = {
     **dict.fromkeys(CORE, CORE),
+    "integrations": (*CORE, "integrations"),
     "data": ("data",),
     "population": (*CORE, "population"),
     "study": (*CORE, "population", "study"),

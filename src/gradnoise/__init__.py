@@ -5,9 +5,21 @@ sigma_t^2 = eta / (1 + t)^gamma (Neelakantan et al. 2015).
 """
 
 from gradnoise.attach import Noise, attach
+from gradnoise.diagnostics import GroupDiagnostics
 from gradnoise.gaussian import backend
+from gradnoise.gradients import add_gradient_noise_
 from gradnoise.schedule import Annealed, Fixed, Schedule
 
 __version__ = "0.1.0"
 
-__all__ = ["Annealed", "Fixed", "Noise", "Schedule", "__version__", "attach", "backend"]
+__all__ = [
+    "Annealed",
+    "Fixed",
+    "GroupDiagnostics",
+    "Noise",
+    "Schedule",
+    "__version__",
+    "add_gradient_noise_",
+    "attach",
+    "backend",
+]

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import functools
-import operator
-import sys
 import weakref
-from collections.abc import Callable, Iterable, Iterator
-from types import FrameType
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -17,10 +13,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from gradnoise import gaussian
-from gradnoise.schedule import Schedule, sigma
+from gradnoise.diagnostics import GroupDiagnostics, diagnose
+from gradnoise.gradients import Rows, Stream, add_noise_, check_rows
+from gradnoise.naming import names_of
+from gradnoise.schedule import Annealed, Schedule, sigma
+from gradnoise.stepping import BeforeUpdate
 
-CLOCK = "gradnoise_t"
-"""Key of the step clock in `optimizer.param_groups`: how many updates have been made with noise attached."""
+ETA, GAMMA = "noise_eta", "noise_gamma"
+"""Options of a parameter group that replace eta and gamma of the schedule."""
 
 _attached: weakref.WeakSet[Optimizer] = weakref.WeakSet()
 
@@ -31,6 +31,8 @@ def attach(
     *,
     seed: int,
     named_parameters: Iterable[tuple[str, Tensor]] | None = None,
+    where: Callable[[str], bool] | None = None,
+    rows: Rows = "present",
 ) -> Noise:
     """Make every `optimizer.step()` add noise to the gradients first: g <- g + sigma_t z, once per update.
 
@@ -42,20 +44,27 @@ def attach(
     before or after `load_state_dict` resumes the same noise. Copying or pickling an optimizer drops its
     hooks: attach to the copy again.
 
+    A parameter group may have noise of its own: its options `noise_eta` and `noise_gamma` replace those of an
+    `Annealed` schedule, as in `SGD([{"params": body}, {"params": head, "noise_eta": 0.0}], lr=0.1)`.
+
     Args:
         optimizer: a torch optimizer, or a wrapper that has one as its attribute `optimizer` (Accelerate) or
             `original_optimizer` (Opacus).
         schedule: t -> sigma_t^2, a variance; `Annealed`, `Fixed`, or any callable.
-        seed: any integer. The same seed gives the same noise on any device.
+        seed: any integer. The same seed gives the same noise on any device and any number of ranks.
         named_parameters: (name, parameter) pairs, as `model.named_parameters()` gives them. A parameter's
-            noise then depends on its name alone, not on its place in the optimizer. Without it parameters are
-            named "group.index", such as "0.3": their places in `optimizer.param_groups`.
+            noise then depends on its name alone, not on its place in the optimizer. What DDP, torch.compile and
+            activation checkpointing add to names is ignored. Without it parameters are named "group.index",
+            such as "0.3": their places in `optimizer.param_groups`.
+        where: given a parameter's name, tells whether it gets noise; None for all.
+        rows: "present" adds noise to those rows that a sparse gradient has, "all" to every row.
 
     Returns:
-        A handle to read sigma, pause, replay and detach the noise.
+        A handle to read sigma, pause, replay, diagnose and detach the noise.
 
     Raises:
         ValueError: an argument is unusable, or noise is attached already.
+        NotImplementedError: a parameter belongs to FSDP1.
 
     Example:
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -70,37 +79,55 @@ def attach(
         raise ValueError("this optimizer has no parameters to add noise to")
     if not callable(schedule):
         raise ValueError(f"schedule must be a callable t -> variance such as Annealed(eta=0.01), got {schedule!r}")
-    noise = Noise(inner, schedule, seed, _names(named_parameters))
+    if where is not None and not callable(where):
+        raise ValueError(f"where must be a function of a parameter's name that returns True or False, got {where!r}")
+    check_rows(rows)
+    names = None if named_parameters is None else names_of(named_parameters)
+    noise = Noise(inner, schedule, seed, names, where, rows)
     _attached.add(inner)
     return noise
 
 
 class Noise:
-    """Handle of the noise on one optimizer, made by `attach`."""
+    """Handle of the noise on one optimizer, made by `attach`.
 
-    def __init__(self, optimizer: Optimizer, schedule: Schedule, seed: int, names: dict[Tensor, str] | None) -> None:
-        self.optimizer = optimizer
-        self.schedule = schedule
-        self._names = names
-        self._key = functools.cache(functools.partial(gaussian.stream_key, seed))
+    Attributes:
+        optimizer: the torch optimizer, without wrappers.
+        schedule: as given to `attach`.
+        seed: as given to `attach`.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        schedule: Schedule,
+        seed: int,
+        names: dict[Tensor, str] | None,
+        where: Callable[[str], bool] | None,
+        rows: Rows,
+    ) -> None:
+        self.optimizer, self.schedule, self.seed = optimizer, schedule, seed
+        self._names, self._where = names, where
+        self._rows: Rows = rows
+        self._streams: dict[Tensor, Stream | None] = {}  # None for parameters that get no noise
         self._paused = False
-        self._running: FrameType | None = None  # the call of `step` that is under way
-        for name, _ in self._streams():  # seed, names and schedule are checked here, not in the first step
-            self._key(name)
-        sigma(schedule, self.step)
-        self._hooks = (
-            optimizer.register_step_pre_hook(self._before_step),
-            optimizer.register_step_post_hook(self._after_step),
-        )
+        for group in optimizer.param_groups:  # what is unusable is found here, not in the first step
+            sigma(self._schedule_of(group), 0)
+        self._name_all()
+        if not any(self._streams.values()):
+            raise ValueError("`where` selects no parameter of this optimizer; it is called with names such as"
+                             f" {self._name(*self._places()[0])!r}")  # fmt: skip
+        self._steps = BeforeUpdate(optimizer, self._add)
+        self._attached = True
 
     @property
     def step(self) -> int:
         """The next update's t: how many updates were made so far."""
-        return max(group.get(CLOCK, 0) for group in self.optimizer.param_groups)
+        return self._steps.clock.t
 
     @property
     def sigma(self) -> float:
-        """Standard deviation of the next update's noise."""
+        """Standard deviation of the next update's noise, for groups without options of their own."""
         return sigma(self.schedule, self.step)
 
     @contextlib.contextmanager
@@ -114,9 +141,31 @@ class Noise:
 
     def detach(self) -> None:
         """Remove the noise from the optimizer. The clock stays there, so attaching again goes on counting."""
-        for hook in self._hooks:
-            hook.remove()
-        _attached.discard(self.optimizer)
+        if self._attached:
+            self._steps.remove()
+            _attached.discard(self.optimizer)
+            self._attached = False
+
+    def state_dict(self) -> dict[str, int]:
+        """Clock and seed, for checkpoints that do not keep the optimizer's own state."""
+        return {"version": gaussian.VERSION, "seed": self.seed, "t": self.step}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Set the clock to that of a `state_dict`.
+
+        Raises:
+            ValueError: the state is of another seed or of another version of the noise; nothing is changed.
+        """
+        mine = self.state_dict()
+        if missing := sorted(mine.keys() - state.keys()):
+            raise ValueError(f"this is no state of gradient noise: it has no {', '.join(missing)}")
+        for what in ("version", "seed"):
+            if state[what] != mine[what]:
+                raise ValueError(
+                    f"the state is of noise with {what} {state[what]}, here it is {mine[what]}; its steps cannot be"
+                    " continued" + (f": attach with seed={state[what]}" if what == "seed" else "")
+                )
+        self._steps.clock.t = int(state["t"])
 
     def replay(self, name: str, t: int) -> Tensor:
         """The noise that update t adds to one parameter: sigma_t z, whether or not it was paused then.
@@ -126,93 +175,91 @@ class Noise:
             t: update, counted from 0.
 
         Returns:
-            Tensor of the parameter's shape on the CPU: float64 for a float64 parameter, else float32.
+            Dense tensor of the (whole) parameter's shape on the CPU: float64 for a float64 parameter, complex64
+            or complex128 for complex ones, else float32.
 
         Raises:
             ValueError: no parameter has this name, or t is negative.
         """
-        parameters = dict(self._streams())
-        if name not in parameters:
-            near = difflib.get_close_matches(name, parameters, n=1) or list(parameters)[:1]
-            raise ValueError(f"no parameter is named {name!r}; the nearest is {near[0]!r}")
-        p = parameters[name]
-        z = gaussian.normal(self._key(name), t, p.numel()).view(p.shape)
-        dtype = torch.float64 if p.dtype == torch.float64 else torch.float32
-        return torch.tensor(sigma(self.schedule, t), dtype=dtype) * z.to(dtype)
+        for group in self.optimizer.param_groups:
+            for stream in self._of(group):
+                if stream.name == name:
+                    return self._draw(stream, t, sigma(self._schedule_of(group), t))
+        known = [stream.name for stream in self._streams.values() if stream]
+        near = difflib.get_close_matches(name, known, n=1) or known[:1]
+        raise ValueError(f"no parameter with noise is named {name!r}; the nearest is {near[0]!r}")
 
-    def _streams(self) -> list[tuple[str, Tensor]]:
-        """Name and parameter, in the optimizer's order."""
-        places = [(f"{g}.{i}", p) for g, group in enumerate(self.optimizer.param_groups)
-                  for i, p in enumerate(group["params"])]  # fmt: skip
-        if self._names is None:
-            return places
-        for place, p in places:
-            if p not in self._names:
-                raise ValueError(
-                    f"parameter {place} (group.index) of shape {list(p.shape)} is in the optimizer but not in"
-                    " named_parameters; pass the names of all its parameters"
-                )
-        return [(self._names[p], p) for _, p in places]
+    def diagnostics(self) -> list[GroupDiagnostics]:
+        """What noise the coming update adds, beside the gradients as they are now, per parameter group.
 
-    def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
-        # A subclass whose step calls super().step() comes here twice. A frame tells, and unlike a flag it is
-        # not left standing by a step that raised.
-        if self._running is not None and _is_on_stack(self._running):
-            return None
-        self._running = sys._getframe(1)
-        _refuse_loss_scale(optimizer, kwargs)
-        if self._is_rehearsal():
-            return None
-        t = self.step
-        deviation = 0.0 if self._paused else sigma(self.schedule, t)
-        add = functools.partial(self._add, t, deviation)
-        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
-        if not callable(closure):
-            add()
-        for group in optimizer.param_groups:
-            group[CLOCK] = t + 1
-        if not callable(closure):
-            return None
-        noisy = _followed_by(closure, add)
-        if "closure" in kwargs:
-            return args, {**kwargs, "closure": noisy}
-        return (args[0], noisy, *args[2:]), kwargs
-
-    def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if sys._getframe(1) is self._running:
-            self._running = None
-
-    def _add(self, t: int, deviation: float) -> None:
-        gradients, keys = [], []
-        for name, p in self._streams():
-            if p.grad is not None:
-                _refuse_unusual(p.grad, name)
-                gradients.append(p.grad)
-                keys.append(self._key(name))
-        gaussian.add_(gradients, keys=keys, t=t, sigma=deviation)
-
-    def _is_rehearsal(self) -> bool:
-        """True for a step that moves nothing: every learning rate and gradient is 0.
-
-        Distributed checkpointing makes one so that the optimizer allocates its state. It is not an update.
+        Call it between clipping and `step`. It draws the noise of the coming update once more, a parameter at
+        a time, and copies numbers off the device: for every hundredth step, not for each. Under a process
+        group every rank has to call it. While paused the noise is what would be added.
         """
-        groups = self.optimizer.param_groups
-        if any(group.get("lr", 1) != 0 for group in groups):
-            return False
-        gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
-        return bool(gradients) and not any(g.any() for g in gradients)
+        t = self.step
+        deviations = [sigma(self._schedule_of(group), t) for group in self.optimizer.param_groups]
+        return [
+            diagnose(i, self._of(group), t, deviation)
+            for i, (group, deviation) in enumerate(zip(self.optimizer.param_groups, deviations, strict=True))
+        ]
 
+    def _add(self, t: int, scale: Tensor | None) -> None:
+        if self._paused:
+            return
+        by_deviation: dict[float, list[Stream]] = {}
+        for group in self.optimizer.param_groups:
+            by_deviation.setdefault(sigma(self._schedule_of(group), t), []).extend(self._of(group))
+        for deviation, streams in by_deviation.items():
+            add_noise_(streams, t, deviation, self._rows, scale)
 
-def _names(named_parameters: Iterable[tuple[str, Tensor]] | None) -> dict[Tensor, str] | None:
-    if named_parameters is None:
-        return None
-    names: dict[Tensor, str] = {}
-    for name, p in named_parameters:
-        names.setdefault(p, name)  # a tied parameter goes by its first name
-    if len(set(names.values())) < len(names):
-        repeated = next(n for n in names.values() if operator.countOf(names.values(), n) > 1)
-        raise ValueError(f"named_parameters gives the name {repeated!r} to two parameters; their noise would be equal")
-    return names
+    def _schedule_of(self, group: Mapping[str, Any]) -> Schedule:
+        if ETA not in group and GAMMA not in group:
+            return self.schedule
+        if not isinstance(self.schedule, Annealed):
+            raise ValueError(
+                f"a parameter group has the option {ETA if ETA in group else GAMMA!r}, which replaces a number of an"
+                f" Annealed schedule, but the schedule is {self.schedule!r}"
+            )
+        return Annealed(group.get(ETA, self.schedule.eta), group.get(GAMMA, self.schedule.gamma))
+
+    def _of(self, group: Mapping[str, Any]) -> list[Stream]:
+        """Streams of a group's parameters, one for a parameter that is listed twice."""
+        parameters = dict.fromkeys(group["params"])
+        if not parameters.keys() <= self._streams.keys():
+            self._name_all()  # a group was added
+        return [stream for p in parameters if (stream := self._streams[p])]
+
+    def _places(self) -> list[tuple[str, Tensor]]:
+        """Each parameter with its place, "group.index", in the optimizer's order."""
+        groups = enumerate(self.optimizer.param_groups)
+        return [(f"{g}.{i}", p) for g, group in groups for i, p in enumerate(group["params"])]
+
+    def _name_all(self) -> None:
+        for place, p in self._places():
+            if p not in self._streams:
+                name = self._name(place, p)
+                wanted = self._where is None or self._where(name)
+                self._streams[p] = Stream.of(p, name, self.seed) if wanted else None
+
+    def _name(self, place: str, p: Tensor) -> str:
+        if self._names is None:
+            return place
+        if p not in self._names:
+            raise ValueError(
+                f"parameter {place} (group.index) of shape {list(p.shape)} is in the optimizer but not in"
+                " named_parameters; pass the names of all its parameters"
+            )
+        return self._names[p]
+
+    @staticmethod
+    def _draw(stream: Stream, t: int, deviation: float) -> Tensor:
+        p = stream.parameter
+        real = torch.float64 if p.dtype in (torch.float64, torch.complex128) else torch.float32
+        count = p.numel() * (2 if p.is_complex() else 1)
+        z = gaussian.normal(stream.key, t, count).to(real)
+        if p.is_complex():
+            return torch.view_as_complex(torch.tensor(deviation / 2**0.5, dtype=real) * z.view(*p.shape, 2))
+        return torch.tensor(deviation, dtype=real) * z.view(p.shape)
 
 
 def _unwrap(optimizer: Any) -> Optimizer:
@@ -226,40 +273,3 @@ def _unwrap(optimizer: Any) -> Optimizer:
                 f" `optimizer`, got {type(optimizer).__name__}; pass the torch optimizer itself"
             )
     return inner
-
-
-def _is_on_stack(frame: FrameType) -> bool:
-    caller: FrameType | None = sys._getframe(1)
-    while caller is not None and caller is not frame:
-        caller = caller.f_back
-    return caller is not None
-
-
-def _followed_by(closure: Callable[[], Any], add: Callable[[], None]) -> Callable[[], Any]:
-    """A closure that adds noise to the gradients that `closure` leaves."""
-
-    def noisy() -> Any:
-        loss = closure()
-        add()
-        return loss
-
-    return noisy
-
-
-def _refuse_loss_scale(optimizer: Optimizer, kwargs: dict[str, Any]) -> None:
-    scaled = any(getattr(optimizer, name, None) is not None for name in ("grad_scale", "found_inf"))
-    if scaled or kwargs.get("grad_scaler") is not None:
-        raise NotImplementedError(
-            "a fused optimizer under GradScaler gets gradients that are still scaled, so noise would"
-            " have the wrong size; build the optimizer with fused=False"
-        )
-
-
-def _refuse_unusual(gradient: Tensor, name: str) -> None:
-    plain = type(gradient) in (Tensor, torch.nn.Parameter) and gradient.layout == torch.strided
-    if not (plain and gradient.is_floating_point()):
-        kind = f"{type(gradient).__name__} ({gradient.dtype}, {gradient.layout})"
-        raise NotImplementedError(
-            f"noise goes onto dense real gradients that are plain tensors, but that of {name!r} is a {kind};"
-            " leave this parameter to an optimizer without noise"
-        )

@@ -54,11 +54,14 @@ class Run:
     seeds: int | None = None
     """Number of seeds; more than before adds runs to the study. Default: the scale's own."""
     steps: int | None = None
-    """Updates per run. Default: the scale's own; another number is reported as a deviation."""
+    """Updates per run; softmax epochs for memn2n. Default: the scale's own; another one is reported as a deviation."""
     arms: tuple[str, ...] = ()
     """Only these arms, beside the baseline. Default: all."""
+    rows: tuple[str, ...] = ()
+    """Only these rows of the table. Default: all. Run again with other rows to add them to the study."""
     data: str = "auto"
-    """auto, mnist, fashion-mnist or digits. auto takes MNIST where it can be had, else the embedded digits."""
+    """auto; mnist, fashion-mnist or digits (deep-mlp); babi or generated (memn2n). auto takes the published data
+    where they can be had, else what is embedded."""
     out: Path | None = None
     """Folder of the study. Default: runs/NAME-SCALE."""
     device: str = "cpu"
@@ -86,6 +89,8 @@ class Run:
         study = chosen.study(self.scale, self.data, self.seeds, self.steps)
         if self.arms:
             study = study.with_arms(self.arms)
+        if self.rows:
+            study = study.with_rows(self.rows)
         out = self.out or Path("runs") / f"{self.name}-{self.scale}"
         options = Options(self.workers, self.device, self.compile, self.chunk)
         if study.experiment.stand_in:

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
 
-from gradnoise.attach import CLOCK, attach
+from gradnoise.attach import attach
+from gradnoise.clock import CLOCK
 from gradnoise.gaussian import normal, stream_key
 from gradnoise.schedule import Annealed, Fixed, sigma
 

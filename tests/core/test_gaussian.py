@@ -11,8 +11,10 @@ from scipy import stats
 
 from gradnoise import gaussian
 from gradnoise.gaussian import (
+    Part,
     add_,
     add_rows_,
+    api,
     backend,
     bernoulli_rows_,
     normal,
@@ -26,7 +28,7 @@ numba_only = pytest.mark.skipif(backend() != "numba", reason="compares the Numba
 
 def reference_normal(key, t, count, start=0):
     z = torch.zeros(count)
-    reference.add_tensors_([z], [start], [key], t, 1.0)
+    reference.add_parts_([Part(z, key, torch.tensor([start]))], t, 1.0, None)
     return z
 
 
@@ -337,10 +339,14 @@ def test_tensor_arguments_are_checked():
 def set_backend(monkeypatch):
     def choose(name):
         monkeypatch.setenv("GRADNOISE_BACKEND", name)
+        forget()
+
+    def forget():
         backend.cache_clear()
+        api._module.cache_clear()
 
     yield choose
-    backend.cache_clear()
+    forget()
 
 
 def test_the_environment_chooses_the_backend(set_backend):
@@ -355,7 +361,7 @@ def test_the_environment_chooses_the_backend(set_backend):
 
 def test_an_unknown_backend_is_refused(set_backend):
     set_backend("fast")
-    with pytest.raises(ValueError, match="GRADNOISE_BACKEND must be one of auto, numba, torch, got 'fast'"):
+    with pytest.raises(ValueError, match="GRADNOISE_BACKEND must be one of auto, numba, triton, torch, got 'fast'"):
         backend()
 
 
@@ -364,5 +370,5 @@ def test_without_numba_the_reference_takes_over(set_backend, monkeypatch):
     set_backend("auto")
     assert backend() == "torch"
     set_backend("numba")
-    with pytest.raises(ValueError, match="GRADNOISE_BACKEND=numba needs Numba"):
+    with pytest.raises(ValueError, match="GRADNOISE_BACKEND=numba needs numba"):
         backend()

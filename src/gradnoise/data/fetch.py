@@ -82,7 +82,7 @@ def find_files(
         DataError: ``GRADNOISE_DATA`` is no folder, or holds some of the files but not all.
         DataNotFoundError: none of the three places has them; the text says how to get them.
     """
-    user = _user_folder(environ)
+    user = user_folder(environ)
     if user is not None and (paths := _find_in_user_folder(source, user)):
         return Located(paths, f"Replace it by the original ({source.mirrors[0]}) or unset {DATA_VARIABLE}.")
     cache = cache_folder(environ) / source.name
@@ -124,7 +124,8 @@ def mismatch(file: IdxFile, payload: bytes, where: str) -> str:
     return f"{where} does not have the checksum of the published {file.name}: {instead}."
 
 
-def _user_folder(environ: Mapping[str, str]) -> Path | None:
+def user_folder(environ: Mapping[str, str]) -> Path | None:
+    """The folder that ``GRADNOISE_DATA`` names; None where it names none, an error where it is no folder."""
     chosen = environ.get(DATA_VARIABLE)
     if not chosen:
         return None

@@ -5,16 +5,29 @@ elements and steps; Box-Muller in float32 makes four normals of each block. Ever
 same bits.
 """
 
-from gradnoise.gaussian.api import add_, add_rows_, backend, bernoulli_rows_, normal, uniform_words
+from gradnoise.gaussian.api import (
+    add_,
+    add_parts_,
+    add_rows_,
+    backend,
+    bernoulli_rows_,
+    normal,
+    uniform_words,
+    word_rows,
+)
+from gradnoise.gaussian.parts import Part
 from gradnoise.gaussian.stream import VERSION, stream_key
 
 __all__ = [
     "VERSION",
+    "Part",
     "add_",
+    "add_parts_",
     "add_rows_",
     "backend",
     "bernoulli_rows_",
     "normal",
     "stream_key",
     "uniform_words",
+    "word_rows",
 ]

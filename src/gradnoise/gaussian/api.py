@@ -17,41 +17,55 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gradnoise.gaussian import reference
+from gradnoise.gaussian.parts import NATIVE, Part
 
 ArrayLike: TypeAlias = Tensor | NDArray[Any] | Sequence[Any]
 """A tensor, numpy array or (nested) sequence of numbers."""
 
-BACKENDS = ("auto", "numba", "torch")
-NATIVE = (torch.float32, torch.float64)
+BACKENDS = ("auto", "numba", "triton", "torch")
 
 
 @functools.cache
-def backend() -> str:
-    """Name of the code that draws noise for CPU tensors: "numba", or "torch" (the slower reference).
+def backend(device: str = "cpu") -> str:
+    """Name of the code that draws noise for tensors on a device: "numba", "triton" or "torch".
 
-    The environment variable GRADNOISE_BACKEND = auto | numba | torch decides, once per process; "auto" takes
-    Numba where it is installed. The numbers are the same bit for bit. Tensors on other devices always take
-    "torch".
+    On a CPU that is Numba and on a GPU Triton, where they are installed; "torch" is the slower reference, which
+    runs anywhere. The numbers are the same bit for bit. The environment variable GRADNOISE_BACKEND, read once
+    per process, decides otherwise: "torch" takes the reference everywhere, "numba" and "triton" make it an error
+    if that one cannot run on its kind of device, "auto" is the default.
+
+    Args:
+        device: kind of device: "cpu", "cuda", ...
 
     Raises:
-        ValueError: GRADNOISE_BACKEND is none of the three, or asks for Numba where that cannot run.
+        ValueError: GRADNOISE_BACKEND is none of the four, or asks for what cannot run.
     """
     choice = os.environ.get("GRADNOISE_BACKEND", "auto")
     if choice not in BACKENDS:
         raise ValueError(f"GRADNOISE_BACKEND must be one of {', '.join(BACKENDS)}, got {choice!r}")
+    native = {"cpu": "numba", "cuda": "triton"}.get(device, "torch")
     # The kernels look at pairs of 32-bit words as one 64-bit number, low half first.
-    possible = importlib.util.find_spec("numba") is not None and sys.byteorder == "little"
-    if choice == "numba" and not possible:
-        raise ValueError("GRADNOISE_BACKEND=numba needs Numba (pip install numba) on a little-endian processor")
-    return "numba" if possible and choice != "torch" else "torch"
+    possible = importlib.util.find_spec(native) is not None and sys.byteorder == "little"
+    if choice == native and not possible:
+        raise ValueError(f"GRADNOISE_BACKEND={native} needs {native} (pip install {native}) on a little-endian machine")
+    return native if possible and choice != "torch" else "torch"
 
 
 def _backend_for(x: Tensor) -> ModuleType:
-    if x.device.type == "cpu" and backend() == "numba":
-        from gradnoise.gaussian import cpu  # compiling and importing Numba takes a while: only when needed
+    return _module("cpu" if x.is_cpu else x.device.type)  # asking for the device costs as much as a small kernel
 
-        return cpu
-    return reference
+
+@functools.cache
+def _module(device: str) -> ModuleType:
+    """The backend's module; compiling and importing take a while, so only where it is needed."""
+    match backend(device):
+        case "numba":
+            from gradnoise.gaussian import cpu as module
+        case "triton":
+            from gradnoise.gaussian import gpu as module
+        case _:
+            module = reference
+    return module
 
 
 def _array(name: str, values: ArrayLike, dtype: type[np.generic], shape: tuple[int, ...]) -> NDArray[Any]:
@@ -123,7 +137,7 @@ def add_(tensors: Sequence[Tensor], *, keys: Sequence[int], t: int, sigma: float
     """Add Gaussian noise to tensors in place: element i (row-major) of tensors[s] += sigma z(keys[s], t, i).
 
     float32 and float64 as in `add_rows_`; float16 and bfloat16 are added to in float32 and rounded once.
-    Tensors that are not contiguous, and those of 16 bits, take a temporary of their size.
+    No temporary is larger than some 10^5 elements.
 
     Args:
         tensors: dense real floating-point tensors of any shape, stride and device.
@@ -137,27 +151,33 @@ def add_(tensors: Sequence[Tensor], *, keys: Sequence[int], t: int, sigma: float
     """
     if len(tensors) != len(keys):
         raise ValueError(f"each tensor needs one key, got {len(tensors)} tensors and {len(keys)} keys")
-    if not (math.isfinite(sigma) and sigma >= 0):
+    add_parts_(list(map(Part, tensors, keys)), t=t, sigma=sigma)
+
+
+def add_parts_(parts: Sequence[Part], *, t: int, sigma: float, scale: Tensor | None = None) -> None:
+    """Add Gaussian noise to parts of streams in place, such as the shards of a gradient.
+
+    Args:
+        parts: tensors with their streams and their places there.
+        t: step >= 0.
+        sigma: standard deviation >= 0; 0 changes nothing.
+        scale: 0-dim tensor that sigma is multiplied by, such as a loss scale; it is read on its own device.
+
+    Raises:
+        ValueError: t or sigma is out of range, or a tensor is not floating-point.
+    """
+    if not 0 <= sigma < math.inf:
         raise ValueError(f"sigma must be finite and >= 0, got {sigma}")
     _check_step(t)
     if sigma == 0:
         return
-    batches: dict[tuple[torch.device, torch.dtype], list[tuple[Tensor, int]]] = {}
-    copies: list[tuple[Tensor, Tensor]] = []
-    for x, key in zip(tensors, keys, strict=True):
-        work = x
-        if x.dtype not in NATIVE or not x.is_contiguous():
-            if not x.is_floating_point():
-                raise ValueError(f"noise goes onto real floating-point tensors, got {x.dtype}")
-            dtype = x.dtype if x.dtype in NATIVE else torch.float32
-            work = x.detach().to(dtype, memory_format=torch.contiguous_format, copy=True)
-            copies.append((x.detach(), work))
-        batches.setdefault((work.device, work.dtype), []).append((work, key))
-    for batch in batches.values():
-        works, batch_keys = zip(*batch, strict=True)
-        _backend_for(works[0]).add_tensors_(works, [0] * len(works), batch_keys, t, sigma)
-    for x, work in copies:
-        x.copy_(work)
+    modules: dict[ModuleType, list[Part]] = {}
+    for part in parts:
+        if not part.x.dtype.is_floating_point:
+            raise ValueError(f"noise goes onto real floating-point tensors, got {part.x.dtype}")
+        modules.setdefault(_backend_for(part.x), []).append(part)
+    for module, batch in modules.items():
+        module.add_parts_(batch, t, sigma, scale)
 
 
 def _check_step(t: int) -> None:
@@ -180,9 +200,8 @@ def normal(key: int, t: int, count: int, start: int = 0) -> Tensor:
     Example:
         >>> normal(stream_key(0, "weight"), t=0, count=2)
     """
-    z = torch.from_numpy(np.zeros(count, dtype=np.float32))
-    _check_step(t)
-    _backend_for(z).add_tensors_([z], [start], [key], t, 1.0)
+    z = torch.from_numpy(np.zeros(count, dtype=np.float32))  # torch.zeros may hang in a forked process
+    add_parts_([Part(z, key, torch.tensor([start]))], t=t, sigma=1.0)
     return z
 
 
@@ -199,6 +218,25 @@ def uniform_words(key: int, t: int, count: int) -> Tensor:
     """
     _check_step(t)
     return reference.words(key, t, 0, count, torch.device("cpu"))
+
+
+def word_rows(keys: ArrayLike, t: int, count: int, device: torch.device | str = "cpu") -> Tensor:
+    """The first words of several streams at one step: row p is `uniform_words(keys[p], t, count)`.
+
+    Args:
+        keys: uint64 [P], the `stream_key` of each row.
+        t: step >= 0.
+        count: words of each row.
+        device: of the result.
+
+    Returns:
+        int64 [P, count], uniform on the integers of [0, 2^32).
+    """
+    _check_step(t)
+    key = _array("keys", keys, np.uint64, (len(keys),))
+    out = torch.empty(len(key), count, dtype=torch.int64, device=device)
+    _backend_for(out).fill_words_(out, key, t)
+    return out
 
 
 def bernoulli_rows_(out: Tensor, *, keys: ArrayLike, t: ArrayLike, keep: ArrayLike) -> None:

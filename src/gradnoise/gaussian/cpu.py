@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import llvmlite.ir as ir
@@ -24,11 +24,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gradnoise.gaussian import constants
+from gradnoise.gaussian.parts import NATIVE, SLAB, Part, slabs
 from gradnoise.gaussian.threads import split
 
 Array = NDArray[Any]
 
 BATCH = 256  # blocks per batch; divides 2^32, so the upper counter word is constant within a batch
+SMALL = 1024  # up to so many elements a tensor has a call of its own
 ALIGN = 8  # short batches are rounded up to whole vectors; what is drawn too much is dropped
 
 intrinsic = cast(Callable[[Callable[..., Any]], Any], numba.extending.intrinsic)
@@ -46,15 +48,15 @@ MANTISSA_BITS, SIGN_BIT = i32(constants.MANTISSA_BITS), i32(constants.SIGN_BIT)
 HALF, ONE, TO_UNIT, TO_SIGNED_UNIT = f32(0.5), f32(1), f32(2.0**-32), f32(2.0**-31)
 
 
-def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+def _compiled(signature: Any = None, **options: Any) -> Callable[[Callable[..., Any]], Any]:
     """Compile by Numba without fast-math; cached on disk where there is a place to write."""
     options = {"nogil": True, "boundscheck": False, "error_model": "numpy", **options}
 
     def decorate(function: Callable[..., Any]) -> Any:
         try:
-            return numba.njit(cache=True, **options)(function)
+            return numba.njit(signature, cache=True, **options)(function)
         except RuntimeError:  # Numba finds no writable cache folder
-            return numba.njit(**options)(function)
+            return numba.njit(signature, **options)(function)
 
     return decorate
 
@@ -168,18 +170,45 @@ def _add_run(x, key, t, sigma, index, a, b, z):
 
 
 @_compiled()
-def _add(address, length, first, keys, t, sigma, lo, hi):
-    """Add noise to the runs [p, s] of memory; of all runs laid end to end, to elements lo .. hi - 1."""
+def _add_runs(runs, t, sigma, lo, hi):
+    """Add noise to runs (address, length, first element, key); of all laid end to end, to elements lo .. hi - 1."""
     a, b, z = np.empty(BATCH, np.uint64), np.empty(BATCH, np.uint64), np.empty(4 * BATCH, np.float32)
+    scale, signed = sigma[0], runs.view(np.int64)
     begin = 0
-    for p in range(len(t)):
-        for s in range(len(length)):
-            i = max(lo - begin, 0)
-            n = min(hi - begin, length[s]) - i
-            begin += length[s]
-            if n > 0 and sigma[p] != 0:
-                x = carray(_pointer(address[p, s] + u64(i * sigma.itemsize)), n, sigma.dtype)
-                _add_run(x, keys[p, s], t[p], sigma[p], first[s] + i, a, b, z)
+    for s in range(len(runs)):
+        length = signed[s, 1]
+        i = max(lo - begin, 0)
+        n = min(hi - begin, length) - i
+        begin += length
+        if n > 0:
+            x = carray(_pointer(runs[s, 0] + u64(i * sigma.itemsize)), n, sigma.dtype)
+            _add_run(x, runs[s, 3], t, scale, signed[s, 2] + i, a, b, z)
+
+
+@functools.cache
+def _adder(dtype: torch.dtype) -> Callable[[int, int, int, int, float], None]:
+    """Kernel for one run from element 0 on: (address, length, key, t, sigma).
+
+    Numba takes numbers faster than arrays, and for a known signature faster still; for a tensor of a few
+    hundred elements that is most of the time.
+    """
+    real = {torch.float32: types.float32, torch.float64: types.float64}[dtype]
+    word = types.uint64
+
+    @_compiled(signature=types.void(word, types.int64, word, word, real))
+    def add(address, length, key, t, sigma):
+        a, b, z = np.empty(BATCH, np.uint64), np.empty(BATCH, np.uint64), np.empty(4 * BATCH, np.float32)
+        _add_run(carray(_pointer(address), length, real), key, t, sigma, 0, a, b, z)
+
+    return add
+
+
+@_compiled()
+def _add_rows(runs, t, sigma, length, lo, hi):
+    """Add noise to rows of runs; of all rows laid end to end, each `length` long, to elements lo .. hi - 1."""
+    for p in range(lo // length, (hi - 1) // length + 1):
+        if sigma[p] != 0:
+            _add_runs(runs[p], t[p], sigma[p : p + 1], max(lo - p * length, 0), min(hi - p * length, length))
 
 
 @_compiled()
@@ -207,13 +236,26 @@ def _bernoulli(address, length, keys, t, last, value, lo, hi):
             i += size
 
 
+@_compiled()
+def _word_rows(out, keys, t):
+    """Words of each stream at step t, row by row."""
+    blocks = (out.shape[1] + 3) // 4
+    n = (blocks + ALIGN - 1) // ALIGN * ALIGN
+    a, b = np.empty(n, np.uint64), np.empty(n, np.uint64)
+    for p in range(len(keys)):
+        _words(keys[p], t, u64(0), n, a, b)
+        for i in range(out.shape[1]):
+            pair = a[i // 4] if i % 4 < 2 else b[i // 4]
+            out[p, i] = pair & LOW if i % 2 == 0 else pair >> HIGH
+
+
 def _addresses(x: Tensor) -> Array:
     """Address of each row of a matrix."""
     step = x.stride(0) * x.element_size()
     return np.uint64(x.data_ptr()) + np.arange(len(x), dtype=np.uint64) * np.uint64(step)
 
 
-def _run(kernel: Callable[..., object], tensors: Tensor | Sequence[Tensor], total: int, *args: Array | int) -> None:
+def _run(kernel: Callable[..., object], tensors: Tensor | Sequence[Tensor], total: int, *args: object) -> None:
     if total:
         split(functools.partial(kernel, *args), total, torch.get_num_threads())
         torch.autograd.graph.increment_version(tensors)  # torch cannot see what a kernel writes
@@ -221,20 +263,96 @@ def _run(kernel: Callable[..., object], tensors: Tensor | Sequence[Tensor], tota
 
 def add_rows_(x: Tensor, offsets: Array, keys: Array, t: Array, sigma: Array) -> None:
     """x[p, offsets[s] + i] += sigma[p] z(keys[p, s], t[p], i); rows with sigma 0 stay as they are."""
-    scale = sigma.astype(_NUMPY[x.dtype])
-    address = _addresses(x)[:, None] + (offsets[:-1] * x.element_size()).astype(np.uint64)
-    length, first = np.diff(offsets), np.zeros(len(offsets) - 1, dtype=np.int64)
-    _run(_add, x, x.numel(), address, length, first, keys, t, scale)
+    runs = np.zeros((*keys.shape, 4), dtype=np.uint64)
+    runs[..., 0] = _addresses(x)[:, None] + (offsets[:-1] * x.element_size()).astype(np.uint64)
+    runs[..., 1] = np.diff(offsets)
+    runs[..., 3] = keys
+    _run(_add_rows, x, x.numel(), runs, t, sigma.astype(_NUMPY[x.dtype]), x.shape[1])
 
 
-def add_tensors_(tensors: Sequence[Tensor], first: Sequence[int], keys: Sequence[int], t: int, sigma: float) -> None:
-    """tensors[s] += sigma z(keys[s], t, first[s] + i), contiguous and all float32 or all float64."""
-    lengths = [x.numel() for x in tensors]
-    address = np.array([[x.data_ptr() for x in tensors]], dtype=np.uint64)
-    length, start = np.array(lengths, dtype=np.int64), np.array(first, dtype=np.int64)
-    key, step = np.array([keys], dtype=np.uint64), np.array([t], dtype=np.uint64)
+def add_parts_(parts: Sequence[Part], t: int, sigma: float, scale: Tensor | None) -> None:
+    """Add noise to parts on the CPU, see `api.add_parts_`."""
+    if scale is not None:
+        sigma *= scale.item()
+    small: list[Tensor] = []
+    large: dict[torch.dtype, list[Part]] = {}
+    others: list[Part] = []
+    for part in parts:
+        x, key, first = part
+        size = x.numel()
+        if x.dtype not in _NUMPY or not x.is_contiguous():
+            others.append(part)
+        elif size <= SMALL and first is None:
+            _adder(x.dtype)(x.data_ptr(), size, key, t, sigma)
+            small.append(x)
+        else:
+            large.setdefault(x.dtype, []).append(part)
+    if small:
+        torch.autograd.graph.increment_version(small)
+    for batch in large.values():
+        _add_direct(batch, t, sigma)
+    if others:
+        _add_to_copies(others, t, sigma)
+
+
+@torch.no_grad()
+def _add_to_copies(parts: Sequence[Part], t: int, sigma: float) -> None:
+    """Add noise to parts that are not contiguous or have 16 bits, by way of copies of a slab or so."""
+    for batch in _slabfuls([slab for part in parts for slab in slabs(part)]):
+        copies = [_contiguous(part.x) for part in batch]
+        _add_direct([part._replace(x=x) for part, x in zip(batch, copies, strict=True)], t, sigma)
+        for part, copy in zip(batch, copies, strict=True):
+            part.x.copy_(copy)
+
+
+def _add_direct(parts: Sequence[Part], t: int, sigma: float) -> None:
+    """Add noise to contiguous parts, all float32 or all float64."""
+    whole = [(x.data_ptr(), x.numel(), 0, key) for x, key, first in parts if first is None]
+    pieces = [_runs(x, key, first) for x, key, first in parts if first is not None]
+    runs = np.concatenate([np.array(whole, dtype=np.uint64).reshape(-1, 4), *pieces])
+    tensors = [part.x for part in parts]
     scale = np.array([sigma], dtype=_NUMPY[tensors[0].dtype])
-    _run(_add, tensors, sum(lengths), address, length, start, key, step, scale)
+    _run(_add_runs, tensors, int(runs[:, 1].sum()), runs, u64(t), scale)
+
+
+def _runs(x: Tensor, key: int, first: Tensor) -> Array:
+    """Address, length, first element and key of each run of a contiguous tensor."""
+    length = x.numel() // max(len(first), 1)
+    runs = np.empty((len(first), 4), dtype=np.uint64)
+    runs[:, 0] = np.arange(len(first)) * (length * x.element_size()) + x.data_ptr()
+    runs[:, 1], runs[:, 2], runs[:, 3] = length, first.numpy(), key
+    return runs
+
+
+def _slabfuls(parts: Sequence[Part]) -> Iterator[list[Part]]:
+    """Parts of one precision together up to some SLAB elements: small tensors share a call of the kernel."""
+    for kind in (torch.float32, torch.float64):
+        batch: list[Part] = []
+        size = 0
+        for part in parts:
+            if _working(part.x.dtype) != kind:
+                continue
+            if batch and size + part.x.numel() > SLAB:
+                yield batch
+                batch, size = [], 0
+            batch.append(part)
+            size += part.x.numel()
+        if batch:
+            yield batch
+
+
+def _contiguous(x: Tensor) -> Tensor:
+    """A contiguous copy in the precision that noise is added in."""
+    return x.to(_working(x.dtype), memory_format=torch.contiguous_format, copy=True)
+
+
+def _working(dtype: torch.dtype) -> torch.dtype:
+    return dtype if dtype in NATIVE else torch.float32
+
+
+def fill_words_(out: Tensor, keys: Array, t: int) -> None:
+    """out[p, i] = word i of stream keys[p] at step t."""
+    _word_rows(out.numpy(), keys, u64(t))
 
 
 def bernoulli_rows_(out: Tensor, keys: Array, t: Array, last: Array, value: Array) -> None:

@@ -25,6 +25,7 @@ from gradnoise.gaussian.constants import (
     W0,
     W1,
 )
+from gradnoise.gaussian.parts import NATIVE, Part, slabs
 
 Array = NDArray[np.generic]
 
@@ -101,13 +102,30 @@ def words(key: int, t: int, first: int, count: int, device: torch.device) -> Ten
 
 
 @torch.no_grad()
-def add_tensors_(tensors: Sequence[Tensor], first: Sequence[int], keys: Sequence[int], t: int, sigma: float) -> None:
-    """tensors[s] += sigma z(keys[s], t, first[s] + i), each tensor contiguous float32 or float64."""
-    for x, start, key in zip(tensors, first, keys, strict=True):
-        block = torch.arange(start // 4, (start + x.numel() + 3) // 4, device=x.device)
-        number = _bits(np.array([t, key], dtype=np.uint64), x.device)
-        z = normals(philox(block, number[0], number[1])).flatten()[start % 4 :][: x.numel()]
-        _add(x.view(-1), z, torch.tensor(sigma, dtype=x.dtype, device=x.device))
+def add_parts_(parts: Sequence[Part], t: int, sigma: float, scale: Tensor | None) -> None:
+    """Add noise to parts, see `api.add_parts_`; by slabs, as temporaries are some 30 times what is added to."""
+    for whole in parts:
+        for x, key, first in slabs(whole):
+            work = x.to(x.dtype if x.dtype in NATIVE else torch.float32)
+            number = _bits(np.array([t, key], dtype=np.uint64), x.device)
+            factor = torch.tensor(sigma, dtype=work.dtype, device=x.device)
+            z = _run(number, x.numel()) if first is None else _runs(number, first.to(x.device), x.numel())
+            x.copy_(work + (factor if scale is None else factor * scale.to(factor)) * z.view(x.shape).to(work.dtype))
+
+
+def _run(number: Tensor, count: int) -> Tensor:
+    """The first normals of the stream with number = (t, key)."""
+    block = torch.arange((count + 3) // 4, device=number.device)
+    return normals(philox(block, number[0], number[1])).flatten()[:count]
+
+
+def _runs(number: Tensor, first: Tensor, count: int) -> Tensor:
+    """Normals at the places of runs of equal length, `count` in all."""
+    length = count // max(len(first), 1)
+    begin = first % 4
+    block = (first // 4)[:, None] + torch.arange((length + 6) // 4, device=first.device)  # one more for the offset
+    z = normals(philox(block, number[0], number[1])).flatten(1)
+    return z.gather(1, begin[:, None] + torch.arange(length, device=first.device))
 
 
 @torch.no_grad()
@@ -130,6 +148,13 @@ def add_rows_(x: Tensor, offsets: Array, keys: Array, t: Array, sigma: Array) ->
 
 def _add(x: Tensor, z: Tensor, sigma: Tensor) -> None:
     x += sigma * z.to(x.dtype)  # two roundings: add_ with alpha may fuse them into one
+
+
+def fill_words_(out: Tensor, keys: Array, t: int) -> None:
+    """out[p, i] = word i of stream keys[p] at step t."""
+    block = torch.arange((out.shape[1] + 3) // 4, device=out.device)
+    step = _bits(np.array([t], dtype=np.uint64), out.device)
+    out.copy_(philox(block, step, _bits(keys, out.device)[:, None]).flatten(1)[:, : out.shape[1]])
 
 
 @torch.no_grad()

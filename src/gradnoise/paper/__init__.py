@@ -10,6 +10,10 @@ from matplotlib.figure import Figure
 
 from gradnoise.paper.deep_mlp import CLAIMS as DEEP_MLP_CLAIMS
 from gradnoise.paper.deep_mlp import deep_mlp, mechanism
+from gradnoise.paper.memory_network import CLAIMS as MEMORY_NETWORK_CLAIMS
+from gradnoise.paper.memory_network import memory_network
+from gradnoise.paper.nram import CLAIMS as NRAM_CLAIMS
+from gradnoise.paper.nram import nram
 from gradnoise.study import Claim, Study, StudyError, StudyResults
 
 
@@ -38,7 +42,20 @@ class System:
 
 SYSTEMS = {
     s.name: s
-    for s in (System("deep-mlp", "20-layer MLP on MNIST (Table 1)", deep_mlp, DEEP_MLP_CLAIMS, "deep_mlp", mechanism),)
+    for s in (
+        System("deep-mlp", "20-layer MLP on MNIST (Table 1)", deep_mlp, DEEP_MLP_CLAIMS, "deep_mlp", mechanism),
+        System(
+            "memn2n", "End-to-end memory network on bAbI (Table 2)", memory_network, MEMORY_NETWORK_CLAIMS, "memn2n"
+        ),
+        System(
+            "nram",
+            "Neural Random-Access Machine on linked lists (Table 4)",
+            nram,
+            NRAM_CLAIMS,
+            "nram",
+            scales=("smoke", "quick", "paper", "size-m", "size-l"),
+        ),
+    )
 }
 
 

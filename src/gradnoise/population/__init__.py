@@ -2,6 +2,7 @@
 
 from gradnoise.population.check import check_experiment
 from gradnoise.population.chunks import best_size, plan
+from gradnoise.population.draws import Draws
 from gradnoise.population.experiment import Experiment, Minibatches
 from gradnoise.population.optimizers import SGD, AdaGrad, Adam, Optimizer, RMSProp
 from gradnoise.population.population import Population, Replica
@@ -12,6 +13,7 @@ __all__ = [
     "SGD",
     "AdaGrad",
     "Adam",
+    "Draws",
     "Experiment",
     "Minibatches",
     "Optimizer",

@@ -67,6 +67,8 @@ def check_experiment(
 
 
 def _check_batches(experiment: Experiment, replica: Replica) -> None:
+    if type(experiment).generate is not Experiment.generate:
+        return  # what it generates is a function of what it is given
     seed = replica.seed_for(BATCHES)
     first, again = (pytree.tree_leaves(experiment.batch(seed, 1, replica.config)) for _ in range(2))
     for x, y in zip(first, again, strict=True):

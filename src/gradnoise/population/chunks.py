@@ -28,14 +28,17 @@ def best_size(
     for size in sorted({min(c, most) for c in candidates}):
         population = build(size)
         population.step()
-        start = time.perf_counter()
-        for _ in range(steps):
-            population.step()
-        timings[size] = (time.perf_counter() - start) / (steps * size)
+        timings[size] = min(_seconds(population.step) for _ in range(steps)) / size  # some may record a new shape
         if timings[size] > 1.1 * min(timings.values()):
             break  # past the cache: larger is slower still
     size = min(timings, key=timings.__getitem__)
     return size, timings[size]
+
+
+def _seconds(work: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
 
 
 def plan(counts: Sequence[int], size: int) -> list[list[int]]:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
+from gradnoise.population.draws import Draws
 from gradnoise.population.randomness import permutation
 
 Batch = Any  # a tensor, or any nesting of tuples, lists and dicts of tensors
 Model = nn.Module
+State = dict[str, Tensor]
+Metrics = dict[str, Tensor]
 
 
 class Experiment(ABC):
@@ -23,6 +27,10 @@ class Experiment(ABC):
     `evaluate` is called like the module that the method `model` returned.
 
     Neither `loss` nor `evaluate` may draw random numbers: draw in `batch`, and test data beforehand.
+
+    Data made on the fly, curricula, early ends: write `generate` in place of `batch`, let `state` hold what a
+    replica keeps beside its weights, let `loss` return metrics with the loss and `updated` learn from them,
+    and say in `finished` which replicas have reached their goal. These see all replicas at once, [P, ...].
 
     Example:
         >>> class Parity(Experiment):
@@ -52,6 +60,10 @@ class Experiment(ABC):
     stand_in: bool = False
     #: Configuration keys that may differ between replicas of one population (they change no tensor shape).
     replica_keys: ClassVar[frozenset[str]] = frozenset()
+    #: This many non-finite losses or gradients in a row end a replica; updates with fewer are skipped for it.
+    patience: ClassVar[int] = 1
+    #: Entries of `state` that are recorded with the metrics.
+    watched: ClassVar[tuple[str, ...]] = ()
     #: Where and in which precision batches are wanted; set by the engine before training.
     device: torch.device = torch.device("cpu")
     dtype: torch.dtype = torch.float32
@@ -60,20 +72,61 @@ class Experiment(ABC):
     def model(self, config: Mapping[str, Any]) -> nn.Module:
         """A freshly initialised module; called with the global generator seeded for the replica."""
 
-    @abstractmethod
     def batch(self, seed: int, t: int, config: Mapping[str, Any]) -> Batch:
         """The minibatch of update `t` (0, 1, ...) as a pure function of `seed`, on `self.device`.
 
         Replicas of one seed share it: it may depend on no key that is in `replica_keys`.
         """
+        raise NotImplementedError(f"{type(self).__name__} needs a method `batch` or `generate`")
+
+    def generate(self, draws: Draws, state: State) -> Batch:
+        """The minibatches of one update for P replicas at once, every tensor with a leading [P].
+
+        Where this is defined the engine uses it in place of `batch`.
+
+        Args:
+            draws: uniform random numbers, a row for each replica, and the update's t.
+            state: what the replicas keep, see `state`.
+        """
+        raise NotImplementedError
+
+    def state(self, config: Mapping[str, Any]) -> State:
+        """What one replica keeps beside its weights, such as the level of a curriculum; the engine adds the [P].
+
+        It travels with the replica and its checkpoints. Settings of the loss that may differ between the
+        replicas of a population belong here, too.
+        """
+        return {}
+
+    def updated(self, state: State, report: Metrics, t: int) -> State:
+        """The state [P, ...] after update t, given the metrics [P] that `loss` returned beside the loss."""
+        return state
+
+    def stack(self, batches: Sequence[Batch]) -> Batch:
+        """Minibatches of one update for R different seeds as one, with a leading [R] on every tensor.
+
+        Override it where the shapes of minibatches differ from seed to seed, to pad them.
+        """
+        return pytree.tree_map(lambda *xs: torch.stack(xs), *batches)
 
     @abstractmethod
-    def loss(self, model: Model, batch: Batch) -> Tensor:
-        """The scalar training loss of one replica on one minibatch."""
+    def loss(self, model: Model, batch: Batch) -> Tensor | tuple[Tensor, Metrics]:
+        """The scalar training loss of one replica on one minibatch, or (loss, metrics for `updated`)."""
 
     @abstractmethod
     def evaluate(self, model: Model) -> dict[str, Tensor]:
         """Scalar metrics of one replica in evaluation mode, without gradient."""
+
+    def finished(self, metrics: Metrics) -> Tensor | None:
+        """Which replicas, bool [P], have reached their goal and may stop, given metrics [P] of `evaluate`."""
+        return None
+
+    def confirm(self, model: Model) -> Metrics:
+        """Metrics on more data, asked of those alone that look `finished`.
+
+        They replace those of `evaluate` with the same names; others are nan for the rest of the replicas.
+        """
+        return {}
 
     def broken(self) -> dict[str, float]:
         """Metrics that a diverged replica counts with; {} leaves it out of means."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -14,13 +14,17 @@ from torch.utils import _pytree as pytree
 
 from gradnoise.gaussian import add_rows_, stream_key
 from gradnoise.population.clipping import clip_, clip_each_, norms
+from gradnoise.population.draws import Draws
 from gradnoise.population.dropout import DropoutMasks, MaskedDropout, replace_dropout
-from gradnoise.population.experiment import Batch, Experiment, Model
+from gradnoise.population.experiment import Batch, Experiment, Metrics, Model
 from gradnoise.population.optimizers import SGD, Optimizer
 from gradnoise.population.program import Traced, losses_and_gradients
 from gradnoise.population.randomness import BATCHES, DROPOUT, INIT, NOISE, derive_seed, seeded
 from gradnoise.population.replicas import PopulationError, Replicas
 from gradnoise.schedule import Schedule, sigma
+
+LearningRate: TypeAlias = float | Callable[[int], float]
+"""A number, or a callable t -> learning rate of update t = 0, 1, 2, ..."""
 
 
 @dataclass(frozen=True)
@@ -29,32 +33,45 @@ class Replica:
 
     Args:
         seed: trial seed; decides initial weights, minibatches, dropout masks and noise.
-        lr: learning rate, > 0.
+        lr: learning rate, a finite number > 0, or a callable t -> learning rate of update t = 0, 1, ...
         noise: schedule of sigma_t^2, or None for no gradient noise.
         clip: threshold c > 0 of gradient clipping, or None for no clipping.
         dropout: rate in [0, 1) for every nn.Dropout of the model, or None to keep the model's own.
+        early_stop: whether the run may end before its last update, see `Experiment.finished`.
         study_seed: seed of the study.
         config: what else the experiment's `model` and `batch` want to know.
     """
 
     seed: int
-    lr: float
+    lr: LearningRate
     noise: Schedule | None = None
     clip: float | None = None
     dropout: float | None = None
+    early_stop: bool = True
     study_seed: int = 0
     config: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        if not (self.lr > 0 and math.isfinite(self.lr)):
-            raise PopulationError(f"lr = {self.lr}: a learning rate is a finite number > 0")
+        self.rate(0)
         if self.clip is not None and not self.clip > 0:
             raise PopulationError(f"clip = {self.clip}: a threshold is > 0, or None for no clipping")
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise PopulationError(f"dropout = {self.dropout} is outside [0, 1)")
         if self.noise is not None and not callable(self.noise):
             raise PopulationError(f"noise = {self.noise!r}: a schedule is a callable such as Annealed(0.01), or None")
+
+    def rate(self, t: int) -> float:
+        """The learning rate of update `t`.
+
+        Raises:
+            PopulationError: it is not a finite number > 0.
+        """
+        rate = self.lr(t) if callable(self.lr) else self.lr
+        if not (rate > 0 and math.isfinite(rate)):
+            at = f" at t = {t}" if callable(self.lr) else ""
+            raise PopulationError(f"lr = {rate}{at}: a learning rate is a finite number > 0")
+        return rate
 
     def seed_for(self, purpose: str) -> int:
         """The seed of one purpose, such as "init" or "noise"."""
@@ -82,6 +99,8 @@ class Population:
         t: updates done.
         alive: indices into `replicas` of those still training; the rows of `theta` in order.
         diverged: index -> update at which its loss or gradient stopped being finite.
+        finished: index -> updates after which the experiment called it finished, see `retire`.
+        own: what the experiment keeps per replica, see `Experiment.state`; [P, ...] each.
     """
 
     def __init__(
@@ -108,7 +127,12 @@ class Population:
         self.t = 0
         self.alive = list(range(len(replicas)))
         self.diverged: dict[int, int] = {}
+        self.finished: dict[int, int] = {}
         self.rows = Replicas([self._build(r) for r in replicas], dtype=dtype, device=self.device)
+        states = [experiment.state(r.config) for r in replicas]
+        self.own = self._cast({n: torch.stack([s[n] for s in states]).to(self.device) for n in states[0]})
+        self._generates = type(experiment).generate is not Experiment.generate
+        self.failures = torch.zeros(2, len(replicas), dtype=torch.int64, device=self.device)  # in a row, in all
         self.masks = self._trace_dropout()
         self.state = self.optimizer.init(self.rows.theta)
         self._trace = trace or compile
@@ -134,7 +158,7 @@ class Population:
                 )
             return None
         with torch.no_grad(), seeded(0):
-            self.experiment.loss(self.rows.module.train(), self._minibatch(self.replicas[0]))
+            self.experiment.loss(self.rows.module.train(), self._first_minibatch())
         seeds = [r.seed_for(DROPOUT) for r in self.replicas]
         return DropoutMasks.trace(layers, seeds, [r.dropout for r in self.replicas], self.rows.theta)
 
@@ -144,13 +168,18 @@ class Population:
         theta = self.rows.theta
         self.g = torch.empty_like(theta)
         self.g_views = self.rows.views(self.g)
-        self.lr = torch.tensor([[r.lr] for r in alive], dtype=theta.dtype, device=self.device)
+        self._scheduled = any(callable(r.lr) for r in alive)
+        self._set_rates()
         limits = [math.inf if r.clip is None else r.clip for r in alive]
         self.limit = torch.tensor(limits, dtype=theta.dtype, device=self.device)
         keys = [[stream_key(r.seed_for(NOISE), name) for name in self.rows.names] for r in alive]
         self.noise_keys = torch.tensor(keys, dtype=torch.uint64, device=self.device)
         self.offsets = torch.tensor(self.rows.offsets, dtype=torch.int64)
         self.forget()
+
+    def _set_rates(self) -> None:
+        rates = [[self.replicas[i].rate(self.t)] for i in self.alive]
+        self.lr = torch.tensor(rates, dtype=self.dtype, device=self.device)
 
     def forget(self) -> None:
         """Start new means of what `telemetry` reports."""
@@ -160,60 +189,90 @@ class Population:
     # --- one update -------------------------------------------------------------------------------
 
     def step(self) -> None:
-        """One update of every replica that is alive. Replicas with a non-finite loss or gradient leave.
+        """One update of every replica that is alive; when none is left it does nothing.
 
-        When none is left it does nothing.
+        A replica whose loss or gradient is not finite keeps everything as it was; after
+        `Experiment.patience` such updates in a row it leaves.
         """
         if not self.alive:
             return
-        losses, norm = self._gradients()
+        losses, norm, report = self._gradients()
         bad = ~(torch.isfinite(losses) & torch.isfinite(norm))
+        self.failures = torch.stack([torch.where(bad, self.failures[0] + 1, 0), self.failures[1] + bad])
+        kept = None
         if bad.any():
-            self._expel(bad)
-            if not self.alive:
-                return
-            losses, norm = losses[~bad], norm[~bad]
+            gone = self.failures[0] >= self.experiment.patience
+            if gone.any():
+                self._expel(gone)
+                if not self.alive:
+                    return
+                losses, norm, bad = losses[~gone], norm[~gone], bad[~gone]
+                report = {name: x[~gone] for name, x in report.items()}
+            kept = self._keep(bad)
+            losses, norm = losses.masked_fill(bad, 0), norm.masked_fill(bad, 0)
         clipped = (
             clip_(self.g, norm, self.limit) if self.clip_per == "replica" else clip_each_(self.g_views, self.limit)
         )
         self._sums += torch.stack([losses, norm, clipped.to(norm.dtype)])
         self._add_noise()
+        if self._scheduled:
+            self._set_rates()
         with torch.no_grad():
             self.optimizer.update(self.rows.theta, self.g, self.state, self.lr, self.t)
+            self.own = self.experiment.updated(self.own, report, self.t)
+        if kept:
+            self._restore(*kept)
         self.t += 1
 
-    def _gradients(self) -> tuple[Tensor, Tensor]:
-        """Losses [P] and gradient norms [P]; the gradients themselves are left in self.g."""
+    def _keep(self, bad: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Rows that this update must not change, and copies of them; their gradients become 0."""
+        rows = bad.nonzero().flatten()
+        self.g[rows] = 0
+        return rows, [x[rows] for x in self._mutable()]
+
+    def _restore(self, rows: Tensor, copies: list[Tensor]) -> None:
+        for x, copy in zip(self._mutable(), copies, strict=True):
+            x[rows] = copy
+
+    def _mutable(self) -> list[Tensor]:
+        """Everything that an update changes, [P, ...] each."""
+        return [self.rows.theta, *self.state.values(), *self.own.values()]
+
+    def _gradients(self) -> tuple[Tensor, Tensor, Metrics]:
+        """Losses [P], gradient norms [P] and the loss's metrics [P]; the gradients are left in self.g."""
         self.rows.train(True)
         arguments = self._arguments()
         if not self._checked:
             self._check_first(*arguments)
         run = self._program if self._trace else self._interpret
-        losses, grads = run(*arguments)
+        losses, report, grads = run(*arguments)
         for view, grad in zip(self.g_views, grads, strict=True):
             if grad is None:  # used in a branch that no replica took, see `_check_first`
                 view.zero_()
             else:
                 view.copy_(grad)
-        return losses, norms(self.g)
+        return losses, norms(self.g), report
 
     def _arguments(self) -> tuple[list[Tensor], dict[str, Tensor], Batch, bool]:
         """Parameters, buffers and minibatch of this update, and whether all replicas share the minibatch."""
         masks = self.masks.refill(self.t) if self.masks else {}
         return self.rows.views(self.rows.theta), self.rows.fixed | masks, *self._minibatches()
 
-    def _losses(self, leaves: Sequence[Tensor], buffers: dict[str, Tensor], batch: Batch, shared: bool) -> Tensor:
-        return self.rows.call(self.experiment.loss, batch, shared=shared, leaves=leaves, buffers=buffers)
+    def _losses(
+        self, leaves: Sequence[Tensor], buffers: dict[str, Tensor], batch: Batch, shared: bool
+    ) -> tuple[Tensor, Metrics]:
+        output = self.rows.call(self.experiment.loss, batch, shared=shared, leaves=leaves, buffers=buffers)
+        return output if isinstance(output, tuple) else (output, {})
 
     def _interpret(
         self, leaves: list[Tensor], buffers: dict[str, Tensor], batch: Batch, shared: bool
-    ) -> tuple[Tensor, list[Tensor | None]]:
+    ) -> tuple[Tensor, Metrics, list[Tensor | None]]:
         return losses_and_gradients(self._losses, leaves, buffers, batch, shared)
 
     def _check_first(self, leaves: list[Tensor], buffers: dict[str, Tensor], batch: Batch, shared: bool) -> None:
         """Find out whether the loss is one, whether vmap can run it, and whether every parameter has a gradient."""
         copies = {name: x.clone() for name, x in buffers.items()}  # a BatchNorm must not count this pass
-        losses, grads = self._interpret(leaves, copies, batch, shared)
+        losses, _, grads = self._interpret(leaves, copies, batch, shared)
         if losses.shape != (len(self.alive),):
             shape = tuple(losses.shape[1:])
             raise PopulationError(f"{self.experiment.name}.loss returned shape {shape}; a loss is a scalar, shape ()")
@@ -245,21 +304,30 @@ class Population:
 
     def _minibatch(self, replica: Replica) -> Batch:
         self._place()
-        return self._cast(self.experiment.batch(replica.seed_for(BATCHES), self.t, replica.config))
+        return self.experiment.batch(replica.seed_for(BATCHES), self.t, replica.config)
+
+    def _first_minibatch(self) -> Batch:
+        """The minibatch of the first replica, without replica axis."""
+        batch, shared = self._minibatches()
+        return batch if shared else pytree.tree_map(lambda x: x[0], batch)
 
     def _minibatches(self) -> tuple[Batch, bool]:
         """The batch of this update and whether all replicas share it (one seed: trials of the same pair)."""
         alive = [self.replicas[i] for i in self.alive]
         seeds = [r.seed_for(BATCHES) for r in alive]
+        if self._generates:
+            self._place()
+            return self._cast(self.experiment.generate(Draws(seeds, self.t, self.device), self.own)), False
         distinct: dict[int, Batch] = {}
         for seed, replica in zip(seeds, alive, strict=True):
             if seed not in distinct:
                 distinct[seed] = self._minibatch(replica)
         if len(distinct) == 1:
-            return distinct[seeds[0]], True
+            return self._cast(distinct[seeds[0]]), True
         order = list(distinct)
         rows = torch.tensor([order.index(s) for s in seeds], device=self.device)
-        return pytree.tree_map(lambda *xs: torch.stack(xs)[rows], *distinct.values()), False
+        stacked = self._cast(self.experiment.stack(list(distinct.values())))
+        return pytree.tree_map(lambda x: x[rows], stacked), False
 
     def _cast(self, batch: Batch) -> Batch:
         return pytree.tree_map(lambda x: x.to(self.dtype) if x.is_floating_point() else x, batch)
@@ -278,6 +346,8 @@ class Population:
         self.alive = [self.alive[row] for row in rows.tolist()]
         self.rows.select(rows)
         self.state = {name: x[rows].contiguous() for name, x in self.state.items()}
+        self.own = {name: x[rows].contiguous() for name, x in self.own.items()}
+        self.failures = self.failures[:, rows]
         if self.masks:
             self.masks.select(rows)
         self._set_rows()
@@ -299,7 +369,35 @@ class Population:
             self.rows.train(True)
             self._program.check(*self._arguments())
         self.rows.train(False)
-        return self.rows.call(self._evaluate)
+        metrics = self.rows.call(self._evaluate)
+        done = self.experiment.finished(metrics)
+        if done is not None and done.any():
+            self._confirm(metrics, done.nonzero().flatten())
+        return metrics
+
+    def _confirm(self, metrics: Metrics, rows: Tensor) -> None:
+        """Replace the metrics of rows that look finished by those of `Experiment.confirm`."""
+        leaves = [x[rows] for x in self.rows.views(self.rows.theta)]
+        buffers = {name: x[rows] for name, x in self.rows.fixed.items()}
+        confirmed = self.rows.call(self._confirmed, leaves=leaves, buffers=buffers)
+        for name, values in confirmed.items():
+            known = metrics.get(name, torch.full((len(self.alive),), math.nan, dtype=values.dtype, device=self.device))
+            metrics[name] = known.index_put((rows,), values)
+
+    def _confirmed(self, model: Model, _: Batch) -> Metrics:
+        return self.experiment.confirm(model)
+
+    def retire(self, metrics: Metrics) -> Tensor:
+        """Let replicas go that are finished by these metrics of `evaluate`; returns the rows that stay."""
+        done = self.experiment.finished(metrics)
+        if done is None:
+            return torch.arange(len(self.alive), device=self.device)
+        done = done & torch.tensor([self.replicas[i].early_stop for i in self.alive], device=done.device)
+        stay = (~done).nonzero().flatten()
+        if done.any():
+            self.finished |= {self.alive[row]: self.t for row in done.nonzero().flatten().tolist()}
+            self.select(stay)
+        return stay
 
     def _evaluate(self, model: Model, _: Batch) -> dict[str, Tensor]:
         metrics = self.experiment.evaluate(model)
@@ -317,14 +415,18 @@ class Population:
     def telemetry(self) -> dict[str, Tensor]:
         """Means since the last `forget`, each [P]: train_loss, gradient_norm (before the clip), clipped.
 
-        And noise_norm, which is sigma_t * sqrt(N), the expected norm of the noise of the last update.
+        And noise_norm, which is sigma_t * sqrt(N), the expected norm of the noise of the last update; and where
+        non-finite gradients are skipped, how many were since the start; and `Experiment.watched`.
         """
         means = self._sums / max(self.t - self._since, 1)
         names = ("train_loss", "gradient_norm", "clipped")
         last = max(self.t - 1, 0)
         schedules = [self.replicas[i].noise for i in self.alive]
         noise = [0.0 if s is None else sigma(s, last) * self.rows.theta.shape[1] ** 0.5 for s in schedules]
-        return dict(zip(names, means, strict=True)) | {"noise_norm": torch.tensor(noise, dtype=torch.float64)}
+        found = dict(zip(names, means, strict=True)) | {"noise_norm": torch.tensor(noise, dtype=torch.float64)}
+        if self.experiment.patience > 1:
+            found["skipped"] = self.failures[1]
+        return found | {name: self.own[name] for name in self.experiment.watched}
 
     # --- checkpoints ------------------------------------------------------------------------------
 
@@ -336,6 +438,9 @@ class Population:
             "t": self.t,
             "alive": list(self.alive),
             "diverged": dict(self.diverged),
+            "finished": dict(self.finished),
+            "failures": self.failures,
+            "own": self.own,
             "theta": self.rows.theta,
             "fixed": self.rows.fixed,
             "optimizer": self.state,
@@ -351,9 +456,15 @@ class Population:
         """
         self._check_same(state)
         self.select(torch.tensor([self.alive.index(i) for i in state["alive"]], dtype=torch.int64))
-        self.t, self.diverged = state["t"], dict(state["diverged"])
+        self.t = state["t"]
+        self.diverged, self.finished = dict(state["diverged"]), dict(state["finished"])
+        self.failures = state["failures"].to(self.device)
         self.rows.theta.copy_(state["theta"])
-        for mine, saved in ((self.rows.fixed, state["fixed"]), (self.state, state["optimizer"])):
+        for mine, saved in (
+            (self.rows.fixed, state["fixed"]),
+            (self.state, state["optimizer"]),
+            (self.own, state["own"]),
+        ):
             for name, x in mine.items():
                 x.copy_(saved[name])
         self._sums = state["sums"].to(self.device)
@@ -377,14 +488,14 @@ class Population:
 def _identity(replica: Replica) -> str:
     """What a checkpoint must agree on; a schedule is any callable, so its first value stands for it."""
     start = None if replica.noise is None else sigma(replica.noise, 0)
-    named = {"seed": replica.seed, "lr": replica.lr, "first sigma": start, "clip": replica.clip,
+    named = {"seed": replica.seed, "lr": replica.rate(0), "first sigma": start, "clip": replica.clip,
              "dropout": replica.dropout, "study_seed": replica.study_seed}  # fmt: skip
     return ", ".join(f"{name} {value}" for name, value in named.items())
 
 
 def _layout(state: Mapping[str, Any]) -> list[str]:
     """Name, dtype and shape (without the replica axis) of every tensor of a state."""
-    tensors = {"theta": state["theta"], **state["fixed"], **state["optimizer"]}
+    tensors = {"theta": state["theta"], **state["fixed"], **state["optimizer"], **state["own"]}
     return list(state["parameters"]) + [f"{n} {x.dtype} {tuple(x.shape[1:])}" for n, x in tensors.items()]
 
 

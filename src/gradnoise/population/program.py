@@ -22,20 +22,20 @@ from gradnoise.population.replicas import PopulationError
 
 aten = torch.ops.aten
 
-#: (leaves, buffers by name, batch, whether all replicas share the batch) -> losses [P]
-Losses = Callable[[Sequence[Tensor], dict[str, Tensor], Any, bool], Tensor]
+#: (leaves, buffers by name, batch, whether all replicas share the batch) -> losses [P] and metrics [P] by name
+Losses = Callable[[Sequence[Tensor], dict[str, Tensor], Any, bool], tuple[Tensor, dict[str, Tensor]]]
 
 
 def losses_and_gradients(
     losses: Losses, leaves: Sequence[Tensor], buffers: dict[str, Tensor], batch: Any, shared: bool
-) -> tuple[Tensor, list[Tensor | None]]:
-    """Losses [P] and the gradient of each leaf [P, ...], interpreted; None where a leaf has no part in the loss."""
+) -> tuple[Tensor, dict[str, Tensor], list[Tensor | None]]:
+    """Losses, metrics and the gradient of each leaf [P, ...], interpreted; None where a leaf has no part in the loss."""
     with torch.enable_grad():
         tracked = [leaf.detach().requires_grad_() for leaf in leaves]
-        values = losses(tracked, buffers, batch, shared)
+        values, metrics = losses(tracked, buffers, batch, shared)
         # the sum over replicas, never the mean: a mean would scale each gradient by 1/P and so wreck clip and noise
         gradients = torch.autograd.grad(values.sum(), tracked, allow_unused=True)
-    return values.detach(), list(gradients)
+    return values.detach(), {n: x.detach() for n, x in metrics.items()}, list(gradients)
 
 
 class Traced:
@@ -49,12 +49,12 @@ class Traced:
     def __init__(self, losses: Losses, *, compile: bool = False) -> None:
         self.losses = losses
         self.compile = compile
-        self._graphs: dict[object, Callable[..., tuple[Tensor, list[Tensor]]]] = {}
+        self._graphs: dict[object, Callable[..., tuple[Tensor, dict[str, Tensor], list[Tensor]]]] = {}
 
     def __call__(
         self, leaves: Sequence[Tensor], buffers: dict[str, Tensor], batch: Any, shared: bool
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Losses and gradients, from the graph for these shapes."""
+    ) -> tuple[Tensor, dict[str, Tensor], list[Tensor]]:
+        """Losses, metrics and gradients, from the graph for these shapes."""
         flat, spec = pytree.tree_flatten((list(leaves), buffers, batch))
         key = (
             shared,
@@ -68,8 +68,8 @@ class Traced:
 
     def _record(
         self, spec: pytree.TreeSpec, flat: list[Tensor], shared: bool
-    ) -> Callable[..., tuple[Tensor, list[Tensor]]]:
-        def run(*flat: Tensor) -> tuple[Tensor, list[Tensor | None]]:
+    ) -> Callable[..., tuple[Tensor, dict[str, Tensor], list[Tensor]]]:
+        def run(*flat: Tensor) -> tuple[Tensor, dict[str, Tensor], list[Tensor | None]]:
             leaves, buffers, batch = pytree.tree_unflatten(list(flat), spec)
             return losses_and_gradients(self.losses, leaves, buffers, batch, shared)
 
@@ -86,9 +86,9 @@ class Traced:
             PopulationError: they differ by more than rounding.
         """
         copies = [{n: x.clone() for n, x in buffers.items()} for _ in range(2)]
-        replayed, _ = self(leaves, copies[0], batch, shared)
+        replayed, *_ = self(leaves, copies[0], batch, shared)
         with torch.no_grad():
-            interpreted = self.losses(leaves, copies[1], batch, shared)
+            interpreted, _ = self.losses(leaves, copies[1], batch, shared)
         tolerance = 1e-3 if interpreted.dtype == torch.float32 else 1e-8
         finite = torch.isfinite(interpreted)
         if not torch.allclose(replayed[finite], interpreted[finite], rtol=tolerance, atol=tolerance):

@@ -156,7 +156,7 @@ class Replicas:
     def _loop(self, one: Callable[..., Any], state: dict[str, Tensor], batch: Batch, shared: bool) -> Any:
         outputs = []
         with undrawn(self.theta.device, PopulationError(RANDOM)):  # vmap refuses by itself
-            for p in range(len(self)):
+            for p in range(len(next(iter(state.values())))):
                 row = {name: x[p] for name, x in state.items()}
                 outputs.append(one(row, batch if shared else pytree.tree_map(lambda x, p=p: x[p], batch)))
         return pytree.tree_map(lambda *xs: torch.stack(xs), *outputs)

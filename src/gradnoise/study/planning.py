@@ -86,7 +86,8 @@ def prepare(study: Study, folder: Path, store: Store | None, options: Options) -
     begun = [c for c in existing if not c.done and any(t in trials for t in c.trials)]
     fresh = [t for t in trials.values() if t.id not in taken]
     done = sum(t in trials for c in existing if c.done for t in c.trials)
-    left = sum(len(c.trials) * (study.steps - c.step) for c in begun) + len(fresh) * study.steps
+    left = sum(known[t].config["steps"] - c.step for c in begun for t in c.trials)
+    left += sum(t.config["steps"] for t in fresh)
     workers, size, seconds = 1, 1, math.nan
     if left:
         first = [known[t] for t in begun[0].trials] if begun else []

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from gradnoise.population import SGD, Experiment, Population, Replica, checkpoint
 from gradnoise.study.spec import Config, Trial
 from gradnoise.study.store import MetricRow, Report
 
 #: Configuration keys that decide what a chunk computes together; all others of a trial are the experiment's.
-ENGINE_KEYS = frozenset({"lr", "noise", "clip", "dropout"})
+ENGINE_KEYS = frozenset({"lr", "noise", "clip", "dropout", "early_stop"})
 
 
 @dataclass(frozen=True)
@@ -58,6 +57,7 @@ def replica_of(seed: int, config: Config) -> Replica:
         noise=config.get("noise"),
         clip=config.get("clip"),
         dropout=config.get("dropout"),
+        early_stop=config.get("early_stop", True),
         study_seed=config.get("study_seed", 0),
         config=config,
     )
@@ -110,8 +110,8 @@ def advance(experiment: Experiment, job: Job, step: int, seconds: float) -> Repo
     started = time.monotonic()
     with limited_threads(job.threads):
         population = _take(experiment, job, step)
-        before = dict(population.diverged)
-        rows, metrics = _train(job, population, started + seconds)
+        before = set(population.diverged)
+        rows, final = _train(job, population, started + seconds)
         done = not population.alive or population.t >= job.config["steps"]
         if not done:
             checkpoint.save(job.folder, population.t, population.state_dict())
@@ -122,7 +122,8 @@ def advance(experiment: Experiment, job: Job, step: int, seconds: float) -> Repo
         done=done,
         rows=rows,
         diverged={job.trials[i][0]: t for i, t in population.diverged.items()},
-        final=_final(experiment, job, population, metrics if done else {}, before),
+        finished={job.trials[i][0]: t for i, t in population.finished.items()},
+        final=final | {job.trials[i][0]: experiment.broken() for i in population.diverged.keys() - before},
         seconds=time.monotonic() - started,
     )
 
@@ -157,46 +158,43 @@ def _take(experiment: Experiment, job: Job, step: int) -> Population:
     return population
 
 
-def _train(job: Job, population: Population, deadline: float) -> tuple[list[MetricRow], dict[str, Tensor]]:
-    """Train up to the first evaluation after the deadline; all metric rows, and the last metrics."""
+def _train(
+    job: Job, population: Population, deadline: float
+) -> tuple[list[MetricRow], dict[str, dict[str, float]]]:
+    """Train up to the first evaluation after the deadline.
+
+    Returns:
+        All metric rows, and the metrics that count of the trials that are done: those of their last evaluation.
+    """
     steps, every = job.config["steps"], job.config["eval_every"]
     rows: list[MetricRow] = []
-    metrics: dict[str, Tensor] = {}
+    final: dict[str, dict[str, float]] = {}
     while population.alive and population.t < steps:
         population.step()
         if population.alive and (population.t % every == 0 or population.t == steps):
-            metrics = _measure(population)
-            rows += _rows(job, population, metrics)
+            names, metrics = _measure(job, population)
+            rows += [
+                (trial, metric, population.t, value)
+                for metric, values in metrics.items()
+                for trial, value in zip(names, values, strict=True)
+            ]
+            left = set() if population.t == steps else {job.trials[i][0] for i in population.alive}
+            final |= {
+                trial: {metric: values[row] for metric, values in metrics.items()}
+                for row, trial in enumerate(names)
+                if trial not in left
+            }
             if time.monotonic() > deadline:
                 break
-    return rows, metrics
+    return rows, final
 
 
-def _measure(population: Population) -> dict[str, Tensor]:
-    metrics = population.evaluate() | population.telemetry()
-    population.forget()
-    return {name: value.detach().double().cpu() for name, value in metrics.items()}
-
-
-def _rows(job: Job, population: Population, metrics: dict[str, Tensor]) -> list[MetricRow]:
+def _measure(job: Job, population: Population) -> tuple[list[str], dict[str, list[float]]]:
+    """Evaluate, and let finished replicas go: ids of the trials that were evaluated, and their metrics."""
+    metrics = population.evaluate()
+    measured = metrics | population.telemetry()
     ids = [job.trials[i][0] for i in population.alive]
-    return [
-        (trial, name, population.t, value)
-        for name, values in metrics.items()
-        for trial, value in zip(ids, values.tolist(), strict=True)
-    ]
-
-
-def _final(
-    experiment: Experiment,
-    job: Job,
-    population: Population,
-    metrics: dict[str, Tensor],
-    before: dict[int, int],
-) -> dict[str, dict[str, float]]:
-    """Metrics that count: of the last evaluation for finished trials, of a broken model for those that diverged."""
-    final = {job.trials[i][0]: experiment.broken() for i in population.diverged if i not in before}
+    population.forget()
     if metrics:
-        for row, i in enumerate(population.alive):
-            final[job.trials[i][0]] = {name: values[row].item() for name, values in metrics.items()}
-    return final
+        population.retire(metrics)
+    return ids, {name: value.detach().double().tolist() for name, value in measured.items()}

@@ -53,6 +53,8 @@ class Setting:
         values: configuration of this point, over the study's `base`.
         arms: names of the arms that run here; None for all of them.
         name: what tells this setting from the others of its row, such as "lr 0.1"; None names all values.
+        steps: updates per trial here; None for the study's.
+        eval_every: updates between evaluations here; None for the study's.
     """
 
     row: str
@@ -60,6 +62,8 @@ class Setting:
     values: Config = field(default_factory=dict)
     arms: tuple[str, ...] | None = None
     name: str | None = None
+    steps: int | None = None
+    eval_every: int | None = None
 
     @property
     def label(self) -> str:
@@ -197,9 +201,11 @@ class Study:
                 raise StudyError(f"study {self.name!r} names the same {what} twice: {names}")
         if not self.seeds:
             raise StudyError(f"study {self.name!r} has no seeds; give at least one")
-        if self.steps < 1 or not 1 <= self.eval_every <= self.steps:
-            raise StudyError(f"steps = {self.steps} and eval_every = {self.eval_every}: need 1 <= eval_every <= steps")
         self._check_settings()
+        for setting in self.settings:
+            steps, every = self.lengths(setting)
+            if not 1 <= every <= steps:
+                raise StudyError(f"steps = {steps} and eval_every = {every}: need 1 <= eval_every <= steps")
 
     def _check_settings(self) -> None:
         if not self.settings:
@@ -251,10 +257,25 @@ class Study:
                     if setting.arms is None or arm.name in setting.arms:
                         yield self.trial(setting, arm, seed)
 
+    def lengths(self, setting: Setting) -> tuple[int, int]:
+        """Updates per trial and between evaluations in one setting."""
+        return setting.steps or self.steps, setting.eval_every or self.eval_every
+
+    def with_rows(self, names: Sequence[str]) -> Study:
+        """The same study restricted to some rows of its table."""
+        known = list(dict.fromkeys(s.row for s in self.settings))
+        for name in names:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise StudyError(f"no row {name!r} in study {self.name!r}: rows are {', '.join(known)}{hint}")
+        return dataclasses.replace(self, settings=tuple(s for s in self.settings if s.row in names))
+
     def trial(self, setting: Setting, arm: Arm, seed: int) -> Trial:
         """The trial of one setting, arm and seed."""
         config = {**self.base, **setting.values, **arm.values}
-        config |= {"steps": self.steps, "eval_every": self.eval_every, "study_seed": self.seed}
+        steps, every = self.lengths(setting)
+        config |= {"steps": steps, "eval_every": every, "study_seed": self.seed}
         experiment = f"{self.experiment.name}@{self.experiment.fingerprint}"
         return Trial(experiment, setting.row, setting.label, arm.name, seed, config)
 

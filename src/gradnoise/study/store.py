@@ -10,7 +10,7 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -62,6 +62,7 @@ class Report:
         diverged: trial id -> update at which it stopped being finite.
         final: trial id -> metrics that count, for trials that are done.
         seconds: time that the slice took.
+        finished: trial id -> updates done, for trials that ended before the last update.
     """
 
     chunk: str
@@ -71,6 +72,7 @@ class Report:
     diverged: Mapping[str, int]
     final: Mapping[str, Mapping[str, float]]
     seconds: float
+    finished: Mapping[str, int] = field(default_factory=dict)
 
 
 class Store:
@@ -243,6 +245,8 @@ class Store:
             for trial in json.loads(body):
                 if trial in report.diverged:
                     status, step = "diverged", report.diverged[trial]
+                elif trial in report.finished:
+                    status, step = "finished", report.finished[trial]
                 else:
                     status, step = ("finished" if report.done else "running"), report.step
                 self.db.execute(

@@ -1,0 +1,68 @@
+"""The step clock: how many updates an optimizer has made with noise attached."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+CLOCK = "gradnoise_t"
+"""Key of the clock in `optimizer.param_groups`.
+
+There it is part of the optimizer's state dict, of distributed checkpoints too, and stays an integer where
+per-parameter state would be cast to a model's bfloat16.
+"""
+
+
+class Clock:
+    """Reads and advances the clock of one optimizer.
+
+    A fused optimizer under GradScaler learns only on its device whether gradients overflowed and the update is
+    skipped. From a GPU the answer is fetched behind the update's kernels, and waited for when the clock is next
+    read; the device meanwhile has the next forward and backward pass to work on.
+    """
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self._optimizer = optimizer
+        self._overflow: tuple[Tensor, torch.cuda.Event] | None = None
+        self._hooks = (
+            optimizer.register_state_dict_pre_hook(lambda _: self._settle()),
+            optimizer.register_load_state_dict_pre_hook(lambda *_: self._settle()),  # or it would settle in the loaded
+        )
+        self.t = self.t  # distributed checkpoints fill only keys that are there
+
+    @property
+    def t(self) -> int:
+        """Updates made so far, hence the t of the next one."""
+        self._settle()
+        return max(group.get(CLOCK, 0) for group in self._optimizer.param_groups)
+
+    @t.setter
+    def t(self, value: int) -> None:
+        for group in self._optimizer.param_groups:
+            group[CLOCK] = value
+
+    def advance(self, overflow: Tensor | None = None) -> None:
+        """Count an update, unless `overflow` (a 0-dim tensor) is not 0."""
+        t = self.t
+        if overflow is not None and overflow.is_cuda:
+            answer = torch.empty_like(overflow, device="cpu", pin_memory=True).copy_(overflow, non_blocking=True)
+            self._overflow = answer, torch.cuda.Event()
+            self._overflow[1].record(torch.cuda.current_stream(overflow.device))
+        elif overflow is not None and overflow.item():
+            return
+        self.t = t + 1
+
+    def _settle(self) -> None:
+        if self._overflow is not None:
+            answer, event = self._overflow
+            self._overflow = None
+            event.synchronize()
+            if answer.item():
+                self.t = self.t - 1
+
+    def remove(self) -> None:
+        """Settle, and take the hooks off the optimizer."""
+        self._settle()
+        for hook in self._hooks:
+            hook.remove()

@@ -1,0 +1,112 @@
+"""Where the published bAbI files are: a folder, or the official archive, of the user's or in the cache.
+
+They are never downloaded: put `tasks_1-20_v1-2.tar.gz` or its folder there.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+
+from ..fetch import DATA_VARIABLE, UNVERIFIED_VARIABLE, cache_folder, user_folder
+from ..idx import DataError, DataNotFoundError
+from ..sources import has_digest
+from .checksums import NAMES, SHA256
+
+INSIDE = "tasks_1-20_v1-2/en"
+ARCHIVE = "tasks_1-20_v1-2.tar.gz"
+FOLDERS = ("babi/en", f"babi/{INSIDE}", "babi", INSIDE, "en", ".")
+ARCHIVES = (f"babi/{ARCHIVE}", ARCHIVE)
+OFFICIAL = f"http://www.thespermwhale.com/jaseweston/babi/{ARCHIVE}"
+
+
+def file_names(task: int) -> tuple[str, str]:
+    """Names of a task's training file and test file."""
+    return f"qa{task}_{NAMES[task]}_train.txt", f"qa{task}_{NAMES[task]}_test.txt"
+
+
+def read_published(environ: Mapping[str, str]) -> tuple[dict[int, tuple[bytes, bytes]], bool, str]:
+    """The files of all 20 tasks, checked against the published checksums.
+
+    Args:
+        environ: environment variables; GRADNOISE_DATA is looked in first, then the cache.
+
+    Returns:
+        Task -> bytes of its training file and test file; whether all checksums were right; where they were found.
+
+    Raises:
+        DataError: the folder lacks one of the files, or one was changed (GRADNOISE_DATA_UNVERIFIED=1 accepts that).
+        DataNotFoundError: there are none; the text says how to get them.
+    """
+    read, where = _find(environ)
+    unverified = environ.get(UNVERIFIED_VARIABLE) == "1"
+    found, right = {}, True
+    for task in NAMES:
+        pair = []
+        for name, digest in zip(file_names(task), SHA256[task], strict=True):
+            payload = read(name)
+            if not has_digest(payload, digest):
+                right = False
+                if not unverified:
+                    raise DataError(
+                        f"{where}: {name} does not have the checksum of bAbI v1.2; replace it by the original"
+                        f" ({OFFICIAL}), or accept it as it is with {UNVERIFIED_VARIABLE}=1."
+                    )
+            pair.append(payload)
+        found[task] = (pair[0], pair[1])
+    return found, right, where
+
+
+def _find(environ: Mapping[str, str]) -> tuple[Callable[[str], bytes], str]:
+    """How to read a file by name, and where from."""
+    user = user_folder(environ)
+    cache = cache_folder(environ)
+    for root in filter(None, (user, cache)):
+        for folder in (root / layout for layout in FOLDERS):
+            if any(folder.glob("qa*_*.txt")):
+                return _folder(folder), str(folder)
+        for path in (root / layout for layout in ARCHIVES):
+            if os.path.lexists(path):
+                return _archive(path), str(path)
+    place = f"{DATA_VARIABLE} ({user / 'babi/en' if user else 'not set'})"
+    raise DataNotFoundError(
+        f"The bAbI tasks are not here. Looked in {place} and in the cache ({cache / 'babi'}).\n"
+        f"To get them, put {ARCHIVE} ({OFFICIAL}), or the folder {INSIDE} of it, into DIR/babi and set"
+        f" {DATA_VARIABLE}=DIR. Generated stories ('generated') need no files."
+    )
+
+
+def _folder(folder: Path) -> Callable[[str], bytes]:
+    def read(name: str) -> bytes:
+        try:
+            return (folder / name).read_bytes()
+        except OSError as error:
+            raise DataError(f"{folder / name} cannot be read ({error.strerror}); all 40 files are needed.") from None
+
+    return read
+
+
+def _archive(path: Path) -> Callable[[str], bytes]:
+    try:
+        with tarfile.open(path) as archive:
+            members = dict(_members(archive, path))
+    except (OSError, EOFError, tarfile.TarError) as error:
+        raise DataError(f"{path} cannot be read as a tar.gz archive ({error}).") from None
+
+    def read(name: str) -> bytes:
+        if name not in members:
+            raise DataError(f"{path} lacks {INSIDE}/{name}; all 40 files are needed.")
+        return members[name]
+
+    return read
+
+
+def _members(archive: tarfile.TarFile, path: Path) -> Iterator[tuple[str, bytes]]:
+    for member in archive:
+        name = PurePosixPath(member.name)
+        if name.is_absolute() or ".." in name.parts:
+            raise DataError(f"{path} has a member {member.name!r} outside its folder; the official archive has none.")
+        if name.parent == PurePosixPath(INSIDE) and (stream := archive.extractfile(member)):
+            yield name.name, stream.read()

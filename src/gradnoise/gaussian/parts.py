@@ -1,0 +1,68 @@
+"""What noise is added to: pieces of memory whose elements have known places in a stream."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+NATIVE = (torch.float32, torch.float64)
+"""What kernels add to directly; other types go through a float32 copy of at most SLAB elements at a time."""
+
+SLAB = 1 << 16
+
+
+class Part(NamedTuple):
+    """A real tensor and where its elements stand in a noise stream.
+
+    Args:
+        x: floating-point tensor of any shape and stride, on any device.
+        key: `stream_key` of its stream.
+        first: int64 [R]: the tensor's elements, counted in row-major order, are R runs of equal length, and
+            run r begins at element first[r] of the stream. None stands for one run that begins at 0.
+    """
+
+    x: Tensor
+    key: int
+    first: Tensor | None = None
+
+
+def slabs(part: Part) -> Iterator[Part]:
+    """Cut a part into parts of at most SLAB elements; runs of non-contiguous tensors stay together."""
+    x, key, first = part
+    if x.numel() <= SLAB:
+        yield part
+    elif first is None or len(first) == 1:
+        start = 0 if first is None else int(first)
+        for piece, offset in _cut(x, start):
+            yield Part(piece, key, torch.tensor([offset]))
+    elif x.is_contiguous():
+        runs = x.view(len(first), -1)
+        rows = SLAB // runs.shape[1]
+        if rows > 1:
+            for begin in range(0, len(runs), rows):
+                yield Part(runs[begin : begin + rows], key, first[begin : begin + rows])
+        else:
+            for run, start in zip(runs, first.split(1), strict=True):
+                yield from slabs(Part(run, key, start))
+    else:
+        yield part
+
+
+def _cut(x: Tensor, start: int) -> Iterator[tuple[Tensor, int]]:
+    """Views of at most SLAB elements that follow each other in row-major order, with their places."""
+    if x.is_contiguous():
+        x = x.view(-1)
+    inner = math.prod(x.shape[1:])
+    rows = SLAB // inner
+    if x.numel() <= SLAB:
+        yield x, start
+    elif rows:
+        for begin in range(0, len(x), rows):
+            yield x[begin : begin + rows], start + begin * inner
+    else:
+        for i, piece in enumerate(x):
+            yield from _cut(piece, start + i * inner)

@@ -1,0 +1,81 @@
+"""Gradient noise in the transformers Trainer: a callback. Install with `pip install 'gradnoise[transformers]'`."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from gradnoise.attach import Noise, attach
+from gradnoise.schedule import Schedule
+
+
+class GradientNoise(TrainerCallback):
+    """Noise on the optimizer of a transformers `Trainer`, from the start of `train()` to its end.
+
+    The clock t counts the optimizer's updates, not micro-batches, and is in the checkpoint's optimizer.pt. A
+    second `train()` of the same Trainer keeps its optimizer, so t goes on.
+
+    The standard deviation of the next update is logged beside the loss as "noise_sigma": in `state.log_history`,
+    in what the Trainer prints, and for the reporting callbacks that stand after this one.
+
+    Args:
+        schedule: t -> sigma_t^2, a variance; `Annealed`, `Fixed`, or any callable.
+        seed: any integer. The same seed gives the same noise on any device.
+        options: further arguments of `attach`, such as `where`.
+
+    Attributes:
+        noise: the handle of `attach`; None before the first training.
+
+    Raises:
+        ValueError: when training starts, for what `attach` refuses.
+
+    Example:
+        >>> trainer = Trainer(model, arguments, callbacks=[GradientNoise(Annealed(eta=0.01), seed=0)])
+    """
+
+    def __init__(self, schedule: Schedule, *, seed: int, **options: Any) -> None:
+        self.schedule = schedule
+        self.seed = seed
+        self.options = options
+        self.noise: Noise | None = None
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        *,
+        model: nn.Module,
+        optimizer: Optimizer,
+        **_: Any,
+    ) -> None:
+        """Attach: the optimizer now has its last form, and a checkpoint's state is in it."""
+        self._detach()  # a training that raised has no end of its own
+        names = model.named_parameters()
+        self.noise = attach(optimizer, self.schedule, seed=self.seed, named_parameters=names, **self.options)
+        if state.global_step > 0 and self.noise.step == 0:
+            warnings.warn(
+                f"training resumes at step {state.global_step} from a checkpoint that has no noise clock, as one made"
+                " without noise: noise starts at t = 0",
+                stacklevel=2,
+            )
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, logs: dict[str, Any], **_: Any
+    ) -> None:
+        """Add the standard deviation to what is logged beside the loss."""
+        if self.noise is not None and "loss" in logs:
+            # The Trainer has put a copy of `logs` into the history already; callbacks after this one get `logs`.
+            state.log_history[-1]["noise_sigma"] = logs["noise_sigma"] = self.noise.sigma
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Detach. The handle can still be read."""
+        self._detach()
+
+    def _detach(self) -> None:
+        if self.noise is not None:
+            self.noise.detach()

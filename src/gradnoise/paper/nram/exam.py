@@ -1,0 +1,103 @@
+"""Test problems, and what a machine scores on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from gradnoise.paper.nram.interpreter import run_hard
+from gradnoise.paper.nram.model import NRAM, Moment, stopping
+from gradnoise.paper.nram.tasks import Problems, Task
+from gradnoise.population import Draws
+
+PART = 250  # problems at a time
+
+
+def start(memory: Tensor, cells: int, dtype: torch.dtype) -> Tensor:
+    """Integers in memory [..., M] as one-hot rows [..., M, M]."""
+    return one_hot(memory, cells).to(dtype)
+
+
+def average(p: Sequence[Tensor], moments: Sequence[Moment], outputs: slice) -> Tensor:
+    """The output cells averaged over the time of stop, [B, O, M]; without gradient."""
+    return torch.stack([q.detach()[..., None, None] * m.memory.detach()[..., outputs, :]
+                        for q, m in zip(p, moments, strict=True)]).sum(0)  # fmt: skip
+
+
+def wrong(values: Tensor, problems: Problems, outputs: slice, dtype: torch.dtype) -> Tensor:
+    """Share of wrong output cells [B], given what they hold, int64 [B, O]."""
+    mask = problems.mask[..., outputs]
+    return ((values != problems.target[..., outputs]) & mask).sum(-1).to(dtype) / mask.sum(-1)
+
+
+@dataclass(frozen=True)
+class Exam:
+    """Fixed problems of one task, for a machine with T = steps."""
+
+    task: Task
+    steps: int
+    problems: Problems
+
+    @classmethod
+    def of(cls, task: Task, steps: int, seed: int, count: int, fewest: int = 1) -> Exam:
+        """`count` problems of sizes uniform on fewest..n_max; training never sees these streams."""
+        draws = Draws([seed], 0)
+        n = fewest + draws.integers("exam size", task.most + 1 - fewest, count)[0]
+        return cls(task, steps, task.make(n, lambda name, k: draws.uniform(f"exam {name}", count, k)[0]))
+
+    def error(self, model: NRAM) -> Tensor:
+        """Wrong output cells of the memory averaged over the stop, in %."""
+        dtype = model.stop.weight.dtype
+        outputs = self.task.outputs()
+        found = []
+        for part in self._parts(model):
+            moments = list(model(start(part.memory, self.task.cells, dtype), self.steps))
+            answer = average(stopping([m.stop for m in moments]), moments, outputs).argmax(-1)
+            found.append(wrong(answer, part, outputs, dtype))
+        return 100 * torch.cat(found).mean()
+
+    def all_scores(self, model: NRAM) -> dict[str, Tensor]:
+        """Every metric of `NRAMExperiment.evaluate`."""
+        parts = list(self._parts(model))
+        scores = [self._scores(model, part) for part in parts]
+        columns = {name: torch.cat([s[name] for s in scores]) for name in scores[0]}
+        metrics = {name: x.mean() * (1 if name == "steps" else 100) for name, x in columns.items()}
+        kind = torch.cat([part.kind for part in parts])
+        if self.task.kinds > 1:
+            for k in range(self.task.kinds):
+                metrics[f"error_k{k}"] = 100 * (columns["error"] * (kind == k)).sum() / (kind == k).sum().clamp(min=1)
+        return metrics
+
+    def _parts(self, model: NRAM) -> Sequence[Problems]:
+        device = model.stop.weight.device
+        p = self.problems
+        parts = zip(*(x.split(PART) for x in (p.memory, p.target, p.mask, p.kind)), strict=True)
+        return [Problems(*(x.to(device) for x in part)) for part in parts]
+
+    def _scores(self, model: NRAM, problems: Problems) -> dict[str, Tensor]:
+        """Scores [B] of some problems."""
+        dtype, outputs = model.stop.weight.dtype, self.task.outputs()
+        moments = list(model(start(problems.memory, self.task.cells, dtype), self.steps))
+        p = stopping([m.stop for m in moments])
+        hard = list(run_hard(model, problems.memory, self.steps))
+        soft_stop = _first([m.stop >= 0.5 for m in moments], [m.memory[..., outputs, :].argmax(-1) for m in moments])
+        hard_stop = _first([m.stops for m in hard], [m.memory[..., outputs] for m in hard])
+        answers = {
+            "error": average(p, moments, outputs).argmax(-1),
+            "stopped_error": soft_stop,
+            "hard_error": hard_stop,
+        }
+        scores = {name: wrong(answer, problems, outputs, dtype) for name, answer in answers.items()}
+        return scores | {"steps": torch.stack([p_t * (t + 1) for t, p_t in enumerate(p)]).sum(0)}
+
+
+def _first(stops: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
+    """The values [B, O] at the first step that stops [B], else at the last."""
+    found = values[-1]
+    for stop, value in zip(reversed(stops[:-1]), reversed(values[:-1]), strict=True):
+        found = torch.where(stop[..., None], value, found)
+    return found

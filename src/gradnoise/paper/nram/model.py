@@ -1,0 +1,124 @@
+"""The Neural Random-Access Machine (Kurach, Andrychowicz & Sutskever 2016): registers, memory, modules, a controller."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from gradnoise.paper.nram.controller import CONTROLLERS, LSTMController
+from gradnoise.paper.nram.fused import run_circuit
+from gradnoise.paper.nram.wiring import MODULES, Wiring
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The machine after one time step.
+
+    Args:
+        stop: f_t, the probability to stop now [B].
+        memory: distributions [B, M, M].
+        registers: distributions [B, R, M].
+        entropy: of all choices of this step, in nats [B].
+        logits: of all choices [B, L].
+    """
+
+    stop: Tensor
+    memory: Tensor
+    registers: Tensor
+    entropy: Tensor
+    logits: Tensor
+
+
+class NRAM(nn.Module):
+    """A machine with R registers and M cells of memory over the integers 0..M-1, driven by a small network.
+
+    The controller sees P(r_i = 0) of every register and nothing else, so that its weights fit any M.
+
+    Args:
+        registers: R.
+        units: H, units of the controller's layers.
+        controller: "lstm" or "mlp".
+        passes: K, runs of the modules in a time step.
+        modules: the modules of one pass, in order.
+        gain: g, scale of the initial weights.
+        stop_bias: b_f, initial bias of the decision to stop.
+        renormalise: whether distributions are divided by their sums, see `circuit`.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        registers: int = 5,
+        units: int = 32,
+        controller: str = "lstm",
+        passes: int = 1,
+        modules: tuple[str, ...] = MODULES,
+        gain: float = 1.0,
+        stop_bias: float = 0.0,
+        renormalise: bool = True,
+    ) -> None:
+        super().__init__()
+        if controller not in CONTROLLERS:
+            raise ValueError(f"controller = {controller!r}: allowed are {', '.join(CONTROLLERS)}")
+        if units < 1:
+            raise ValueError(f"units H = {units}: a controller needs at least 1")
+        self.wiring = Wiring(registers, passes, modules)
+        self.renormalise = renormalise
+        self.controller = CONTROLLERS[controller](registers, units)
+        self.choices = nn.Linear(units, self.wiring.logits)
+        self.stop = nn.Linear(units, 1)
+        initialise_(self, gain, stop_bias)
+
+    def forward(self, memory: Tensor, steps: int, limit: Tensor | None = None) -> Iterator[Moment]:
+        """Run for `steps` time steps; every register starts at 0.
+
+        Args:
+            memory: distributions [B, M, M], one row per cell.
+            steps: T >= 1.
+            limit: scalar bound on the gradients of intermediate values, see `circuit`; None for none.
+
+        Yields:
+            The machine after each step.
+        """
+        limit = memory.new_tensor(torch.inf) if limit is None else limit
+        registers = memory.new_zeros(*memory.shape[:-2], self.wiring.registers, memory.shape[-1])
+        registers[..., 0] = 1
+        state = self.controller.start(registers[..., 0])
+        for _ in range(steps):
+            h, state = self.controller(registers[..., 0], state)
+            logits, x = self.choices(h), self.stop(h)
+            registers, memory, entropy = run_circuit(self.wiring, logits, registers, memory, limit, self.renormalise)
+            yield Moment(x[..., 0].sigmoid(), memory, registers, entropy, logits)
+
+
+def stopping(stops: list[Tensor]) -> list[Tensor]:
+    """p_t, the probability to stop at step t, from f_t [B]: f_t prod_{s<t} (1 - f_s), and what is left at the last."""
+    probabilities, running = [], torch.ones_like(stops[0])
+    for f in stops[:-1]:
+        probabilities.append(f * running)
+        running = running * (1 - f)
+    return [*probabilities, running]
+
+
+@torch.no_grad()
+def initialise_(machine: NRAM, gain: float, stop_bias: float) -> None:
+    """Weights uniform within +-gain sqrt(6 / (fan_in + fan_out)); biases 0, but 1 for forgetting and b_f for stopping.
+
+    The two output layers count as one.
+    """
+    outputs = machine.choices.out_features + 1
+    for layer in machine.modules():
+        if isinstance(layer, nn.Linear):
+            fan_out = outputs if layer in (machine.choices, machine.stop) else layer.out_features
+            bound = gain * math.sqrt(6 / (layer.in_features + fan_out))
+            layer.weight.uniform_(-bound, bound)
+            layer.bias.zero_()
+    if isinstance(machine.controller, LSTMController):
+        machine.controller.gates.bias.view(4, -1)[1] = 1.0
+    machine.stop.bias.fill_(stop_bias)
