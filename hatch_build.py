@@ -16,5 +16,6 @@ class ResultsHook(BuildHookInterface):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Called by hatchling before a build; `version` is "standard" or "editable"."""
         if version != "editable":
-            for table in Path(self.root, "results").glob("*/claims.csv"):
-                build_data["force_include"][str(table)] = f"gradnoise/_results/{table.parent.name}/{table.name}"
+            results = Path(self.root, "results")
+            for table in results.rglob("claims.csv"):
+                build_data["force_include"][str(table)] = f"gradnoise/_results/{table.relative_to(results).as_posix()}"

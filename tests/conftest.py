@@ -1,7 +1,27 @@
 """What all tests share: one math thread, so that they are quick beside others and sum in one order."""
 
+import multiprocessing
+
+import hypothesis
 import pytest
 import torch
+
+# A busy machine must not fail a test: hypothesis would otherwise give every example 200 ms.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
+
+#: What processes of a fork server find imported; a test worker has one such server for all its tests.
+PRELOAD = [
+    "gradnoise.gaussian.cpu",
+    "gradnoise.paper",
+    "gradnoise.study",
+    "torch._dynamo",
+    "torch.distributed.checkpoint.state_dict",
+    "torch.distributed.fsdp",
+    "torch.distributed.optim",
+    "torch.distributed.tensor.parallel",
+]
+multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOAD)
 
 
 @pytest.fixture(autouse=True, scope="session")

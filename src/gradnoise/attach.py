@@ -76,7 +76,7 @@ def attach(
     if inner in _attached:
         raise ValueError("this optimizer has noise attached already; call detach() on its handle first")
     if not any(group["params"] for group in inner.param_groups):
-        raise ValueError("this optimizer has no parameters to add noise to")
+        raise ValueError("this optimizer has no parameters to add noise to; give it some by add_param_group() first")
     if not callable(schedule):
         raise ValueError(f"schedule must be a callable t -> variance such as Annealed(eta=0.01), got {schedule!r}")
     if where is not None and not callable(where):
@@ -158,7 +158,10 @@ class Noise:
         """
         mine = self.state_dict()
         if missing := sorted(mine.keys() - state.keys()):
-            raise ValueError(f"this is no state of gradient noise: it has no {', '.join(missing)}")
+            raise ValueError(
+                f"this is no state of gradient noise: it has no {', '.join(missing)}; pass what state_dict() of a"
+                " handle returned"
+            )
         for what in ("version", "seed"):
             if state[what] != mine[what]:
                 raise ValueError(
@@ -179,8 +182,9 @@ class Noise:
             or complex128 for complex ones, else float32.
 
         Raises:
-            ValueError: no parameter has this name, or t is negative.
+            ValueError: no parameter has this name, or t is no integer >= 0.
         """
+        t = gaussian.check_step(t)
         for group in self.optimizer.param_groups:
             for stream in self._of(group):
                 if stream.name == name:
@@ -199,7 +203,7 @@ class Noise:
         t = self.step
         deviations = [sigma(self._schedule_of(group), t) for group in self.optimizer.param_groups]
         return [
-            diagnose(i, self._of(group), t, deviation)
+            diagnose(i, self._of(group), t, deviation, self._rows)
             for i, (group, deviation) in enumerate(zip(self.optimizer.param_groups, deviations, strict=True))
         ]
 
@@ -218,7 +222,8 @@ class Noise:
         if not isinstance(self.schedule, Annealed):
             raise ValueError(
                 f"a parameter group has the option {ETA if ETA in group else GAMMA!r}, which replaces a number of an"
-                f" Annealed schedule, but the schedule is {self.schedule!r}"
+                f" Annealed schedule, but the schedule is {self.schedule!r}; attach an Annealed one or remove the"
+                " option"
             )
         return Annealed(group.get(ETA, self.schedule.eta), group.get(GAMMA, self.schedule.gamma))
 

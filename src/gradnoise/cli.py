@@ -10,11 +10,14 @@ from typing import Annotated
 
 import tyro
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
 from gradnoise.data import DataError
 from gradnoise.paper import SYSTEMS, system
+from gradnoise.paper.memory_network import check_figure, print_reading, read, save_figure, trained
+from gradnoise.paper.nram import trace_oracle, trace_run
 from gradnoise.population import PopulationError
 from gradnoise.population.checkpoint import CheckpointError
 from gradnoise.study import Options, Store, StudyError, dry_run, run_and_report
@@ -133,6 +136,100 @@ class Claims:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """Watch a memory network answer a question: where each hop looks in the story, the answer, and the truth.
+
+    The first time a network is trained for the task, which takes seconds to a minute; it is kept in the cache.
+
+    Example: gradnoise answer --task 2 --question 7
+    """
+
+    task: int = 1
+    """Which bAbI task: 1..20 (1, 2, 5, 6, 15 where stories are generated)."""
+    question: int = 1
+    """Which of its test questions."""
+    stage: str = "two"
+    """two: with a linear start; one: softmax from the start."""
+    noise: bool = False
+    """Train with gradient noise, eta 0.01."""
+    epochs: int = 60
+    """Softmax epochs of the training."""
+    seed: int = 0
+    """Of the training; the best of three restarts from here on answers."""
+    data: str = "auto"
+    """auto, babi or generated."""
+    figure: Path | None = None
+    """Save the attention as a picture, too: FILE.svg, FILE.png or FILE.pdf."""
+
+    def __call__(self, console: Console) -> None:
+        """Train or load, read, print."""
+        if self.figure:
+            check_figure(self.figure)
+        with Progress(console=console, transient=True) as bars:
+            bar = bars.add_task("training", total=None, visible=False)
+
+            def show(done: int, total: int) -> None:
+                bars.update(bar, completed=done, total=total, visible=True)
+
+            reader = trained(
+                self.task,
+                stage=self.stage,
+                noise=self.noise,
+                epochs=self.epochs,
+                seed=self.seed,
+                data=self.data,
+                progress=show,
+            )
+        reading = read(reader, self.question)
+        print_reading(reader, reading, console)
+        if self.figure:
+            save_figure(reading, self.figure)
+            console.print(f"Picture: {self.figure}", soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Watch a neural random-access machine run a program that it learned: its circuit step by step, soft and hard.
+
+    Soft: each value the most likely one, with its probability. Hard: every choice replaced by its most likely one.
+    A study keeps no weights: the first time the run is trained once more, and its weights are kept.
+
+    Example: gradnoise trace runs/nram-quick --row pairs, or, with a program written by hand, gradnoise trace
+    --oracle listk
+    """
+
+    folder: Positional[Path] = Path("runs/nram-quick")
+    """Folder of a `gradnoise run nram`."""
+    oracle: str | None = None
+    """A task whose program written by hand is shown instead: access, increment, copy, reverse or listk."""
+    row: str | None = None
+    """Row of the run. Default: any; of all that fit, one that reached zero error."""
+    arm: str | None = None
+    """Arm of the run."""
+    seed: int | None = None
+    """Seed of the run."""
+    weights: Path | None = None
+    """File that keeps the weights. Default: one in the study's folder."""
+    n: int | None = None
+    """Size of the problem."""
+    problem: int = 0
+    """Which problem of that size: 0, 1, 2, ..."""
+    memory: tuple[int, ...] = ()
+    """A problem of your own instead: what each cell holds."""
+
+    def __call__(self, console: Console) -> None:
+        """Train or load, run, print."""
+        try:
+            if self.oracle:
+                trace_oracle(self.oracle, self.n, self.problem, console)
+            else:
+                run = (self.row, self.arm, self.seed)
+                trace_run(self.folder, *run, self.weights, self.n, self.problem, self.memory, console)
+        except ValueError as error:  # a problem that is none
+            raise StudyError(str(error)) from error
+
+
+@dataclass(frozen=True)
 class Doctor:
     """Show versions, devices, threads, where data was found, and which code draws the noise."""
 
@@ -151,6 +248,8 @@ Command = (
     | Annotated[Run, tyro.conf.subcommand("run")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Claims, tyro.conf.subcommand("claims")]
+    | Annotated[Answer, tyro.conf.subcommand("answer")]
+    | Annotated[Trace, tyro.conf.subcommand("trace")]
     | Annotated[Doctor, tyro.conf.subcommand("doctor")]
 )
 

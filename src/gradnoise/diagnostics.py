@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gradnoise.gradients import Stream, add_noise_
+from gradnoise.gradients import Rows, Stream, add_noise_
 
 
 @dataclass(frozen=True)
@@ -40,27 +40,26 @@ class GroupDiagnostics:
 
 
 @torch.no_grad()
-def diagnose(group: int, streams: Sequence[Stream], t: int, sigma: float) -> GroupDiagnostics:
+def diagnose(group: int, streams: Sequence[Stream], t: int, sigma: float, rows: Rows) -> GroupDiagnostics:
     """Norms of gradients and of the noise that update t adds to them; gradients stay as they are."""
     streams = [s for s in streams if s.parameter.grad is not None]
-    return GroupDiagnostics(
-        group, t, sigma, _norm(s.parameter.grad for s in streams), _norm(_noise(s, t, sigma) for s in streams)
-    )
+    gradient_norm = _norm(s.parameter.grad for s in streams)
+    return GroupDiagnostics(group, t, sigma, gradient_norm, _norm(_noise(s, t, sigma, rows) for s in streams))
 
 
-def _noise(stream: Stream, t: int, sigma: float) -> Tensor:
+def _noise(stream: Stream, t: int, sigma: float, rows: Rows) -> Tensor:
     """The noise on a gradient, in its own layout."""
     gradient = stream.parameter.grad
     assert gradient is not None
     if gradient.layout == torch.sparse_coo:
         gradient = gradient.coalesce()
-        zeros = torch.sparse_coo_tensor(gradient.indices(), torch.zeros_like(gradient.values()), gradient.shape)
-        shadow = torch.empty_like(stream.parameter)
-        shadow.grad = zeros.coalesce()
+        values = torch.zeros_like(gradient.values())
+        zeros = torch.sparse_coo_tensor(gradient.indices(), values, gradient.shape, check_invariants=False)
     else:
-        shadow = torch.empty_like(stream.parameter)
-        shadow.grad = torch.zeros_like(gradient)
-    add_noise_([stream._replace(parameter=shadow)], t, sigma)
+        zeros = torch.zeros_like(gradient)
+    shadow = torch.empty_like(stream.parameter)
+    shadow.grad = zeros
+    add_noise_([stream._replace(parameter=shadow)], t, sigma, rows)
     return shadow.grad
 
 

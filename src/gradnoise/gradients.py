@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from gradnoise.gaussian import Part, add_parts_, stream_key
+from gradnoise.gaussian import Part, add_parts_, check_step, stream_key
 from gradnoise.naming import names_of
 from gradnoise.schedule import Schedule, sigma
 
@@ -78,6 +78,7 @@ def add_gradient_noise_(
     Source: Neelakantan et al. 2015, "Adding Gradient Noise Improves Learning for Very Deep Networks", eq. 1.
     """
     check_rows(rows)
+    t = check_step(t)
     streams = [Stream.of(p, name, seed) for p, name in names_of(named_parameters).items()]
     add_noise_(streams, t, sigma(schedule, t), rows)
 
@@ -149,7 +150,7 @@ def _resolved(grad: Tensor, rows: Rows) -> Tensor:
         lead = grad.shape[: grad.sparse_dim()]
         indices = torch.ones(lead, device=grad.device).nonzero().T
         zeros = grad._values().new_zeros(indices.shape[1], *grad.shape[grad.sparse_dim() :])
-        grad = grad + torch.sparse_coo_tensor(indices, zeros, grad.shape)
+        grad = grad + torch.sparse_coo_tensor(indices, zeros, grad.shape, check_invariants=False)
     return grad.coalesce()
 
 

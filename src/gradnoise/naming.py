@@ -26,10 +26,13 @@ def names_of(named_parameters: Iterable[tuple[str, Tensor]]) -> dict[Tensor, str
     names: dict[Tensor, str] = {}
     for name, p in named_parameters:
         names.setdefault(p, ".".join(part for part in name.split(".") if part not in WRAPPERS))
-    for prefix in PREFIXES:
-        if all(name.startswith(prefix) for name in names.values()):
-            names = {p: name.removeprefix(prefix) for p, name in names.items()}
+    # As often as they come: a bare model with a part named "module" is wrapped, too.
+    while prefix := next((x for x in PREFIXES if names and all(n.startswith(x) for n in names.values())), ""):
+        names = {p: name.removeprefix(prefix) for p, name in names.items()}
     if len(set(names.values())) < len(names):
         repeated = next(n for n in names.values() if operator.countOf(names.values(), n) > 1)
-        raise ValueError(f"named_parameters gives the name {repeated!r} to two parameters; their noise would be equal")
+        raise ValueError(
+            f"named_parameters gives the name {repeated!r} to two parameters, whose noise would be equal; give each a"
+            " name of its own"
+        )
     return names

@@ -99,10 +99,15 @@ def _is_on_stack(frame: FrameType) -> bool:
 def _is_rehearsal(optimizer: Optimizer) -> bool:
     """True for a step that moves nothing: every learning rate and every gradient is 0."""
     groups = optimizer.param_groups
-    if any(group.get("lr", 1) != 0 for group in groups):
+    if any(_moves(group.get("lr", 1)) for group in groups):
         return False
     gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
     return bool(gradients) and not any(_any(g) for g in gradients)
+
+
+def _moves(rate: float | Tensor) -> bool:
+    """Whether a learning rate is not 0; one on a device is not read, for that would wait for the device."""
+    return (isinstance(rate, Tensor) and not rate.is_cpu) or bool(rate != 0)
 
 
 def _any(gradient: Tensor) -> bool:

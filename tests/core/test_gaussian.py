@@ -331,7 +331,7 @@ def test_tensor_arguments_are_checked():
         add_([torch.zeros(2)], keys=[1, 2], t=0, sigma=1.0)
     with pytest.raises(ValueError, match="noise goes onto real floating-point tensors"):
         add_([torch.zeros(2, dtype=torch.int64)], keys=[1], t=0, sigma=1.0)
-    with pytest.raises(ValueError, match="t must be a step >= 0, got -1"):
+    with pytest.raises(ValueError, match="t must be an integer >= 0, got -1"):
         normal(0, -1, 3)
 
 

@@ -77,9 +77,11 @@ class TestOnTheDevice:
             scaler.update()
             assert noise.step == expected
 
-    def test_a_step_waits_for_nothing(self):
+    @pytest.mark.parametrize("lr_on_device", [False, True])
+    def test_a_step_waits_for_nothing(self, lr_on_device):
         p = torch.nn.Parameter(torch.ones(1000, device="cuda"))
-        optimizer = torch.optim.AdamW([p], lr=0.1, fused=True)
+        lr = torch.tensor(0.1, device="cuda") if lr_on_device else 0.1
+        optimizer = torch.optim.AdamW([p], lr=lr, fused=True)
         attach(optimizer, Annealed(0.01), seed=0)
         for _ in range(2):  # the first compiles
             p.grad = torch.ones_like(p)

@@ -1,10 +1,10 @@
 import pytest
 
 
-@pytest.fixture(scope="session")
-def ranks(tmp_path_factory):
-    """Gives what a scenario returned on each rank of a group: `ranks(scenario, size)`."""
+@pytest.fixture(scope="module")
+def ranks(request, tmp_path_factory):
+    """Tells what a scenario of this test file returned on ranks 0, 1, ...: `ranks(scenario, size)`."""
     from ranks import run_all
 
-    outcomes = run_all(tmp_path_factory.mktemp("ranks"))
+    outcomes = run_all(request.module.__name__, tmp_path_factory.mktemp("ranks"))
     return lambda scenario, size: outcomes[scenario, size]

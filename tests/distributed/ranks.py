@@ -1,6 +1,7 @@
 """Runs functions on ranks: processes on this machine that talk to each other by gloo.
 
-Importing torch takes a process seconds, so all functions of a session share one group of processes per size.
+Starting processes takes seconds, so all scenarios of a test file share one group of ranks per size, and the tests
+look at what they returned.
 """
 
 import multiprocessing
@@ -21,44 +22,43 @@ if not dist.is_available() or not dist.is_gloo_available():
     pytest.skip("this build of PyTorch has no torch.distributed with gloo", allow_module_level=True)
 
 SIZES = (2, 1, 4)
-"""Numbers of ranks, in the order in which they run: what 2 ranks saved, 1 and 4 find."""
+"""Numbers of ranks, in the order in which they run: 1 and 4 find what 2 have saved."""
 
-PATIENCE = 100
-"""Seconds until a group that does not end is taken for hung."""
+PATIENCE = 300
+"""Seconds after which ranks that do not end are taken for hung."""
 
 Scenario = Callable[[], Any]
-_scenarios: dict[int, list[Scenario]] = {size: [] for size in SIZES}
+_scenarios: dict[tuple[str, int], list[Scenario]] = {}
 
 
 def on_ranks(*sizes: int) -> Callable[[Scenario], Scenario]:
-    """Have a function called on every rank of groups of these sizes; `ranks` gives its results.
+    """Have a function called on every rank of groups of these sizes; the fixture `ranks` gives what it returned.
 
-    The working directory is a folder that all ranks of all groups share. Each rank has a global seed of its own,
-    as data loading and dropout ask for.
+    Its working directory is a folder that all ranks of all groups of a test file share. Each rank has a global seed
+    of its own, as data loading and dropout want it.
     """
 
     def register(scenario: Scenario) -> Scenario:
         for size in sizes:
-            _scenarios[size].append(scenario)
+            _scenarios.setdefault((scenario.__module__, size), []).append(scenario)
         return scenario
 
     return register
 
 
-def run_all(folder: Path) -> dict[tuple[Scenario, int], list[Any]]:
-    """What each scenario returned on ranks 0, 1, ... of each size."""
+def run_all(module: str, folder: Path) -> dict[tuple[Scenario, int], list[Any]]:
+    """What each scenario of a module returned on ranks 0, 1, ... of each size."""
     outcomes = {}
-    for size, scenarios in _scenarios.items():
-        by_rank = _run(scenarios, size, folder)
+    for size in SIZES:
+        scenarios = _scenarios.get((module, size), [])
+        by_rank = _run(scenarios, size, folder) if scenarios else []
         outcomes |= {(s, size): [outcome[i] for outcome in by_rank] for i, s in enumerate(scenarios)}
     return outcomes
 
 
 def _run(scenarios: list[Scenario], size: int, folder: Path) -> list[list[Any]]:
-    # A fork server imports torch once for all ranks; on macOS forked processes may not use system libraries.
+    # The fork server has imported torch for all ranks; on macOS system libraries do not survive a fork.
     context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
-    if sys.platform == "linux":
-        context.set_forkserver_preload([__name__, "gradnoise", *(s.__module__ for s in scenarios)])
     processes = [context.Process(target=_rank, args=(r, size, folder, scenarios), daemon=True) for r in range(size)]
     for process in processes:
         process.start()
@@ -68,9 +68,10 @@ def _run(scenarios: list[Scenario], size: int, folder: Path) -> list[list[Any]]:
     for process in processes:
         process.kill()
         process.join()
-    if ends := [p.exitcode for p in processes if p.exitcode]:
+    if any(process.exitcode for process in processes):
         errors = [file.read_text() for file in sorted(folder.glob(f"error-{size}-*"))]
-        raise RuntimeError(f"of {size} ranks some ended with exit codes {ends}\n" + "\n".join(errors))
+        codes = [process.exitcode for process in processes]
+        raise RuntimeError(f"of {size} ranks some failed, exit codes {codes}\n" + "\n".join(errors))
     return [torch.load(folder / f"outcome-{size}-{rank}", weights_only=False) for rank in range(size)]
 
 
@@ -79,13 +80,9 @@ def _rank(rank: int, size: int, folder: Path, scenarios: list[Scenario]) -> None
     os.environ["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
     torch.set_num_threads(1)
     torch.manual_seed(rank)
-    dist.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/rendezvous-{size}",
-        rank=rank,
-        world_size=size,
-        timeout=timedelta(seconds=PATIENCE / 2),
-    )
+    timeout = timedelta(seconds=PATIENCE / 2)
+    file = f"file://{folder}/rendezvous-{size}"  # no port that another run could want
+    dist.init_process_group("gloo", init_method=file, rank=rank, world_size=size, timeout=timeout)
     try:
         torch.save([scenario() for scenario in scenarios], f"outcome-{size}-{rank}")
         dist.barrier()

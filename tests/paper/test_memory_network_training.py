@@ -187,7 +187,7 @@ def test_the_smoke_study_has_both_stages_and_pairs():
     trials = list(study.trials())
     assert len(trials) == 2 * 2 * 2 and len({t.id for t in trials}) == 8
     steps = {t.row: t.config["steps"] for t in trials}
-    assert steps == {"tasks-one": 30 * 28, "tasks-two": 50 * 28}
+    assert steps == {"tasks-one": 3 * 28, "tasks-two": 4 * 28}
 
 
 def test_the_paper_study_has_both_tables():

@@ -10,9 +10,7 @@ from gradnoise.study import Options, Store, run_study, runner
 from gradnoise.study.report.export import curves_csv_gz, trials_csv
 
 KILLS = 20
-#: Imports are paid once, in the server that the runs are forked from.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["gradnoise.paper", "gradnoise.study", "numba"])
 
 
 def run(folder: Path) -> None:

@@ -49,6 +49,24 @@ def test_every_claim_is_listed_with_or_without_results(tmp_path):
     ]
 
 
+def test_figures_of_a_chosen_run_stand_where_there_is_no_mean(tmp_path):
+    lines = ledger_of(write(tmp_path, "C1,a,Noise helps,s,undecided,why,,16.6 → 17.2,19.5 → 16.6,15.1 → 15.3"))
+    assert "best: 19.5 → 16.6 published, 15.1 → 15.3 ours" in lines
+
+
+def test_studies_of_one_system_may_have_a_folder_each(tmp_path):
+    tables = {
+        "joint": ("C1,a,s,p,reproduced,r,1,2,3,4", "C2,b,s,p,not tested,,,,,"),
+        "tasks": ("C1,a,s,p,not tested,,,,,", "C2,b,s,p,undecided,q,1,2,3,4"),
+    }
+    for name, rows in tables.items():
+        folder = tmp_path / "system" / name
+        folder.mkdir(parents=True)
+        (folder / "claims.csv").write_text("\n".join([HEADER, *rows, ""]), encoding="utf-8")
+    lines = ledger_of(tmp_path)
+    assert {"reproduced", "undecided"} <= set(lines) and "not tested" not in lines
+
+
 def test_results_of_claims_that_are_not_known_are_left_out(tmp_path):
     assert "C9" not in str(ledger_of(write(tmp_path, "C9,a,s,p,reproduced,r,1,2,3,4")))
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from report_fakes import METRIC, helpful, paired, study, trial
 
 from gradnoise.study.analysis.summary import summarise
+from gradnoise.study.report.extra import Table
 from gradnoise.study.report.figures import plots, quantiles
 from gradnoise.study.report.methods import methods_used
 from gradnoise.study.report.page import render_report, slug, typeset, write_report
@@ -19,6 +20,7 @@ from gradnoise.study.report.svg import PALETTE, themed_svg
 from gradnoise.study.results import Curve, StudyResults
 from gradnoise.study.spec import Arm, Claim
 
+TABLE = Table(("task", "ours"), (("1 a|b", "-2.5"), ("mean", "<3>")), "How to read it.")
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
 
@@ -66,7 +68,8 @@ def render(results: StudyResults) -> str:
 def written(tmp_path_factory) -> Path:
     figure = Figure(figsize=(3, 2))
     figure.add_subplot().plot([1, 2, 3])
-    return write_report(helpful(), tmp_path_factory.mktemp("report"), [("An extra: figure", figure)])
+    extra = [("An extra: figure", figure), ("An extra table", TABLE)]
+    return write_report(helpful(), tmp_path_factory.mktemp("report"), extra)
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +107,7 @@ class TestPage:
             "Success rates",
             "Noise-to-gradient ratio",
             "An extra: figure",
+            "An extra table",
             "A second reading, and what became of the runs",
             "Where this departs from the published protocol",
             "What was done",
@@ -163,6 +167,17 @@ class TestPage:
         assert "lower is better" in text and "Finished, diverged" in text
         assert "Success rates" not in text and "Wilson" not in text
 
+    def test_an_experiments_own_table_is_on_the_page_in_markdown_and_as_csv(self, written, page):
+        assert "1 a|b −2.5 mean <3> How to read it." in page.text
+        assert "| 1 a\\|b | -2.5 |" in (written.parent / "summary.md").read_text(encoding="utf-8")
+        assert (written.parent / "tables/extra-2-an-extra-table.csv").read_text() == "task,ours\n1 a|b,-2.5\nmean,<3>\n"
+
+    def test_says_how_long_the_runs_of_each_row_are(self):
+        trials = [dataclasses.replace(t, config={"steps": 20 + 10 * t.seed}) for t in paired(lambda arm, seed: 5.0, 2)]
+        assert "4 trials of 20 to 30 updates" in Page(render(study(trials))).text
+        same = [dataclasses.replace(t, config={"steps": 20}) for t in trials]
+        assert "4 trials of 20 updates" in Page(render(study(same))).text
+
 
 class TestFiles:
     def test_everything_is_there_and_nothing_else(self, written):
@@ -176,6 +191,7 @@ class TestFiles:
         ]
         expected = {"report.html", "summary.csv", "summary.md", "claims.csv", "trials.csv", "curves.csv.gz"}
         expected |= {f"figures/{name}.{kind}" for name in names for kind in ("svg", "png")}
+        expected |= {"tables/extra-2-an-extra-table.csv"}
         assert {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} == expected
 
     def test_same_results_give_the_same_bytes(self, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import math
+import operator
 import os
 import sys
 from collections.abc import Sequence
@@ -168,7 +169,7 @@ def add_parts_(parts: Sequence[Part], *, t: int, sigma: float, scale: Tensor | N
     """
     if not 0 <= sigma < math.inf:
         raise ValueError(f"sigma must be finite and >= 0, got {sigma}")
-    _check_step(t)
+    t = check_step(t)
     if sigma == 0:
         return
     modules: dict[ModuleType, list[Part]] = {}
@@ -180,9 +181,15 @@ def add_parts_(parts: Sequence[Part], *, t: int, sigma: float, scale: Tensor | N
         module.add_parts_(batch, t, sigma, scale)
 
 
-def _check_step(t: int) -> None:
-    if not 0 <= t < 2**64:
-        raise ValueError(f"t must be a step >= 0, got {t}")
+def check_step(t: int) -> int:
+    """The step as a Python integer; refuses what is none."""
+    try:
+        step = operator.index(t)
+    except TypeError:
+        step = -1
+    if not 0 <= step < 2**64:
+        raise ValueError(f"t must be an integer >= 0, got {t!r}")
+    return step
 
 
 def normal(key: int, t: int, count: int, start: int = 0) -> Tensor:
@@ -201,7 +208,7 @@ def normal(key: int, t: int, count: int, start: int = 0) -> Tensor:
         >>> normal(stream_key(0, "weight"), t=0, count=2)
     """
     z = torch.from_numpy(np.zeros(count, dtype=np.float32))  # torch.zeros may hang in a forked process
-    add_parts_([Part(z, key, torch.tensor([start]))], t=t, sigma=1.0)
+    add_parts_([Part(z, key, torch.tensor([start], device="cpu"))], t=t, sigma=1.0)
     return z
 
 
@@ -216,7 +223,7 @@ def uniform_words(key: int, t: int, count: int) -> Tensor:
     Returns:
         int64 [count], uniform on the integers of [0, 2^32).
     """
-    _check_step(t)
+    t = check_step(t)
     return reference.words(key, t, 0, count, torch.device("cpu"))
 
 
@@ -232,7 +239,7 @@ def word_rows(keys: ArrayLike, t: int, count: int, device: torch.device | str = 
     Returns:
         int64 [P, count], uniform on the integers of [0, 2^32).
     """
-    _check_step(t)
+    t = check_step(t)
     key = _array("keys", keys, np.uint64, (len(keys),))
     out = torch.empty(len(key), count, dtype=torch.int64, device=device)
     _backend_for(out).fill_words_(out, key, t)

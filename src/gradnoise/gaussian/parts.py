@@ -38,7 +38,7 @@ def slabs(part: Part) -> Iterator[Part]:
     elif first is None or len(first) == 1:
         start = 0 if first is None else int(first)
         for piece, offset in _cut(x, start):
-            yield Part(piece, key, torch.tensor([offset]))
+            yield Part(piece, key, torch.tensor([offset], device="cpu"))
     elif x.is_contiguous():
         runs = x.view(len(first), -1)
         rows = SLAB // runs.shape[1]

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-
-from matplotlib.figure import Figure
 
 from gradnoise.paper.deep_mlp import CLAIMS as DEEP_MLP_CLAIMS
 from gradnoise.paper.deep_mlp import deep_mlp, mechanism
 from gradnoise.paper.memory_network import CLAIMS as MEMORY_NETWORK_CLAIMS
-from gradnoise.paper.memory_network import memory_network
+from gradnoise.paper.memory_network import calibration, memory_network
 from gradnoise.paper.nram import CLAIMS as NRAM_CLAIMS
-from gradnoise.paper.nram import nram
+from gradnoise.paper.nram import learning, nram
 from gradnoise.study import Claim, Study, StudyError, StudyResults
+from gradnoise.study.report import Extra
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class System:
         scales: scales that it has.
         claims: published figures that it tests.
         results: folder of the committed results, below `results/`.
-        figures: further figures for the report, as (title, figure).
+        figures: further figures and tables for the report.
     """
 
     name: str
@@ -36,7 +35,7 @@ class System:
     study: Callable[[str, str, int | None, int | None], Study]
     claims: tuple[Claim, ...]
     results: str
-    figures: Callable[[StudyResults], Sequence[tuple[str, Figure]]] = lambda _: ()
+    figures: Callable[[StudyResults], Extra] = lambda _: ()
     scales: tuple[str, ...] = ("smoke", "quick", "paper")
 
 
@@ -45,7 +44,12 @@ SYSTEMS = {
     for s in (
         System("deep-mlp", "20-layer MLP on MNIST (Table 1)", deep_mlp, DEEP_MLP_CLAIMS, "deep_mlp", mechanism),
         System(
-            "memn2n", "End-to-end memory network on bAbI (Table 2)", memory_network, MEMORY_NETWORK_CLAIMS, "memn2n"
+            "memn2n",
+            "End-to-end memory network on bAbI (Table 2)",
+            memory_network,
+            MEMORY_NETWORK_CLAIMS,
+            "memn2n",
+            calibration,
         ),
         System(
             "nram",
@@ -53,7 +57,8 @@ SYSTEMS = {
             nram,
             NRAM_CLAIMS,
             "nram",
-            scales=("smoke", "quick", "paper", "size-m", "size-l"),
+            learning,
+            scales=("smoke", "quick", "paper", "ablations", "size-m", "size-l"),
         ),
     )
 }

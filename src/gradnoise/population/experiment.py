@@ -79,7 +79,7 @@ class Experiment(ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} needs a method `batch` or `generate`")
 
-    def generate(self, draws: Draws, state: State) -> Batch:
+    def generate(self, draws: Draws, state: State, config: Mapping[str, Any]) -> Batch:
         """The minibatches of one update for P replicas at once, every tensor with a leading [P].
 
         Where this is defined the engine uses it in place of `batch`.
@@ -87,6 +87,7 @@ class Experiment(ABC):
         Args:
             draws: uniform random numbers, a row for each replica, and the update's t.
             state: what the replicas keep, see `state`.
+            config: what the replicas agree on, which is every key that is not in `replica_keys`.
         """
         raise NotImplementedError
 

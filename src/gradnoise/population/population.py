@@ -19,7 +19,7 @@ from gradnoise.population.dropout import DropoutMasks, MaskedDropout, replace_dr
 from gradnoise.population.experiment import Batch, Experiment, Metrics, Model
 from gradnoise.population.optimizers import SGD, Optimizer
 from gradnoise.population.program import Traced, losses_and_gradients
-from gradnoise.population.randomness import BATCHES, DROPOUT, INIT, NOISE, derive_seed, seeded
+from gradnoise.population.randomness import BATCHES, DROPOUT, INIT, NOISE, WEIGHT_NOISE, derive_seed, seeded
 from gradnoise.population.replicas import PopulationError, Replicas
 from gradnoise.schedule import Schedule, sigma
 
@@ -38,6 +38,8 @@ class Replica:
         clip: threshold c > 0 of gradient clipping, or None for no clipping.
         dropout: rate in [0, 1) for every nn.Dropout of the model, or None to keep the model's own.
         early_stop: whether the run may end before its last update, see `Experiment.finished`.
+        noise_first: add the noise before clipping instead of after; an ablation, as the clip then cuts the noise.
+        weight_noise: schedule of noise that is added to the weights after every update and stays there; or None.
         study_seed: seed of the study.
         config: what else the experiment's `model` and `batch` want to know.
     """
@@ -48,6 +50,8 @@ class Replica:
     clip: float | None = None
     dropout: float | None = None
     early_stop: bool = True
+    noise_first: bool = False
+    weight_noise: Schedule | None = None
     study_seed: int = 0
     config: Mapping[str, Any] = field(default_factory=dict)
 
@@ -58,8 +62,11 @@ class Replica:
             raise PopulationError(f"clip = {self.clip}: a threshold is > 0, or None for no clipping")
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise PopulationError(f"dropout = {self.dropout} is outside [0, 1)")
-        if self.noise is not None and not callable(self.noise):
-            raise PopulationError(f"noise = {self.noise!r}: a schedule is a callable such as Annealed(0.01), or None")
+        for name, schedule in (("noise", self.noise), ("weight_noise", self.weight_noise)):
+            if schedule is not None and not callable(schedule):
+                raise PopulationError(
+                    f"{name} = {schedule!r}: a schedule is a callable such as Annealed(0.01), or None"
+                )
 
     def rate(self, t: int) -> float:
         """The learning rate of update `t`.
@@ -172,10 +179,16 @@ class Population:
         self._set_rates()
         limits = [math.inf if r.clip is None else r.clip for r in alive]
         self.limit = torch.tensor(limits, dtype=theta.dtype, device=self.device)
-        keys = [[stream_key(r.seed_for(NOISE), name) for name in self.rows.names] for r in alive]
-        self.noise_keys = torch.tensor(keys, dtype=torch.uint64, device=self.device)
+        self._early = [r.noise_first for r in alive]
+        self.noise_keys = self._keys(NOISE)
+        self.weight_keys = self._keys(WEIGHT_NOISE) if any(r.weight_noise is not None for r in alive) else None
         self.offsets = torch.tensor(self.rows.offsets, dtype=torch.int64)
         self.forget()
+
+    def _keys(self, purpose: str) -> Tensor:
+        seeds = [self.replicas[i].seed_for(purpose) for i in self.alive]
+        keys = [[stream_key(seed, name) for name in self.rows.names] for seed in seeds]
+        return torch.tensor(keys, dtype=torch.uint64, device=self.device)
 
     def _set_rates(self) -> None:
         rates = [[self.replicas[i].rate(self.t)] for i in self.alive]
@@ -210,16 +223,15 @@ class Population:
                 report = {name: x[~gone] for name, x in report.items()}
             kept = self._keep(bad)
             losses, norm = losses.masked_fill(bad, 0), norm.masked_fill(bad, 0)
-        clipped = (
-            clip_(self.g, norm, self.limit) if self.clip_per == "replica" else clip_each_(self.g_views, self.limit)
-        )
+        clipped = self._clip_and_add_noise(norm)
         self._sums += torch.stack([losses, norm, clipped.to(norm.dtype)])
-        self._add_noise()
         if self._scheduled:
             self._set_rates()
         with torch.no_grad():
             self.optimizer.update(self.rows.theta, self.g, self.state, self.lr, self.t)
             self.own = self.experiment.updated(self.own, report, self.t)
+        if self.weight_keys is not None:
+            self._add_noise(self.rows.theta, self._sigmas([r.weight_noise for r in self.replicas]), self.weight_keys)
         if kept:
             self._restore(*kept)
         self.t += 1
@@ -284,17 +296,35 @@ class Population:
         self._trace = self._trace and self.rows.loop_reason is None
         self._checked = True
 
-    def _add_noise(self) -> None:
-        sigmas = self.sigma()
+    def _clip_and_add_noise(self, norm: Tensor) -> Tensor:
+        """Clip gradients of these norms [P] and add the noise, see `Replica.noise_first`; which were clipped, [P]."""
+        late = self.sigma()
+        if any(self._early):
+            early = [s if first else 0.0 for s, first in zip(late, self._early, strict=True)]
+            late = [0.0 if first else s for s, first in zip(late, self._early, strict=True)]
+            self._add_noise(self.g, early, self.noise_keys)
+            norm = norms(self.g)
+        clipped = (
+            clip_(self.g, norm, self.limit) if self.clip_per == "replica" else clip_each_(self.g_views, self.limit)
+        )
+        self._add_noise(self.g, late, self.noise_keys)
+        return clipped
+
+    def _add_noise(self, x: Tensor, sigmas: Sequence[float], keys: Tensor) -> None:
+        """x [P, N] <- x + sigma_p z, in place, with the random numbers of this update."""
         if any(sigmas):
             t = torch.full((len(self.alive),), self.t)
             scale = torch.tensor(sigmas, dtype=torch.float64)
-            add_rows_(self.g, offsets=self.offsets, keys=self.noise_keys, t=t, sigma=scale)
+            add_rows_(x, offsets=self.offsets, keys=keys, t=t, sigma=scale)
 
     def sigma(self) -> list[float]:
         """Standard deviation of the noise at update `t`, per alive replica."""
-        schedules = [self.replicas[i].noise for i in self.alive]
-        return [0.0 if s is None else sigma(s, self.t) for s in schedules]
+        return self._sigmas([r.noise for r in self.replicas])
+
+    def _sigmas(self, schedules: Sequence[Schedule | None]) -> list[float]:
+        """Standard deviations at update `t`, given the schedules of all replicas."""
+        alive = [schedules[i] for i in self.alive]
+        return [0.0 if s is None else sigma(s, self.t) for s in alive]
 
     # --- data -------------------------------------------------------------------------------------
 
@@ -317,7 +347,7 @@ class Population:
         seeds = [r.seed_for(BATCHES) for r in alive]
         if self._generates:
             self._place()
-            return self._cast(self.experiment.generate(Draws(seeds, self.t, self.device), self.own)), False
+            return self._cast(self._generated(seeds, alive[0].config)), False
         distinct: dict[int, Batch] = {}
         for seed, replica in zip(seeds, alive, strict=True):
             if seed not in distinct:
@@ -328,6 +358,10 @@ class Population:
         rows = torch.tensor([order.index(s) for s in seeds], device=self.device)
         stacked = self._cast(self.experiment.stack(list(distinct.values())))
         return pytree.tree_map(lambda x: x[rows], stacked), False
+
+    def _generated(self, seeds: Sequence[int], config: Mapping[str, Any]) -> Batch:
+        agreed = {name: x for name, x in config.items() if name not in self.experiment.replica_keys}
+        return self.experiment.generate(Draws(seeds, self.t, self.device), self.own, agreed)
 
     def _cast(self, batch: Batch) -> Batch:
         return pytree.tree_map(lambda x: x.to(self.dtype) if x.is_floating_point() else x, batch)
@@ -490,6 +524,9 @@ def _identity(replica: Replica) -> str:
     start = None if replica.noise is None else sigma(replica.noise, 0)
     named = {"seed": replica.seed, "lr": replica.rate(0), "first sigma": start, "clip": replica.clip,
              "dropout": replica.dropout, "study_seed": replica.study_seed}  # fmt: skip
+    if replica.noise_first or replica.weight_noise is not None:
+        weights = None if replica.weight_noise is None else sigma(replica.weight_noise, 0)
+        named |= {"noise first": replica.noise_first, "first sigma of weights": weights}
     return ", ".join(f"{name} {value}" for name, value in named.items())
 
 

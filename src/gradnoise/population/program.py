@@ -29,7 +29,7 @@ Losses = Callable[[Sequence[Tensor], dict[str, Tensor], Any, bool], tuple[Tensor
 def losses_and_gradients(
     losses: Losses, leaves: Sequence[Tensor], buffers: dict[str, Tensor], batch: Any, shared: bool
 ) -> tuple[Tensor, dict[str, Tensor], list[Tensor | None]]:
-    """Losses, metrics and the gradient of each leaf [P, ...], interpreted; None where a leaf has no part in the loss."""
+    """Losses, metrics and gradients of the leaves [P, ...], interpreted; None where a leaf has no part in the loss."""
     with torch.enable_grad():
         tracked = [leaf.detach().requires_grad_() for leaf in leaves]
         values, metrics = losses(tracked, buffers, batch, shared)

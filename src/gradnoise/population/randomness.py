@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 INIT, BATCHES, DROPOUT, NOISE = "init", "batches", "dropout", "noise"
+WEIGHT_NOISE = "weight noise"
 
 
 def derive_seed(study_seed: int, seed: int, purpose: str) -> int:

@@ -3,7 +3,7 @@
 from gradnoise.study.console import run_and_report
 from gradnoise.study.results import Curve, StudyRecord, StudyResults, TrialResult
 from gradnoise.study.runner import Options, Plan, Progress, dry_run, run_study
-from gradnoise.study.spec import Arm, Claim, Metric, Setting, Study, StudyError, Trial
+from gradnoise.study.spec import Arm, Claim, Metric, Selection, Setting, Study, StudyError, Trial
 from gradnoise.study.store import Store
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Options",
     "Plan",
     "Progress",
+    "Selection",
     "Setting",
     "Store",
     "Study",

@@ -6,11 +6,10 @@ import math
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -24,14 +23,14 @@ from rich.table import Table
 from rich.text import Text
 
 from gradnoise.study.analysis import summarise
-from gradnoise.study.report import print_summary, write_report
+from gradnoise.study.report import Extra, print_summary, write_report
 from gradnoise.study.results import StudyResults
 from gradnoise.study.runner import Options, Plan, run_study
 from gradnoise.study.runner import Progress as Step
 from gradnoise.study.spec import Study, StudyError
 from gradnoise.study.store import Store
 
-Figures = Callable[[StudyResults], Sequence[tuple[str, Figure]]]
+Figures = Callable[[StudyResults], Extra]
 
 
 def run_and_report(
@@ -53,7 +52,7 @@ def run_and_report(
         options: how to run.
         command: what to repeat, for the report; None for the command line of this process.
         console: where to print.
-        figures: further figures for the report, made from the results, as (title, figure).
+        figures: further figures and tables for the report, made from the results.
 
     Returns:
         All trials of the folder.
@@ -89,7 +88,7 @@ def describe_plan(plan: Plan, study: Study, folder: Path, console: Console) -> N
         "data": study.experiment.data_title,
         "folder": f"{folder}{' (exists: finished trials are kept)' if plan.done else ''}",
         "trials": f"{plan.trials} = {len(study.settings)} settings x arms x {len(study.seeds)} seeds,"
-        f" {study.steps:,} updates each; {plan.done} finished already",
+        f" {_updates(study)} each; {plan.done} finished already",
     }
     if plan.chunks:
         rows |= {
@@ -160,6 +159,11 @@ def _status(step: Step, succeeded: Counter[str]) -> str:
     if succeeded:
         text += ", successes " + " ".join(f"{arm}: {n}" for arm, n in sorted(succeeded.items()))
     return text
+
+
+def _updates(study: Study) -> str:
+    lengths = sorted({study.lengths(s)[0] for s in study.settings})
+    return " to ".join(f"{n:,}" for n in dict.fromkeys((lengths[0], lengths[-1]))) + " updates"
 
 
 def _duration(seconds: float) -> str:

@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from gradnoise.study.analysis.claims import NOT_TESTED
 from gradnoise.study.spec import Claim, StudyError
 
 FILE = "claims.csv"
-COLUMNS = ("id", "status", "reason", "published_mean", "our_mean")
+COLUMNS = ("id", "status", "reason", "published_mean", "our_mean", "published_best", "our_best")
 STYLES = {"reproduced": "green", "not reproduced": "red", "undecided": "yellow"}
 
 
@@ -31,23 +32,34 @@ def print_ledger(claims: Mapping[str, Sequence[Claim]], results: Path, console: 
 
     Args:
         claims: result folder -> claims of that system.
-        results: where the folders lie; each holds the `claims.csv` that a report wrote.
+        results: where the folders lie; each holds the `claims.csv` that a report wrote, or folders with one each.
         console: where to print.
     """
     if not results.is_dir():
         raise StudyError(f"{results} is no folder; name the one that holds result folders such as deep_mlp/")
     for name, known in claims.items():
-        found = _read(results / name / FILE)
+        found = _found(results / name)
         console.print(Text(name, style="bold"))
         for claim in known:
             row = found.get(claim.id, {})
             status = row.get("status", "not run")
             console.print(Text.assemble((f"{claim.id}  ", "bold"), claim.statement, (f"  ({claim.source})", "dim")))
-            if published := row.get("published_mean"):
-                console.print(Padding(f"mean: {published} published, {row['our_mean']} ours", (0, 0, 0, 4)))
+            shown = "mean" if row.get("published_mean") else "best"
+            if published := row.get(f"published_{shown}"):
+                console.print(Padding(f"{shown}: {published} published, {row[f'our_{shown}']} ours", (0, 0, 0, 4)))
             console.print(Padding(Text(status, style=STYLES.get(status, "dim")), (0, 0, 0, 4)))
             if reason := row.get("reason"):
                 console.print(Padding(Text(reason, style="dim"), (0, 0, 0, 4)))
+
+
+def _found(folder: Path) -> dict[str, dict[str, str]]:
+    """Claims by id, of a system's own table and those of studies that have a folder each within its folder."""
+    found: dict[str, dict[str, str]] = {}
+    for path in (folder / FILE, *sorted(folder.glob(f"*/{FILE}"))):
+        for id, row in _read(path).items():
+            if id not in found or row["status"] != NOT_TESTED:
+                found[id] = row
+    return found
 
 
 def _read(path: Path) -> dict[str, dict[str, str]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gradnoise.study.spec import Arm, Claim, Metric
+from gradnoise.study.spec import Arm, Claim, Metric, Selection
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class StudyRecord:
         rows: table rows in order: (id, title).
         arms: the arms, baseline first (their `values` as plain JSON).
         metric: primary metric.
-        claims, deviations, protocol: see `Study`.
+        claims, deviations, protocol, selection: see `Study`.
         steps, seeds, study_seed: how much was asked for.
         provenance: command, versions, hardware, commit, dates: (name, value) lines.
     """
@@ -87,6 +87,7 @@ class StudyRecord:
     seeds: tuple[int, ...]
     study_seed: int
     provenance: tuple[tuple[str, str], ...] = ()
+    selection: Selection | None = None
 
 
 @dataclass(frozen=True)

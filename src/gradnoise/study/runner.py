@@ -160,6 +160,7 @@ def describe(study: Study, command: str = "") -> StudyRecord:
         seeds=study.seeds,
         study_seed=study.seed,
         provenance=provenance(command),
+        selection=study.selection,
     )
 
 

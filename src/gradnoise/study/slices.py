@@ -15,7 +15,7 @@ from gradnoise.study.spec import Config, Trial
 from gradnoise.study.store import MetricRow, Report
 
 #: Configuration keys that decide what a chunk computes together; all others of a trial are the experiment's.
-ENGINE_KEYS = frozenset({"lr", "noise", "clip", "dropout", "early_stop"})
+ENGINE_KEYS = frozenset({"lr", "noise", "clip", "dropout", "early_stop", "noise_first", "weight_noise"})
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ def replica_of(seed: int, config: Config) -> Replica:
         clip=config.get("clip"),
         dropout=config.get("dropout"),
         early_stop=config.get("early_stop", True),
+        noise_first=config.get("noise_first", False),
+        weight_noise=config.get("weight_noise"),
         study_seed=config.get("study_seed", 0),
         config=config,
     )

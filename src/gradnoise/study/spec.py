@@ -83,7 +83,9 @@ class Claim:
         treatment: the arm that it speaks of, compared with the study's baseline.
         expects: what the claim says of the treatment: "helps", "hurts", "no difference",
             or "chance" (the treatment arm stays at chance).
-        figures: published numbers: arm name -> {"best": ..., "mean": ...}, in the metric's unit.
+        figures: published numbers: arm name -> {"best": ..., "mean": ...}, in the metric's unit. Where a
+            `Selection` chooses the run to report, "best" is of that run, and so are figures that go by the
+            names of other reported metrics.
     """
 
     id: str
@@ -122,6 +124,21 @@ class Metric:
         if self.success is None or math.isnan(value):
             return False
         return value >= self.success if self.higher_is_better else value <= self.success
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which of the restarts stands for a setting where a paper reports one run, such as the best of ten.
+
+    Args:
+        by: metrics whose final value is to be lowest: the first decides, the next ones break ties, then the
+            lower seed does; nan counts as infinite. Measures of training alone: neither the primary metric
+            nor anything else that was held out, else choosing would be part of the result.
+        report: what to tell of the chosen run, the study's primary metric among it.
+    """
+
+    by: tuple[str, ...]
+    report: tuple[Metric, ...]
 
 
 @dataclass(frozen=True)
@@ -174,6 +191,7 @@ class Study:
         claims: published figures to put beside ours.
         deviations: how this study departs from the published protocol, one sentence each.
         protocol: what was done, as (name, value) lines for the report.
+        selection: which restart to report beside the mean over restarts; None for none. Verdicts never use it.
     """
 
     name: str
@@ -191,6 +209,7 @@ class Study:
     claims: tuple[Claim, ...] = ()
     deviations: tuple[str, ...] = ()
     protocol: tuple[tuple[str, str], ...] = ()
+    selection: Selection | None = None
 
     def __post_init__(self) -> None:
         """Check what can be checked before anything is trained."""
@@ -202,6 +221,7 @@ class Study:
         if not self.seeds:
             raise StudyError(f"study {self.name!r} has no seeds; give at least one")
         self._check_settings()
+        self._check_selection()
         for setting in self.settings:
             steps, every = self.lengths(setting)
             if not 1 <= every <= steps:
@@ -218,6 +238,17 @@ class Study:
                 raise StudyError(
                     f"study {self.name!r} sets {taken[0]!r} in a configuration; give it to the Study itself"
                 )
+
+    def _check_selection(self) -> None:
+        if self.selection is None:
+            return
+        if not self.selection.by or self.metric.name in self.selection.by:
+            raise StudyError(
+                f"study {self.name!r} chooses runs by {', '.join(self.selection.by) or 'nothing'};"
+                f" choose by measures of training, and not by {self.metric.name!r}, which is to be compared"
+            )
+        if self.metric.name not in [m.name for m in self.selection.report]:
+            raise StudyError(f"study {self.name!r} does not report its metric {self.metric.name!r} of the chosen runs")
 
     def _check_arm(self, name: str) -> None:
         known = [a.name for a in self.arms]

@@ -18,7 +18,7 @@ from urllib.parse import quote
 import numpy as np
 
 from gradnoise.study.results import Curve, StudyRecord, StudyResults, TrialResult
-from gradnoise.study.spec import Arm, Claim, Metric, StudyError, Trial, canonical, restore
+from gradnoise.study.spec import Arm, Claim, Metric, Selection, StudyError, Trial, canonical, restore
 
 FILE = "study.sqlite"
 MetricRow = tuple[str, str, int, float]
@@ -336,5 +336,7 @@ def _record(plain: Mapping[str, Any]) -> StudyRecord:
     fields["arms"] = tuple(build(Arm, a) for a in plain["arms"])
     fields["claims"] = tuple(build(Claim, c) for c in plain["claims"])
     fields["metric"] = build(Metric, plain["metric"])
+    if selection := plain.get("selection"):
+        fields["selection"] = Selection(tuple(selection["by"]), tuple(build(Metric, m) for m in selection["report"]))
     fields["deviations"], fields["seeds"] = tuple(plain["deviations"]), tuple(plain["seeds"])
     return StudyRecord(**fields)

@@ -1,11 +1,13 @@
 """The bAbI question-answering tasks (Weston et al. 2015, arXiv 1502.05698): files, parser, arrays, stand-in."""
 
+from .checksums import NAMES
 from .encode import NIL, Encoded, Questions, encode
 from .generate import generate
 from .parse import Question, Statement, Story, parse
 from .stories import BabiData, Task, load_babi
 
 __all__ = [
+    "NAMES",
     "NIL",
     "BabiData",
     "Encoded",

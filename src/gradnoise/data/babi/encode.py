@@ -66,6 +66,12 @@ class Encoded:
         """S: memory slots, the longest story before a training question but at most MEMORIES."""
         return self.train.story.shape[1]
 
+    @property
+    def unseen_answers(self) -> tuple[str, ...]:
+        """Answers of the validation or test part that no training question has; they can hardly be given."""
+        held_out = np.concatenate([self.validation.answer, self.test.answer])
+        return tuple(self.words[i] for i in np.setdiff1d(held_out, self.train.answer))
+
 
 def encode(data: BabiData, tasks: Sequence[int], *, split_seed: int = 0) -> Encoded:
     """Encode one task, or several with one dictionary.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gradnoise.data.babi import BabiData, Encoded, encode
 from gradnoise.paper.memory_network.memories import Batch, Memories, noisy_times
 from gradnoise.paper.memory_network.model import MemoryNetwork
-from gradnoise.population import Experiment, derive_seed
+from gradnoise.population import Experiment, PopulationError, derive_seed
 
 JOINT = "joint"
 EVALUATION_BATCH = 250
@@ -68,13 +68,31 @@ class MemoryNetworkExperiment(Experiment):
         return len(encoded(self.data, task).train) // batch_size
 
     def model(self, config: Mapping[str, Any]) -> nn.Module:
-        """The network of `config`."""
+        """The network of `config`.
+
+        Raises:
+            PopulationError: a value is out of range.
+            DataError: there is no such task in the data.
+        """
+        self._check(config)
         train = memories(self.data, config["task"], config.get("encoding", "code"))["train"]
         wanted = {k: config[k] for k in ("dim", "hops", "tying", "encoding") if k in config}
         model = _Learner(train.words, train.slots, **wanted)
         model.task, model.encoding = config["task"], config.get("encoding", "code")
         model.memory = 1 - 1 / self.epoch(config["task"], config.get("batch_size", 32))
         return model
+
+    def _check(self, config: Mapping[str, Any]) -> None:
+        task, size = config["task"], config.get("batch_size", 32)
+        if task != JOINT and not isinstance(task, int):
+            raise PopulationError(f"task = {task!r}: allowed are 1 to 20, and {JOINT!r} for all of them")
+        questions = len(encoded(self.data, task).train)
+        if not 1 <= size <= questions:
+            raise PopulationError(f"batch_size = {size}: task {task} has {questions:,} questions to train on")
+        if not 0 <= (share := config.get("time_noise", 0.1)) < 1:
+            raise PopulationError(f"time_noise = {share}: a share of empty memories lies in [0, 1)")
+        if (linear := config.get("linear_epochs", 0)) < 0:
+            raise PopulationError(f"linear_epochs = {linear}: give 0 or more")
 
     def batch(self, seed: int, t: int, config: Mapping[str, Any]) -> Batch:
         """B training questions drawn with replacement, times with random gaps."""

@@ -38,8 +38,8 @@ class Batch(NamedTuple):
 
 
 def padded_length(n: int) -> int:
-    """The next of eight lengths per octave: few enough that recorded programs are used again."""
-    step = 1 << max((n - 1).bit_length() - 4, 6)
+    """The next of four lengths per octave: few enough that recorded programs are used again."""
+    step = 1 << max((n - 1).bit_length() - 3, 6)
     return -(-n // step) * step
 
 

@@ -31,15 +31,15 @@ class ClippedGradient(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x: Tensor, limit: Tensor) -> Tensor:
+    def forward(x: Tensor, limit: Tensor) -> Tensor:  # noqa: D102
         return x.view_as(x)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:  # noqa: D102
         ctx.save_for_backward(inputs[1])
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:  # noqa: D102
         (limit,) = ctx.saved_tensors
         return torch.minimum(torch.maximum(grads[0], -limit), limit), None
 
@@ -54,6 +54,18 @@ def circuit(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run the modules once and overwrite the registers.
 
+    Returns:
+        New registers [B, R, M], new memory [B, M, M], and the summed entropy of all choices [B] in nats; the
+        arguments are those of `circuit_and_sources`.
+    """
+    return circuit_and_sources(wiring, logits, registers, memory, limit, renormalise)[:3]
+
+
+def circuit_and_sources(
+    wiring: Wiring, logits: Tensor, registers: Tensor, memory: Tensor, limit: Tensor, renormalise: bool = True
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`circuit`, and what its choices were made from.
+
     Args:
         wiring: modules and their sources.
         logits: of all choices, [B, wiring.logits].
@@ -64,12 +76,13 @@ def circuit(
         renormalise: whether to keep sums at 1, see `normalised`.
 
     Returns:
-        New registers [B, R, M], new memory [B, M, M], and the summed entropy of all choices [B] in nats.
+        New registers [B, R, M], new memory [B, M, M], the summed entropy of all choices [B] in nats, and all
+        sources [B, R + Q, M]: the old registers, then the outputs of the modules.
     """
     fix = normalised if renormalise else lambda x: x
     log_weights = [x.log_softmax(-1) for x in logits.split(wiring.sizes, -1)]
     weights = [x.exp() for x in log_weights]
-    entropy = -sum((w * x).sum(-1) for w, x in zip(weights, log_weights, strict=True))
+    entropy = -torch.stack([(w * x).sum(-1) for w, x in zip(weights, log_weights, strict=True)]).sum(0)
     choices = iter(weights)
     sources = registers
 
@@ -93,4 +106,4 @@ def circuit(
         output = ClippedGradient.apply(fix(output) if name in DRIFTING else output, limit)
         sources = torch.cat([sources, output[..., None, :]], -2)
     new = torch.stack([fix(chosen()) for _ in range(wiring.registers)], -2)
-    return ClippedGradient.apply(new, limit), memory, entropy
+    return ClippedGradient.apply(new, limit), memory, entropy, sources

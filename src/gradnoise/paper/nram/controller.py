@@ -44,7 +44,8 @@ class MLPController(nn.Module):
     def __init__(self, inputs: int, units: int) -> None:
         super().__init__()
         self.units = units
-        self.layers = nn.Sequential(nn.Linear(inputs, units), nn.ReLU(), nn.Linear(units, units), nn.ReLU())
+        self.first = nn.Linear(inputs, units)
+        self.second = nn.Linear(units, units)
 
     def start(self, z: Tensor) -> Memory:
         """No state."""
@@ -52,7 +53,7 @@ class MLPController(nn.Module):
 
     def forward(self, z: Tensor, state: Memory) -> tuple[Tensor, Memory]:
         """Inputs z [B, R] -> h [B, H]."""
-        return self.layers(z), ()
+        return self.second(self.first(z).relu()).relu(), ()
 
 
 CONTROLLERS: dict[str, type[LSTMController] | type[MLPController]] = {"lstm": LSTMController, "mlp": MLPController}

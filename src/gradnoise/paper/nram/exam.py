@@ -14,6 +14,7 @@ from gradnoise.paper.nram.model import NRAM, Moment, stopping
 from gradnoise.paper.nram.tasks import Problems, Task
 from gradnoise.population import Draws
 
+ERRORS = ("error", "stopped_error", "hard_error")
 PART = 250  # problems at a time
 
 
@@ -65,7 +66,8 @@ class Exam:
         parts = list(self._parts(model))
         scores = [self._scores(model, part) for part in parts]
         columns = {name: torch.cat([s[name] for s in scores]) for name in scores[0]}
-        metrics = {name: x.mean() * (1 if name == "steps" else 100) for name, x in columns.items()}
+        metrics = {name: 100 * columns[name].mean() for name in ERRORS}
+        metrics |= {"steps": columns["steps"].mean(), "ties": columns["ties"].sum()}
         kind = torch.cat([part.kind for part in parts])
         if self.task.kinds > 1:
             for k in range(self.task.kinds):
@@ -86,13 +88,14 @@ class Exam:
         hard = list(run_hard(model, problems.memory, self.steps))
         soft_stop = _first([m.stop >= 0.5 for m in moments], [m.memory[..., outputs, :].argmax(-1) for m in moments])
         hard_stop = _first([m.stops for m in hard], [m.memory[..., outputs] for m in hard])
-        answers = {
-            "error": average(p, moments, outputs).argmax(-1),
-            "stopped_error": soft_stop,
-            "hard_error": hard_stop,
+        averaged = average(p, moments, outputs)
+        answers = zip(ERRORS, (averaged.argmax(-1), soft_stop, hard_stop), strict=True)
+        scores = {name: wrong(answer, problems, outputs, dtype) for name, answer in answers}
+        tied = (averaged == averaged.amax(-1, keepdim=True)).sum(-1) > 1
+        return scores | {
+            "steps": torch.stack([p_t * (t + 1) for t, p_t in enumerate(p)]).sum(0),
+            "ties": (tied & problems.mask[..., outputs]).sum(-1).to(dtype),
         }
-        scores = {name: wrong(answer, problems, outputs, dtype) for name, answer in answers.items()}
-        return scores | {"steps": torch.stack([p_t * (t + 1) for t, p_t in enumerate(p)]).sum(0)}
 
 
 def _first(stops: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:

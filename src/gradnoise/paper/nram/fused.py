@@ -90,7 +90,6 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> Non
 
 
 def _gradient(ctx: Any, *g: Tensor | None) -> tuple[Tensor | None, ...]:
-    logits, registers, memory, limits = ctx.saved_tensors
     grads = _backward(*ctx.saved_tensors, *g, ctx.codes, ctx.renormalise)
     return (*grads, None, None, None)
 

@@ -18,13 +18,11 @@ from gradnoise.paper.nram.lanes import WIDTH, cut, exp, fma, larger, load, log, 
 READ, ZERO, ONE, TWO, INC, ADD, SUB, DEC, LT, LE, EQ, MIN, MAX, WRITE = range(14)
 
 
-def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    return lambda function: numba.njit(cache=True, nogil=True, boundscheck=False, error_model="numpy", **options)(
-        function
-    )
+def _compiled(function: Callable[..., Any]) -> Any:
+    return numba.njit(cache=True, nogil=True, boundscheck=False, error_model="numpy")(function)
 
 
-@_compiled()
+@_compiled
 def gather(a, features, first, count, x):
     """Vector f of x gets feature f of machines first .. first + count - 1 of a [N, features]."""
     if count == WIDTH and features >= WIDTH:
@@ -38,7 +36,7 @@ def gather(a, features, first, count, x):
             x[f * WIDTH + n] = a[(first + n) * features + f]
 
 
-@_compiled()
+@_compiled
 def scatter(x, features, first, count, a):
     """The way back of `gather`."""
     if count == WIDTH and features >= WIDTH:
@@ -55,7 +53,7 @@ def scatter(x, features, first, count, a):
 # --- forward ------------------------------------------------------------------------------------------
 
 
-@_compiled()
+@_compiled
 def softmax(z, first, n, w):
     """Weights w of n logits; the logits are replaced by log w. Returns the entropy."""
     top = load(z, first)
@@ -76,7 +74,7 @@ def softmax(z, first, n, w):
     return shift - weighted * scale
 
 
-@_compiled()
+@_compiled
 def mix(w, first, n, x, m, out, o):
     """out_c = sum_s w_s x_sc: a choice among n sources; four c at a time, so that a weight is loaded once for them."""
     whole = m // 4 * 4
@@ -98,7 +96,7 @@ def mix(w, first, n, x, m, out, o):
         store(out, o + c, y)
 
 
-@_compiled()
+@_compiled
 def normalise(x, o, m):
     """Divide a distribution by its sum."""
     total = splat(0.0)
@@ -109,7 +107,7 @@ def normalise(x, o, m):
         store(x, o + c, load(x, o + c) * scale)
 
 
-@_compiled()
+@_compiled
 def truth(q, m, x, o):
     """(1 - q) e_0 + q e_1."""
     q = splat(0.0) - larger(splat(0.0) - q, splat(-1.0))  # at most 1
@@ -119,7 +117,7 @@ def truth(q, m, x, o):
         store(x, o + c, splat(0.0))
 
 
-@_compiled()
+@_compiled
 def convolve(a, i, b, j, m, x, o):
     """x_c = sum_k a_k b_((c - k) mod m): addition."""
     for c in range(m):
@@ -129,7 +127,7 @@ def convolve(a, i, b, j, m, x, o):
         store(x, o + c, y)
 
 
-@_compiled()
+@_compiled
 def correlate(g, o, b, j, sign, m, x, i):
     """x_k = sum_d b_d g_((k + sign d) mod m): g - B for sign 1; with -1 what a subtraction hands back."""
     for k in range(m):
@@ -140,7 +138,7 @@ def correlate(g, o, b, j, sign, m, x, i):
         store(x, i + k, y)
 
 
-@_compiled()
+@_compiled
 def compare(code, a, i, b, j, m):
     """P(A < B), P(A <= B) or P(A = B)."""
     q, below = splat(0.0), splat(0.0)
@@ -157,7 +155,7 @@ def compare(code, a, i, b, j, m):
     return q
 
 
-@_compiled()
+@_compiled
 def extreme(code, a, i, b, j, m, x, o):
     """The larger or the smaller of two."""
     fa, fb = splat(0.0), splat(0.0)
@@ -169,14 +167,14 @@ def extreme(code, a, i, b, j, m, x, o):
         fa = fa + pa
 
 
-@_compiled()
+@_compiled
 def forward(codes, r, m, fix, z, w, x, a, v, y):
     """Run a block; returns the entropy. z holds logits, x the registers and v the memory; y takes the new registers."""
     entropy = splat(0.0)
     first, arg, cells = 0, 0, 0
     for q in range(len(codes)):
         code, n, o = codes[q], r + q, (r + q) * m
-        arguments = 0 if ZERO <= code <= TWO else 1 if code == READ or code == INC or code == DEC else 2
+        arguments = 0 if ZERO <= code <= TWO else 1 if code in (READ, INC, DEC) else 2
         for _ in range(arguments):
             entropy = entropy + softmax(z, first, n, w)
             mix(w, first, n, x, m, a, arg)
@@ -192,7 +190,7 @@ def forward(codes, r, m, fix, z, w, x, a, v, y):
         elif code <= TWO:
             for c in range(m):
                 store(x, o + c, splat(1.0 if c == code - ZERO else 0.0))
-        elif code == INC or code == DEC:
+        elif code in (INC, DEC):
             shift = m - 1 if code == INC else 1
             for c in range(m):
                 store(x, o + c, load(a, i + (c + shift) % m))
@@ -213,7 +211,7 @@ def forward(codes, r, m, fix, z, w, x, a, v, y):
             cells += m * m
             for c in range(m):
                 store(x, o + c, load(a, j + c))
-        if fix and (code == READ or code == ADD or code == SUB or code == MIN or code == MAX):
+        if fix and code in (READ, ADD, SUB, MIN, MAX):
             normalise(x, o, m)
     n = r + len(codes)
     for k in range(r):
@@ -228,7 +226,7 @@ def forward(codes, r, m, fix, z, w, x, a, v, y):
 # --- backward -----------------------------------------------------------------------------------------
 
 
-@_compiled()
+@_compiled
 def unmix(w, z, first, n, x, m, d, o, bonus):
     """From the gradient d of a choice to that of its logits, in place of the log weights z.
 
@@ -258,7 +256,7 @@ def unmix(w, z, first, n, x, m, d, o, bonus):
         store(z, s, load(w, s) * (load(z, s) - dot))
 
 
-@_compiled()
+@_compiled
 def collect(s, begin, offsets, w, d, m, g, o):
     """Gradient of source s: g_c = sum_k w_ks d_kc over the choices k >= begin, which could take it."""
     whole = m // 4 * 4
@@ -279,34 +277,34 @@ def collect(s, begin, offsets, w, d, m, g, o):
         store(g, o + c, y)
 
 
-@_compiled()
-def uncompare(code, a, i, b, j, m, dq, d, k, l):
-    """Gradients of a comparison's arguments, d from k and from l on, from that of its probability."""
+@_compiled
+def uncompare(code, a, i, b, j, m, dq, d, k, n):
+    """Gradients of a comparison's arguments, d from k and from n on, from that of its probability."""
     below, above = splat(0.0), splat(0.0)
     for c in range(m):
         e = m - 1 - c
         if code == EQ:
             store(d, k + c, dq * load(b, j + c))
-            store(d, l + c, dq * load(a, i + c))
+            store(d, n + c, dq * load(a, i + c))
         elif code == LT:
-            store(d, l + c, dq * below)
+            store(d, n + c, dq * below)
             store(d, k + e, dq * above)
             below, above = below + load(a, i + c), above + load(b, j + e)
         else:
             below, above = below + load(a, i + c), above + load(b, j + e)
-            store(d, l + c, dq * below)
+            store(d, n + c, dq * below)
             store(d, k + e, dq * above)
 
 
-@_compiled()
-def unextreme(code, a, i, b, j, m, g, d, k, l):
-    """Gradients of the arguments of max or min, d from k and from l on."""
+@_compiled
+def unextreme(code, a, i, b, j, m, g, d, k, n):
+    """Gradients of the arguments of max or min, d from k and from n on."""
     fa, fb = splat(0.0), splat(0.0)
     for step in range(m):
         c = step if code == MAX else m - 1 - step
         fb = fb + load(b, j + c)
         store(d, k + c, load(g, c) * fb)
-        store(d, l + c, load(g, c) * fa)
+        store(d, n + c, load(g, c) * fa)
         fa = fa + load(a, i + c)
     sa, sb = splat(0.0), splat(0.0)
     for step in range(m):
@@ -314,18 +312,18 @@ def unextreme(code, a, i, b, j, m, g, d, k, l):
         gc = load(g, c)
         sa = fma(gc, load(a, i + c), sa)
         store(d, k + c, load(d, k + c) + sb)
-        store(d, l + c, load(d, l + c) + sa)
+        store(d, n + c, load(d, n + c) + sa)
         sb = fma(gc, load(b, j + c), sb)
 
 
-@_compiled()
+@_compiled
 def limited(x, o, count, limit):
     """Cut `count` gradients to [-limit, limit]."""
     for c in range(o, o + count):
         store(x, c, cut(load(x, c), limit))
 
 
-@_compiled()
+@_compiled
 def backward(codes, offsets, r, m, z, w, x, a, v, d, g, gx, gv, bonus, limit):
     """Gradients of a block after `forward`; z, gx (of the registers) and gv (of memory) go out.
 
@@ -344,7 +342,7 @@ def backward(codes, offsets, r, m, z, w, x, a, v, d, g, gx, gv, bonus, limit):
             continue
         collect(r + q, choice, offsets, w, d, m, g, 0)
         limited(g, 0, m, limit)
-        arguments = 1 if code == READ or code == INC or code == DEC else 2
+        arguments = 1 if code in (READ, INC, DEC) else 2
         choice -= arguments
         i, j = choice * m, choice * m + m
         if code == READ:
@@ -355,7 +353,7 @@ def backward(codes, offsets, r, m, z, w, x, a, v, d, g, gx, gv, bonus, limit):
                     y = fma(gc, load(v, cells + k), y)
                     store(gv, k, fma(pointer, gc, load(gv, k)))
                 store(d, i + p, y)
-        elif code == INC or code == DEC:
+        elif code in (INC, DEC):
             shift = 1 if code == INC else m - 1
             for c in range(m):
                 store(d, i + c, load(g, (c + shift) % m))
@@ -394,14 +392,14 @@ def backward(codes, offsets, r, m, z, w, x, a, v, d, g, gx, gv, bonus, limit):
 # --- all machines -------------------------------------------------------------------------------------
 
 
-@_compiled()
-def run(codes, r, m, l, fix, logits, registers, memory, new_registers, new_memory, entropy, z, w, x, a, v, y):
+@_compiled
+def run(codes, r, m, size, fix, logits, registers, memory, new_registers, new_memory, entropy, z, w, x, a, v, y):
     """Run N machines, all arrays flat; z to y are scratch."""
     machines = len(entropy)
     last = (len(v) // WIDTH - m * m) * WIDTH
     for first in range(0, machines, WIDTH):
         count = min(WIDTH, machines - first)
-        gather(logits, l, first, count, z)
+        gather(logits, size, first, count, z)
         gather(registers, r * m, first, count, x)
         gather(memory, m * m, first, count, v)
         store(a, 0, forward(codes, r, m, fix, z, w, x, a, v, y))
@@ -411,9 +409,9 @@ def run(codes, r, m, l, fix, logits, registers, memory, new_registers, new_memor
         scatter(v[last:], m * m, first, count, new_memory)
 
 
-@_compiled()
+@_compiled
 def run_backward(
-    codes, offsets, r, m, l, fix, logits, registers, memory, limits,
+    codes, offsets, r, m, size, fix, logits, registers, memory, limits,
     g_new_registers, g_new_memory, g_entropy, g_logits, g_registers, g_memory,
     z, w, x, a, v, y, d, g, gx, gv, e,
 ):  # fmt: skip
@@ -421,7 +419,7 @@ def run_backward(
     machines = len(g_entropy)
     for first in range(0, machines, WIDTH):
         count = min(WIDTH, machines - first)
-        gather(logits, l, first, count, z)
+        gather(logits, size, first, count, z)
         gather(registers, r * m, first, count, x)
         gather(memory, m * m, first, count, v)
         forward(codes, r, m, fix, z, w, x, a, v, y)
@@ -431,6 +429,6 @@ def run_backward(
             e[n] = g_entropy[first + n]
             e[WIDTH + n] = limits[first + n]
         backward(codes, offsets, r, m, z, w, x, a, v, d, g, gx, gv, load(e, 0), load(e, 1))
-        scatter(z, l, first, count, g_logits)
+        scatter(z, size, first, count, g_logits)
         scatter(gx, r * m, first, count, g_registers)
         scatter(gv, m * m, first, count, g_memory)

@@ -1,4 +1,4 @@
-"""The Neural Random-Access Machine (Kurach, Andrychowicz & Sutskever 2016): registers, memory, modules, a controller."""
+"""The Neural Random-Access Machine (Kurach et al. 2016): registers, memory, modules, a controller."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs that solve the tasks exactly, written by hand: what a machine can learn at best, and a check of all parts."""
+"""Programs that solve the tasks exactly, written by hand: what a machine can learn at best."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from gradnoise.paper.nram.controller import MLPController
 from gradnoise.paper.nram.interpreter import execute
 from gradnoise.paper.nram.model import NRAM
 from gradnoise.paper.nram.wiring import ARITY, Wiring
@@ -123,13 +124,14 @@ def listk_machine(sharpness: float = 20.0) -> NRAM:
         for i in LISTK.values()
     ]
     first = torch.tensor([0, *machine.wiring.sizes[:-1]]).cumsum(0)
-    first_layer, _, second_layer, _ = machine.controller.layers  # type: ignore[misc]
+    assert isinstance(machine.controller, MLPController)
+    flags, states = machine.controller.first, machine.controller.second
     with torch.no_grad():
         # columns: z_p, z_v, z_k, z_q, each 1 where the register is zero
-        first_layer.weight.copy_(torch.tensor([[1.0, 0, 0, 0], [-1, 0, 0, -1], [-1, 0, -1, 1], [-1, 0, 1, 1]]))
-        first_layer.bias.copy_(torch.tensor([0.0, 1, 0, -1]))
-        second_layer.weight.copy_(torch.eye(4))
-        second_layer.bias.zero_()
+        flags.weight.copy_(torch.tensor([[1.0, 0, 0, 0], [-1, 0, 0, -1], [-1, 0, -1, 1], [-1, 0, 1, 1]]))
+        flags.bias.copy_(torch.tensor([0.0, 1, 0, -1]))
+        states.weight.copy_(torch.eye(4))
+        states.bias.zero_()
         for parameter in (machine.choices.weight, machine.choices.bias, machine.stop.bias):
             parameter.zero_()
         for unit, row in enumerate(rows):

@@ -99,7 +99,8 @@ def _places(like: Tensor, count: int) -> Tensor:
 
 def _at(x: Tensor, index: Tensor) -> Tensor:
     """x [..., k] at places [..., any]; places outside are moved inside, for cells that do not count."""
-    return x.gather(-1, index.clamp(0, x.shape[-1] - 1))
+    index = index.clamp(0, x.shape[-1] - 1)
+    return x.gather(-1, index.expand(*x.shape[:-1], index.shape[-1]))
 
 
 def _between(cells: Tensor, low: Tensor | int, high: Tensor) -> Tensor:

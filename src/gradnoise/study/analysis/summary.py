@@ -27,6 +27,7 @@ from gradnoise.study.analysis.scores import (
     short_settings,
     succeeded,
 )
+from gradnoise.study.analysis.selection import Chosen, choose
 from gradnoise.study.analysis.statistics import BestOfK, Interval, best_of_k, holm, wilson
 from gradnoise.study.analysis.verdict import Comparison, Verdict, compare, verdict
 from gradnoise.study.results import StudyRecord, StudyResults, TrialResult
@@ -66,7 +67,9 @@ class Cell:
     over_training: Reading
     """The second reading: each run by the best of its evaluations."""
     restarts: BestOfK | None
-    """What the best of k = n // 4 restarts is worth; None with fewer than 8 runs."""
+    """What the best of k = n // 4 restarts is worth; None with fewer than 8 runs, and where `chosen` says it."""
+    chosen: Chosen | None
+    """The restart that training would choose, in studies that report one; None in others."""
     fates: Fates
     by_setting: tuple[Fates, ...]
 
@@ -94,6 +97,8 @@ class Summary:
     record: StudyRecord
     asked: int
     done: int
+    updates: tuple[int, int]
+    """Fewest and most updates of a trial."""
     cells: tuple[Cell, ...]
     effects: tuple[Effect, ...]
     findings: tuple[Finding, ...]
@@ -123,6 +128,11 @@ class Summary:
         """What tables call an arm."""
         return next((a.label for a in self.record.arms if a.name == arm), arm)
 
+    @property
+    def length(self) -> str:
+        """How long trials are, such as "60,000 updates" or "5,600 to 6,160 updates"."""
+        return " to ".join(f"{n:,}" for n in dict.fromkeys(self.updates)) + " updates"
+
 
 def summarise(results: StudyResults, *, level: float = 0.95) -> Summary:
     """Read a study: score its runs, compare its arms over pairs, judge the claims that it tests.
@@ -147,7 +157,18 @@ def summarise(results: StudyResults, *, level: float = 0.95) -> Summary:
     effects = _effects([pair for pair in pairs if pair[1]], record, level)
     known = [trial for key in order for trial in groups[key]]
     findings = tuple(_judge(claim, cells, effects, record.metric) for claim in record.claims)
-    summary = Summary(record, len(known), sum(t.done for t in known), cells, effects, findings, "", ())
+    steps = [t.config.get("steps", record.steps) for t in known] or [record.steps]
+    summary = Summary(
+        record=record,
+        asked=len(known),
+        done=sum(t.done for t in known),
+        updates=(min(steps), max(steps)),
+        cells=cells,
+        effects=effects,
+        findings=findings,
+        headline="",
+        notes=(),
+    )
     headline, *notes = sentences(summary)
     return dataclasses.replace(summary, headline=headline, notes=tuple(notes))
 
@@ -169,7 +190,8 @@ def _cell(trials: Trials, short: Mapping[str, str], record: StudyRecord, level: 
     metric, seed = record.metric, record.study_seed
     values = [v for v in (final_value(t, metric) for t in trials) if math.isfinite(v)]
     k = len(values) // 4
-    restarts = best_of_k(values, k, level, seed=seed, maximise=metric.higher_is_better) if k >= 2 else None
+    pooled = k >= 2 and record.selection is None  # a selection chooses in each setting, not over all of them
+    restarts = best_of_k(values, k, level, seed=seed, maximise=metric.higher_is_better) if pooled else None
     return Cell(
         row=trials[0].row,
         arm=trials[0].arm,
@@ -178,6 +200,7 @@ def _cell(trials: Trials, short: Mapping[str, str], record: StudyRecord, level: 
         final=read(trials, final_value, metric, level, seed),
         over_training=read(trials, best_value, metric, level, seed),
         restarts=restarts,
+        chosen=choose(trials, record.selection, level, seed) if record.selection else None,
         fates=_fates("", trials, metric, level),
         by_setting=tuple(_fates(label, group, metric, level) for label, group in by_setting(trials, short).items()),
     )

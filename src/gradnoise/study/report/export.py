@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from gradnoise.study.analysis.scores import best_value, final_value, succeeded
+from gradnoise.study.analysis.selection import chosen_trials
 from gradnoise.study.analysis.statistics import Interval
 from gradnoise.study.analysis.summary import Cell, Summary
 from gradnoise.study.report.lines import claim_lines
-from gradnoise.study.results import StudyResults
+from gradnoise.study.results import StudyResults, TrialResult
 
 Record = Mapping[str, Any]
 
@@ -43,10 +44,11 @@ def trials_csv(results: StudyResults) -> bytes:
     """One line per trial.
 
     Columns: id, row, setting, arm, seed, status, step, diverged_at; of the primary metric the `final` value,
-    the `best` over evaluations and `success` (1 or 0); `final.*` for every metric; `config.*` for every
-    configuration value, nested ones with dots.
+    the `best` over evaluations and `success` (1 or 0); `chosen` (1 or 0) where restarts are chosen from;
+    `final.*` for every metric; `config.*` for every configuration value, nested ones with dots.
     """
     metric = results.record.metric
+    chosen = _chosen(results)
     records = []
     for trial in results.trials:
         known = trial.done and metric.success is not None
@@ -63,11 +65,23 @@ def trials_csv(results: StudyResults) -> bytes:
                 "final": final_value(trial, metric),
                 "best": best_value(trial, metric),
                 "success": int(succeeded(trial, metric)) if known else None,
+                **({"chosen": int(trial.id in chosen)} if results.record.selection else {}),
                 **{f"final.{name}": float(value) for name, value in trial.final.items()},
                 **_flat("config", trial.config),
             }
         )
     return _csv(records, sort=("final.", "config"))
+
+
+def _chosen(results: StudyResults) -> set[str]:
+    """Ids of the trials that stand for their restarts."""
+    if results.record.selection is None:
+        return set()
+    cells: dict[tuple[str, str], list[TrialResult]] = {}
+    for trial in results.trials:
+        cells.setdefault((trial.row, trial.arm), []).append(trial)
+    chosen = (chosen_trials(trials, results.record.selection).values() for trials in cells.values())
+    return {trial.id for trials in chosen for trial in trials}
 
 
 def _flat(name: str, value: Any) -> dict[str, Any]:
@@ -104,6 +118,12 @@ def _cell(summary: Summary, cell: Cell) -> Record:
         record |= {f"{prefix}best": reading.best, f"{prefix}mean": reading.mean, f"{prefix}sd": reading.sd}
         record |= {f"{prefix}seeds": reading.seeds, **_interval(f"{prefix}mean", reading.interval)}
     record |= {f"published_{name}": published.get(name) for name in ("best", "mean")}
+    for figure in cell.chosen.figures if cell.chosen else ():
+        name, primary = figure.metric.name, summary.record.metric.name
+        record |= {f"chosen_{name}": figure.value, **_interval(f"chosen_{name}", figure.interval)}
+        record |= {f"published_{name}": published.get("best" if name == primary else name)}
+        record |= {f"mean_{name}": figure.over_restarts.mean}
+        record |= _interval(f"mean_{name}", figure.over_restarts.interval)
     comparison = effect.comparison if effect else None
     second = effect.over_training if effect else None
     return record | {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 
@@ -12,13 +14,16 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFor
 from gradnoise.study.analysis.scores import by_setting, final_value, short_settings
 from gradnoise.study.analysis.summary import Effect, Fates, Summary
 from gradnoise.study.report.lines import attached, decimals, difference_heading, number, with_unit
-from gradnoise.study.report.panels import Lane, Panel, Plot, arm_colour, dash, lane_panel, style, style_steps
+from gradnoise.study.report.panels import DASHES, Lane, Panel, Plot, arm_colour, dash, lane_panel, style, style_steps
 from gradnoise.study.report.svg import BAND, INK, MUTED
 from gradnoise.study.results import Curve, StudyRecord, StudyResults, TrialResult
 from gradnoise.study.spec import Metric
 
 # Points that the thin curves of one plot may have altogether, and any one of them: some 0.7 MB of SVG.
 _POINTS, _POINTS_EACH = 50_000, 200
+
+#: How the settings of pooled curves begin, see `_pooled`.
+POOLED = "mean over"
 
 Trials = Sequence[TrialResult]
 
@@ -30,13 +35,49 @@ def plots(results: StudyResults, summary: Summary) -> tuple[Plot, ...]:
         results: a study.
         summary: what `summarise` makes of it.
     """
+    pooled = dataclasses.replace(results, trials=tuple(_pooled(results)))
     made = (
-        _training_curves(results),
+        _training_curves(pooled),
         _paired_differences(summary),
         _success_rates(summary),
-        _noise_to_gradient(results),
+        _noise_to_gradient(pooled),
     )
     return tuple(plot for plot in made if plot.panels)
+
+
+def _pooled(results: StudyResults) -> Iterator[TrialResult]:
+    """The trials; where a row has more settings than there are line styles, one for each arm and whole seed.
+
+    Its curves are the means over the settings.
+    """
+    for row, _ in results.record.rows:
+        mine = [t for t in results.trials if t.row == row]
+        settings = {t.setting for t in mine}
+        if len(settings) <= len(DASHES):
+            yield from mine
+            continue
+        groups: dict[tuple[str, int], list[TrialResult]] = {}
+        for trial in mine:
+            groups.setdefault((trial.arm, trial.seed), []).append(trial)
+        for group in groups.values():
+            if len(group) == len(settings):
+                shared = set.intersection(*(set(t.curves) for t in group))
+                curves = {name: _mean([(t, t.curves[name]) for t in group]) for name in sorted(shared)}
+                yield dataclasses.replace(group[0], setting=f"{POOLED} {len(settings)} settings", curves=curves)
+
+
+def _mean(runs: Sequence[tuple[TrialResult, Curve]]) -> Curve:
+    """The mean at the steps that all have; runs that ended early count with their last value after that."""
+    grid = functools.reduce(np.union1d, [c.steps for _, c in runs])
+    curves = [_held(c, grid) if t.done and t.step < t.config.get("steps", 0) else c for t, c in runs]
+    steps = functools.reduce(np.intersect1d, [c.steps for c in curves])
+    return Curve(steps, np.mean([c.values[np.isin(c.steps, steps)] for c in curves], axis=0))
+
+
+def _held(curve: Curve, grid: np.ndarray) -> Curve:
+    """The curve, then its last value at all later steps of the grid."""
+    later = grid[grid > curve.steps.max(initial=-1)] if curve.steps.size else grid[:0]
+    return Curve(np.append(curve.steps, later), np.append(curve.values, np.full(later.size, curve.values[-1:])))
 
 
 def quantiles(curves: Sequence[Curve], levels: Sequence[float], after: Sequence[float]) -> tuple[np.ndarray, ...]:
@@ -70,7 +111,7 @@ def _training_curves(results: StudyResults) -> Plot:
 
     def draw(axes: Axes, groups: Sequence[_Group]) -> None:
         style(axes, x="updates", y=with_unit(metric.title, metric.unit))
-        style_steps(axes, record.steps)
+        style_steps(axes, _last(groups, record))
         axes.set_ylim(low - room, high + room)
         if metric.chance is not None:
             axes.axhline(metric.chance, color=MUTED, linewidth=0.8, linestyle=(0, (1, 2)))
@@ -78,7 +119,7 @@ def _training_curves(results: StudyResults) -> Plot:
             for trial in group:
                 _thin_curve(axes, trial, metric, colour, points)
         for colour, line, group in groups:
-            after = [final_value(t, metric) if t.status == "diverged" else math.nan for t in group]
+            after = [final_value(t, metric) if t.done else math.nan for t in group]
             steps, median = quantiles([t.curves[metric.name] for t in group], [0.5], after)
             # The baseline lies under the others: wider and paler, it shows where they coincide.
             base = colour == arm_colour(0)
@@ -93,10 +134,12 @@ def _training_curves(results: StudyResults) -> Plot:
 
     caption = (
         "Thin: single runs; a cross marks where one diverged. Thick: median over seeds, the "
-        "baseline's wide and pale; a diverged run counts there with its final value."
+        "baseline's wide and pale; a run that diverged or ended early counts there on with its final value."
     )
     if metric.chance is not None:
         caption += " Dotted: chance."
+    if any(t.setting.startswith(POOLED) for t in trials):
+        caption += " Where a row has many settings, a thin line is one seed's mean over them."
     return _per_row("training-curves", "Training curves", caption, record, trials, draw)
 
 
@@ -119,7 +162,7 @@ def _noise_to_gradient(results: StudyResults) -> Plot:
 
     def draw(axes: Axes, groups: Sequence[_Group]) -> None:
         style(axes, x="updates", y="noise norm / gradient norm")
-        style_steps(axes, record.steps)
+        style_steps(axes, _last(groups, record))
         axes.set_yscale("log")
         axes.set_ylim(min(low, 0.5), max(high, 2.0))
         axes.axhline(1.0, color=MUTED, linewidth=0.8, linestyle=(0, (1, 2)))
@@ -150,6 +193,11 @@ def _ratio(trial: TrialResult) -> Curve:
 
 
 _Group = tuple[str, object, Trials]  # colour and line style of one arm in one setting, and its runs
+
+
+def _last(groups: Sequence[_Group], record: StudyRecord) -> int:
+    """Updates of the longest run of a panel."""
+    return max(t.config.get("steps", record.steps) for _, _, group in groups for t in group)
 
 
 def _per_row(

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gradnoise.study.analysis.claims import NOT_REPRODUCED, NOT_TESTED, REPRODUCED, UNDECIDED, Finding
 from gradnoise.study.analysis.scores import Reading
+from gradnoise.study.analysis.selection import Chosen
 from gradnoise.study.analysis.statistics import Interval
 from gradnoise.study.analysis.summary import Cell, Summary, difference_unit
 from gradnoise.study.analysis.verdict import Comparison, Outcome
 from gradnoise.study.results import StudyRecord
-from gradnoise.study.spec import Metric
+from gradnoise.study.spec import Metric, Selection
 
 MISSING = "–"
 
@@ -60,6 +61,18 @@ class Line:
     verdict: str
     restarts: str
     restarts_interval: str
+    chosen: tuple[ChosenFigure, ...]
+
+
+@dataclass(frozen=True)
+class ChosenFigure:
+    """One metric of the runs that training would choose, as text."""
+
+    value: str
+    interval: str
+    published: str
+    mean: str
+    mean_interval: str
 
 
 @dataclass(frozen=True)
@@ -85,14 +98,17 @@ def lines(summary: Summary) -> list[Line]:
 def _line(summary: Summary, cell: Cell, title: str) -> Line:
     digits, fates, restarts = decimals(summary.record.metric), cell.fates, cell.restarts
     published, effect = summary.published(cell.row, cell.arm), summary.effect(cell.row, cell.arm)
+    chosen = tuple(_chosen(cell.chosen, summary.record.metric, published)) if cell.chosen else ()
     return Line(
         row=cell.row,
         title=title,
         arm=cell.arm,
         label=summary.arm_label(cell.arm),
         runs=f"{fates.done:,}" if fates.done == cell.asked else f"{fates.done:,} of {cell.asked:,}",
-        final=_figures(cell.final, effect.comparison if effect else None, digits),
-        over_training=_figures(cell.over_training, effect.over_training if effect else None, digits),
+        final=_figures(cell.final, effect.comparison if effect else None, digits, best_run(summary, cell)),
+        over_training=_figures(
+            cell.over_training, effect.over_training if effect else None, digits, math.nan if cell.chosen else None
+        ),
         best_published=number(published["best"], digits) if "best" in published else "",
         mean_published=number(published["mean"], digits) if "mean" in published else "",
         success="" if fates.successes is None else f"{fates.successes}/{fates.done}",
@@ -101,13 +117,37 @@ def _line(summary: Summary, cell: Cell, title: str) -> Line:
         verdict=effect.verdict.outcome.value if effect else "",
         restarts=number(restarts.best, digits) if restarts else "",
         restarts_interval=bounds(restarts.best_interval, digits) if restarts else "",
+        chosen=chosen,
     )
 
 
-def _figures(reading: Reading, comparison: Comparison | None, digits: int) -> Figures:
+def best_run(summary: Summary, cell: Cell) -> float:
+    """The primary metric of the chosen runs, in studies that choose; else of the best run."""
+    return cell.chosen.figure(summary.record.metric.name).value if cell.chosen else cell.final.best
+
+
+def best_heading(record: StudyRecord) -> str:
+    """What tables call the column of `best_run`."""
+    return "Chosen run" if record.selection else "Best"
+
+
+def _chosen(chosen: Chosen, primary: Metric, published: Mapping[str, float]) -> Iterator[ChosenFigure]:
+    for figure in chosen.figures:
+        digits, name = decimals(figure.metric), figure.metric.name
+        paper = published.get("best" if name == primary.name else name)
+        yield ChosenFigure(
+            value=number(figure.value, digits),
+            interval=bounds(figure.interval, digits),
+            published="" if paper is None else number(paper, digits),
+            mean=number(figure.over_restarts.mean, digits),
+            mean_interval=bounds(figure.over_restarts.interval, digits),
+        )
+
+
+def _figures(reading: Reading, comparison: Comparison | None, digits: int, best: float | None = None) -> Figures:
     compared = comparison if comparison and comparison.n else None
     return Figures(
-        best=number(reading.best, digits),
+        best=number(reading.best if best is None else best, digits),
         mean=number(reading.mean, digits),
         mean_interval=bounds(reading.interval, digits),
         difference=number(compared.difference, digits, signed=True) if compared else "",
@@ -124,14 +164,14 @@ def _claim_line(summary: Summary, finding: Finding) -> ClaimLine:
     claim = finding.claim
     arms = [claim.treatment] if claim.expects == "chance" else [summary.record.arms[0].name, claim.treatment]
     published = [claim.figures.get(arm, {}) for arm in arms]
-    readings = [cell.final if (cell := summary.cell(claim.row, arm)) else None for arm in arms]
+    cells = [summary.cell(claim.row, arm) for arm in arms]
     digits = decimals(summary.record.metric)
     return ClaimLine(
         finding,
         published_mean=_arrow([p.get("mean") for p in published], digits),
         published_best=_arrow([p.get("best") for p in published], digits),
-        our_mean=_arrow([r.mean if r else None for r in readings], digits),
-        our_best=_arrow([r.best if r else None for r in readings], digits),
+        our_mean=_arrow([c.final.mean if c else None for c in cells], digits),
+        our_best=_arrow([best_run(summary, c) if c else None for c in cells], digits),
     )
 
 
@@ -153,8 +193,8 @@ def caption(summary: Summary) -> str:
     sentences = [
         f"Values: {metric.title}{f' in {metric.unit}' if metric.unit else ''} at the last evaluation"
         + ("." if metric.higher_is_better else "; lower is better."),
-        f"Best: best run. Mean, and in brackets its {level} interval, over seeds: settings of a row are "
-        "averaged within a seed first.",
+        _best_caption(record),
+        f"Mean, and in brackets its {level} interval, over seeds: settings of a row are averaged within a seed first.",
         f"Difference: mean over pairs against {record.arms[0].label}, same seed in both arms.",
     ]
     if metric.success is not None:
@@ -163,6 +203,33 @@ def caption(summary: Summary) -> str:
     if len(summary.effects) > 1:
         sentences.append(f"p and verdicts are adjusted over all {len(summary.effects)} comparisons (Holm).")
     return " ".join(sentences)
+
+
+def _best_caption(record: StudyRecord) -> str:
+    if record.selection is None:
+        return "Best: best run."
+    first = _title(record.selection, record.selection.by[0])
+    return f"Chosen run: in each setting the one with the lowest {first}, then their mean."
+
+
+def chosen_caption(summary: Summary) -> str:
+    """How to read the table of chosen runs; "" in studies that choose none."""
+    selection = summary.record.selection
+    if selection is None:
+        return ""
+    first, *rest = (_title(selection, name) for name in selection.by)
+    ties = " and then ".join([*(f"the lower {name}" for name in rest), "the lower seed"])
+    return (
+        f"Chosen: in each setting the run with the lowest {first} at its end (among equals {ties}), then the mean over "
+        "the settings of the row. In brackets what choosing gives when as many restarts are drawn from these again, "
+        f"with replacement ({100.0 * _level(summary):.4g}% of the draws); a restart is drawn with all its settings. "
+        "Mean: over all restarts. Verdicts rest on pairs of restarts, never on chosen runs."
+    )
+
+
+def _title(selection: Selection, metric: str) -> str:
+    """What a metric of a selection is called in sentences."""
+    return next((m.title for m in selection.report if m.name == metric), metric.replace("_", " "))
 
 
 def attached(value: float, unit: str) -> str:

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from matplotlib.figure import Figure
 
 from gradnoise.study.analysis.summary import Summary, summarise
 from gradnoise.study.report.export import claims_csv, curves_csv_gz, summary_csv, trials_csv, write_atomically
+from gradnoise.study.report.extra import Extra, Table
 from gradnoise.study.report.figures import plots
 from gradnoise.study.report.lines import (
     SYMBOLS,
+    best_heading,
     caption,
+    chosen_caption,
     claim_lines,
     difference_heading,
     display_title,
@@ -25,62 +27,63 @@ from gradnoise.study.report.lines import (
 from gradnoise.study.report.methods import methods_used
 from gradnoise.study.report.panels import DASHES, Plot, panel_figure, sheet
 from gradnoise.study.report.svg import PALETTE, arm_slot, plain_svg, png, themed_svg
-from gradnoise.study.report.tables import markdown
+from gradnoise.study.report.tables import chosen_headings, markdown
 from gradnoise.study.results import StudyResults
 
 _TEMPLATES = Path(__file__).with_name("templates")
 
-Extra = Sequence[tuple[str, Figure]]
-
 
 def write_report(
-    results: StudyResults, out_dir: str | Path, extra_figures: Extra = (), *, summary: Summary | None = None
+    results: StudyResults, out_dir: str | Path, extra: Extra = (), *, summary: Summary | None = None
 ) -> Path:
     """Write the report of a study and everything beside it.
 
-    report.html is the page, summary.md its table; summary.csv, claims.csv, trials.csv and curves.csv.gz hold its
-    numbers; figures/
-    holds every figure as SVG and PNG. Each file is replaced as a whole, so that a reader never meets a part;
+    report.html is the page, summary.md its tables; summary.csv, claims.csv, trials.csv and curves.csv.gz hold its
+    numbers; figures/ holds every figure as SVG and PNG, tables/ the experiment's own tables. Each file is replaced
+    as a whole, so that a reader never meets a part;
     the same results give the same bytes.
 
     Args:
         results: a study, finished or not.
         out_dir: folder for the files, made if it is not there.
-        extra_figures: further figures of the experiment, as (title, figure).
+        extra: figures and tables of the experiment.
         summary: what `summarise` makes of the results, if it is at hand.
 
     Returns:
         The path of report.html.
     """
     folder = Path(out_dir)
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
     summary = summary or summarise(results)
     made = plots(results, summary)
     title, arms = display_title(summary.record), [a.label for a in summary.record.arms]
     drawn = {plot.name: sheet(plot, arms, f"{plot.title}: {title}") for plot in made}
-    drawn |= {f"extra-{i}-{slug(name)}": figure for i, (name, figure) in enumerate(extra_figures, 1)}
+    added = {f"extra-{i}-{slug(name)}": item for i, (name, item) in enumerate(extra, 1)}
+    tables = {name: item for name, item in added.items() if isinstance(item, Table)}
+    drawn |= {name: item for name, item in added.items() if not isinstance(item, Table)}
     files = {
         "summary.csv": summary_csv(summary),
         "trials.csv": trials_csv(results),
         **({"claims.csv": claims_csv(summary)} if summary.findings else {}),
-        "summary.md": markdown(summary).encode(),
+        "summary.md": markdown(summary, extra).encode(),
         "curves.csv.gz": curves_csv_gz(results),
         **{f"figures/{name}.svg": plain_svg(figure, name) for name, figure in drawn.items()},
         **{f"figures/{name}.png": png(figure) for name, figure in drawn.items()},
-        "report.html": render_report(summary, made, extra_figures).encode(),
+        **{f"tables/{name}.csv": table.csv() for name, table in tables.items()},
+        "report.html": render_report(summary, made, extra).encode(),
     }
     for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / name, content)
     return folder / "report.html"
 
 
-def render_report(summary: Summary, made: Sequence[Plot], extra_figures: Extra = ()) -> str:
+def render_report(summary: Summary, made: Sequence[Plot], extra: Extra = ()) -> str:
     """The page as HTML: no script, nothing fetched.
 
     Args:
         summary: what `summarise` returned.
         made: what `plots` returned.
-        extra_figures: further figures, as (title, figure).
+        extra: figures and tables of the experiment.
     """
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
@@ -91,7 +94,7 @@ def render_report(summary: Summary, made: Sequence[Plot], extra_figures: Extra =
         keep_trailing_newline=True,
     )
     environment.filters |= {"typeset": typeset, "unit": with_unit}
-    context = {**_text(summary), **_figures(summary, made, extra_figures)}
+    context = {**_text(summary), **_figures(summary, made, extra)}
     return environment.get_template("report.html.j2").render(context)
 
 
@@ -120,9 +123,13 @@ def _text(summary: Summary) -> Mapping[str, Any]:
         "title": display_title(record),
         "rows": [(row, title, [x for x in table if x.row == row]) for row, title in record.rows],
         "cells": {(c.row, c.arm): c for c in summary.cells},
+        "fates": lambda cell: cell.by_setting if len(cell.by_setting) <= len(DASHES) else (cell.fates,),
         "has_published": any(c.figures for c in record.claims),
         "has_restarts": any(c.restarts for c in summary.cells),
         "caption": caption(summary),
+        "best_heading": best_heading(record),
+        "chosen_headings": chosen_headings(summary),
+        "chosen_caption": chosen_caption(summary),
         "difference_heading": difference_heading(record.metric),
         "methods": methods_used(summary),
         "symbols": SYMBOLS,
@@ -132,7 +139,7 @@ def _text(summary: Summary) -> Mapping[str, Any]:
     }
 
 
-def _figures(summary: Summary, made: Sequence[Plot], extra_figures: Extra) -> Mapping[str, Any]:
+def _figures(summary: Summary, made: Sequence[Plot], extra: Extra) -> Mapping[str, Any]:
     drawn = [
         {
             "plot": plot,
@@ -146,8 +153,17 @@ def _figures(summary: Summary, made: Sequence[Plot], extra_figures: Extra) -> Ma
         }
         for plot in made
     ]
-    extra = [(name, themed_svg(figure, f"extra-{i}", name)) for i, (name, figure) in enumerate(extra_figures)]
-    return {"plots": drawn, "extra": extra, "palette": PALETTE, "dashes": _dash_arrays()}
+    added = [
+        (name, "" if isinstance(item, Table) else themed_svg(item, f"extra-{i}", name), item)
+        for i, (name, item) in enumerate(extra)
+    ]
+    return {
+        "plots": drawn,
+        "extra": added,
+        "has_tables": any(isinstance(item, Table) for _, item in extra),
+        "palette": PALETTE,
+        "dashes": _dash_arrays(),
+    }
 
 
 def _dash_arrays() -> list[str]:

@@ -11,10 +11,14 @@ from rich.text import Text
 
 from gradnoise.study.analysis.claims import Finding
 from gradnoise.study.analysis.summary import Summary, difference_unit
+from gradnoise.study.report.extra import Extra, Table
 from gradnoise.study.report.lines import (
     SYMBOLS,
+    ChosenFigure,
     Line,
+    best_heading,
     caption,
+    chosen_caption,
     difference_heading,
     display_title,
     lines,
@@ -55,6 +59,10 @@ def print_summary(summary: Summary, console: Console | None = None) -> None:
     console.print(terminal_table(summary, console.width), no_wrap=True, overflow="ignore", crop=False)
     console.print(Text(caption(summary), style="dim"))
     console.print()
+    if summary.record.selection:
+        console.print(chosen_table(summary), no_wrap=True, overflow="ignore", crop=False)
+        console.print(Text(chosen_caption(summary), style="dim"))
+        console.print()
     for finding in summary.findings:
         console.print(_claim(finding))
 
@@ -78,12 +86,41 @@ def terminal_table(summary: Summary, width: int = 80) -> Text:
     return text
 
 
+def chosen_table(summary: Summary) -> Text:
+    """The runs that training would choose: each reported metric, the published figure, the mean over restarts."""
+    table = lines(summary)
+    columns = [_padded(["", *(f"  {x.label}" for x in table)])]
+    for i, heading in enumerate(chosen_headings(summary)):
+        columns.append(_padded([heading, *(_figure(x.chosen[i]) for x in table)]))
+    heads, *cells = zip(*columns, strict=True)
+    text = Text().append(f"{'  '.join(heads).rstrip()}\n", style="dim")
+    for line, row in zip(table, cells, strict=True):
+        if line.title:
+            text.append(f"{line.title}\n", style="bold")
+        text.append(f"{'  '.join(row).rstrip()}\n")
+    return text
+
+
+def chosen_headings(summary: Summary) -> list[str]:
+    """Titles of the reported metrics with their units."""
+    selection = summary.record.selection
+    return [with_unit(m.title, m.unit) for m in selection.report] if selection else []
+
+
+def _figure(figure: ChosenFigure) -> str:
+    return f"{_beside(figure.value, figure.interval, figure.published)}; mean {figure.mean}"
+
+
 def _terminal_columns(summary: Summary, table: list[Line]) -> list[list[str]]:
     """Columns, heading first; intervals stand in brackets, published figures in parentheses."""
     suffix = " (paper)" if any(c.figures for c in summary.record.claims) else ""
     best = [_beside(x.final.best, "", x.best_published) for x in table]
     mean = [_beside(x.final.mean, x.final.mean_interval, x.mean_published) for x in table]
-    columns = [["", *(f"  {x.label}" for x in table)], [f"Best{suffix}", *best], [f"Mean{suffix}", *mean]]
+    columns = [
+        ["", *(f"  {x.label}" for x in table)],
+        [f"{best_heading(summary.record)}{suffix}", *best],
+        [f"Mean{suffix}", *mean],
+    ]
     if summary.record.metric.success is None:
         return [*columns, ["Runs", *(x.runs for x in table)]]
     return [*columns, ["Success", *(_beside(x.success, x.success_interval) for x in table)]]
@@ -111,8 +148,8 @@ def _equals(p: str) -> str:
     return p if p.startswith("<") else f"= {p}"
 
 
-def markdown(summary: Summary) -> str:
-    """Headline, table and claims of a study as GitHub Markdown."""
+def markdown(summary: Summary, extra: Extra = ()) -> str:
+    """Headline, tables and claims of a study as GitHub Markdown, and the experiment's own tables."""
     columns = _columns(summary)
     align = ["---", "---", *("---:" for _ in columns), "---"]
     table = [["Row", "Arm", *(c.heading for c in columns), "Verdict"], align]
@@ -129,9 +166,33 @@ def markdown(summary: Summary) -> str:
         *map(_escape, summary.notes),
         "\n".join(f"| {' | '.join(row)} |" for row in table),
         _escape(caption(summary)),
+        *(_chosen_markdown(summary) if summary.record.selection else []),
         *(["## Published claims", "\n".join(claims)] if claims else []),
+        *(text for title, item in extra if isinstance(item, Table) for text in _extra_markdown(title, item)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _extra_markdown(title: str, table: Table) -> list[str]:
+    align = ["---", *("---:" for _ in table.headings[1:])]
+    body = [map(_escape, table.headings), align, *(map(_escape, row) for row in table.rows)]
+    return [f"## {_escape(title)}", "\n".join(f"| {' | '.join(row)} |" for row in body), _escape(table.caption)]
+
+
+def _chosen_markdown(summary: Summary) -> list[str]:
+    headings = chosen_headings(summary)
+    table = [
+        ["Row", "Arm", *(cell for h in headings for cell in (h, "Published", "Mean"))],
+        ["---", "---", *("---:" for _ in 3 * headings)],
+    ]
+    for line in lines(summary):
+        cells = [(f"{f.value} {f.interval}".rstrip(), f.published, f.mean) for f in line.chosen]
+        table.append([_escape(line.title), _escape(line.label), *(_escape(cell) for three in cells for cell in three)])
+    return [
+        "## The run that training would choose",
+        "\n".join(f"| {' | '.join(row)} |" for row in table),
+        _escape(chosen_caption(summary)),
+    ]
 
 
 def _columns(summary: Summary) -> list[_Column]:
@@ -139,7 +200,7 @@ def _columns(summary: Summary) -> list[_Column]:
     published = any(c.figures for c in summary.record.claims)
     columns = [
         _Column("Runs", lambda x: x.runs),
-        _Column(with_unit("Best", metric.unit), lambda x: x.final.best),
+        _Column(with_unit(best_heading(summary.record), metric.unit), lambda x: x.final.best),
         _Column("Published", lambda x: x.best_published, published=True),
         _Column(with_unit("Mean", metric.unit), lambda x: x.final.mean, lambda x: x.final.mean_interval),
         _Column("Published", lambda x: x.mean_published, published=True),

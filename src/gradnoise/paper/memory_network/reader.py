@@ -1,0 +1,186 @@
+"""A trained network that reads: one story, one question, and where each hop looks for the answer."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from gradnoise.data.babi import BabiData, Question, Statement
+from gradnoise.data.fetch import cache_folder
+from gradnoise.paper.memory_network.experiment import MemoryNetworkExperiment, encoded, memories
+from gradnoise.paper.memory_network.model import MemoryNetwork
+from gradnoise.paper.memory_network.study import SELECTION, STAGES, memory_network
+from gradnoise.population import checkpoint
+from gradnoise.study import StudyError, Trial
+from gradnoise.study.slices import build, job_of
+
+RESTARTS = 3
+EPOCHS = 60
+MOST_ANSWERS = 3
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A trained network and what is known of it.
+
+    Args:
+        model: the network, in evaluation mode.
+        data: the stories.
+        task: which task it was trained on.
+        errors: error in % by part: train, validation, test.
+        description: how it was trained.
+    """
+
+    model: MemoryNetwork
+    data: BabiData
+    task: int
+    errors: dict[str, float]
+    description: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a network answers one question.
+
+    Args:
+        number: of the question among the task's test questions, from 1.
+        story: the sentences in memory, oldest first.
+        support: which of them the answer follows from; the network is never told.
+        question, truth: as in the file.
+        attention: [K][n], weight of each sentence in each hop.
+        answers: the likeliest answers with their probabilities, best first.
+    """
+
+    number: int
+    story: tuple[str, ...]
+    support: tuple[bool, ...]
+    question: str
+    truth: str
+    attention: tuple[tuple[float, ...], ...]
+    answers: tuple[tuple[str, float], ...]
+
+    @property
+    def empty(self) -> tuple[float, ...]:
+        """Weight of the empty memories in each hop."""
+        return tuple(max(0.0, 1.0 - math.fsum(p)) for p in self.attention)
+
+    @property
+    def right(self) -> bool:
+        """Whether the likeliest answer is the true one."""
+        return self.answers[0][0] == self.truth
+
+
+def trained(
+    task: int,
+    *,
+    stage: str = "two",
+    noise: bool = False,
+    epochs: int = EPOCHS,
+    seed: int = 0,
+    data: str = "auto",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Reader:
+    """A network for one task: from the cache, or trained now and kept there.
+
+    Of `RESTARTS` restarts the one with the lowest training error stays.
+
+    Args:
+        task: 1..20.
+        stage: "two" (linear start) or "one".
+        noise: whether to train with gradient noise, eta = 0.01.
+        epochs: with softmax, at least 1.
+        seed: of the first restart.
+        data: "auto", "babi" or "generated".
+        progress: called with (updates done, updates in all).
+
+    Raises:
+        StudyError: a value is not allowed; the message says which are.
+    """
+    if stage not in STAGES:
+        raise StudyError(f"--stage {stage}: allowed are one (softmax from the start) and two (linear start)")
+    if epochs < 1 or seed < 0:
+        raise StudyError(f"--epochs {epochs} --seed {seed}: give at least 1 epoch, and a seed of 0 or more")
+    study = memory_network("paper", data, 1, epochs)
+    experiment = study.experiment
+    assert isinstance(experiment, MemoryNetworkExperiment)
+    setting = next((s for s in study.settings if s.row == f"tasks-{stage}" and s.values["task"] == task), None)
+    if setting is None:
+        have = ", ".join(map(str, sorted(experiment.data.tasks)))
+        raise StudyError(f"--task {task}: there is no such task in {experiment.data_title}; there are {have}")
+    arm = next(a for a in study.arms if a.name == ("noise" if noise else "none"))
+    trials = [study.trial(setting, arm, seed + i) for i in range(RESTARTS)]
+    folder = cache_folder(os.environ) / "memn2n" / trials[0].id
+    steps = trials[0].config["steps"]
+    if not checkpoint.path_for(folder, steps).exists():
+        checkpoint.save(folder, steps, _train(experiment, trials, progress))
+    found = checkpoint.load(folder, steps)
+    model = experiment.model(trials[0].config)
+    assert isinstance(model, MemoryNetwork)
+    model.load_state_dict(found["model"])
+    how = f"{STAGES[stage]} training, {arm.label}, {epochs} epochs, best of {RESTARTS}"
+    return Reader(model.eval(), experiment.data, task, found["errors"], how)
+
+
+def _train(
+    experiment: MemoryNetworkExperiment, trials: list[Trial], progress: Callable[[int, int], None]
+) -> dict[str, dict[str, Any]]:
+    """Parameters and errors of the restart with the lowest training error."""
+    population = build(experiment, job_of("", trials, Path()))
+    total = trials[0].config["steps"]
+    while population.alive and population.t < total:
+        population.step()
+        progress(population.t, total)
+    if not population.alive:
+        raise StudyError("all restarts diverged; try another --seed")
+    metrics = population.evaluate()
+    keys = [metrics[name].tolist() for name in SELECTION.by]
+    best = min(range(len(keys[0])), key=lambda i: [key[i] for key in keys])
+    return {
+        "model": {name: x.clone() for name, x in population.rows.named_rows(best)},
+        "errors": {part: metrics[f"{part}_error"][best].item() for part in ("train", "validation", "test")},
+    }
+
+
+@torch.no_grad()
+def read(reader: Reader, number: int) -> Reading:
+    """Let a network answer a test question of its task.
+
+    Args:
+        reader: the network.
+        number: which question, from 1.
+
+    Raises:
+        StudyError: there is no question of that number.
+    """
+    questions = [
+        (story[:i], line)
+        for story in reader.data.tasks[reader.task].test
+        for i, line in enumerate(story)
+        if isinstance(line, Question)
+    ]
+    if not 1 <= number <= len(questions):
+        raise StudyError(f"--question {number}: task {reader.task} has test questions 1 to {len(questions):,}")
+    before, question = questions[number - 1]
+    test = memories(reader.data, reader.task, "code")["test"]
+    told = [line for line in before if isinstance(line, Statement)][-test.slots :]
+    (batch,) = test.batches(np.array([number - 1]), 1, pad=False)
+    u, attention = reader.model.read(batch)
+    words = encoded(reader.data, reader.task).words
+    p = torch.nn.functional.pad(u @ reader.model.tables[-1].T, (1, 0))[0].softmax(0)
+    likely = p[: len(words)].topk(min(MOST_ANSWERS, len(words)))
+    return Reading(
+        number=number,
+        story=tuple(f"{' '.join(line.words).capitalize()}." for line in told),
+        support=tuple(line.id in question.support for line in told),
+        question=f"{' '.join(question.words).capitalize()}?",
+        truth=question.answer,
+        attention=tuple(tuple(weights[0, : len(told)].tolist()) for weights in attention),
+        answers=tuple((words[i], q) for i, q in zip(likely.indices.tolist(), likely.values.tolist(), strict=True)),
+    )

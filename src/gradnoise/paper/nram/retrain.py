@@ -1,0 +1,102 @@
+"""One run of a study once more, for its weights: a study keeps figures, not machines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gradnoise.paper.nram.experiment import Pupil
+from gradnoise.paper.nram.study import nram
+from gradnoise.study import Store, Study, StudyError, Trial, TrialResult
+from gradnoise.study.slices import build, job_of, limited_threads
+
+
+def choose(folder: Path, row: str | None, arm: str | None, seed: int | None) -> tuple[Study, Trial, int]:
+    """A run of a study's folder: the first of the asked ones that reached zero error, else the first one.
+
+    Args:
+        folder: of a `gradnoise run nram`.
+        row, arm, seed: which; None for any.
+
+    Returns:
+        The study, the trial, and the updates that it took.
+
+    Raises:
+        StudyError: the folder holds no such study or no such run.
+    """
+    with Store(folder, readonly=True) as store:
+        results = store.results()
+    if results.record.name != "nram":
+        raise StudyError(f"{folder} holds a study of {results.record.name}; there is nothing to trace but nram")
+
+    def asked(t: TrialResult) -> bool:
+        return t.done and row in (None, t.row) and arm in (None, t.arm) and seed in (None, t.seed)
+
+    runs = [t for t in results.trials if asked(t)]
+    if not runs:
+        rows, arms = ", ".join(r for r, _ in results.record.rows), ", ".join(a.name for a in results.record.arms)
+        raise StudyError(f"{folder} has no such finished run; its rows are {rows}, its arms {arms}")
+    run = max(runs, key=lambda t: t.final.get("solved", 0.0) >= 100)
+    study = nram(results.record.scale, seeds=run.seed + 1)
+    if (steps := run.config["steps"]) not in {study.lengths(s)[0] for s in study.settings}:
+        study = nram(results.record.scale, seeds=run.seed + 1, steps=steps)
+    trials = [t for t in study.trials() if t.id == run.id]
+    if not trials:
+        raise StudyError(f"{folder} was run by another version; run the study again in a new folder to trace it")
+    return study, trials[0], run.step
+
+
+def train(study: Study, trial: Trial, steps: int, progress: Callable[[int], None] = lambda _: None) -> dict[str, Any]:
+    """Train one trial alone.
+
+    In a population of another size sums are rounded in another order, so that a long run can end elsewhere.
+
+    Args:
+        study: that it belongs to.
+        trial: which.
+        steps: updates.
+        progress: called with the updates done.
+
+    Returns:
+        Id of the trial and weights, to be saved.
+
+    Raises:
+        StudyError: it diverged.
+    """
+    with limited_threads(1):
+        population = build(study.experiment, job_of("", [trial], Path()))
+        for t in range(steps):
+            population.step()
+            progress(t + 1)
+    if not population.alive:
+        raise StudyError(f"the run diverged at update {population.diverged[0]}; choose another --seed")
+    weights = {name: x.clone() for name, x in population.rows.named_rows(0)}
+    return {"id": trial.id, "weights": weights}
+
+
+def machine(study: Study, trial: Trial, saved: dict[str, Any]) -> Pupil:
+    """The machine with the weights that `train` returned.
+
+    Raises:
+        StudyError: they are another run's.
+    """
+    if saved.get("id") != trial.id:
+        raise StudyError("the file holds the weights of another run; give another --weights, or remove it")
+    pupil = study.experiment.model(trial.config)
+    assert isinstance(pupil, Pupil)
+    pupil.load_state_dict(saved["weights"])
+    return pupil
+
+
+def save(path: Path, saved: dict[str, Any]) -> None:
+    """Write weights."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(saved, path)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read weights; nothing in the file is executed."""
+    return torch.load(path, weights_only=True)

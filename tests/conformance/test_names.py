@@ -1,0 +1,197 @@
+"""Noise is a function of seed, name, t and place: it does not matter who else is there, nor what is wrapped around."""
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from loop import SEED, flat, gradients, make_model, noise_of, same, train, values
+from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+
+from gradnoise import Annealed, Fixed, add_gradient_noise_, attach
+
+SHAPES = {"a": (4, 3), "b": (7,), "c": (2, 2), "d": ()}
+
+
+def noises(names, frozen=(), seed=SEED):
+    """What one step adds to each of these parameters."""
+    parameters = dict(zip(names, flat(*(SHAPES[n] for n in names)), strict=True))
+    for name in frozen:
+        parameters[name].grad = None
+    optimizer = torch.optim.SGD(parameters.values(), lr=1.0)
+    attach(optimizer, Fixed(1.0), seed=seed, named_parameters=parameters.items())
+    optimizer.step()
+    return {name: p.grad for name, p in parameters.items() if name not in frozen}
+
+
+# --- a function of the name alone ----------------------------------------------------------------------
+
+
+@given(st.permutations("abcd"), st.integers(1, 4), st.sets(st.sampled_from("abcd")))
+def test_adding_freezing_or_reordering_leaves_the_others_noise(order, count, frozen):
+    names = order[:count]
+    for name, noise in noises(names, frozen & set(names)).items():
+        assert torch.equal(noise, noise_of(name, 0, 1.0, SHAPES[name]))
+
+
+def test_moving_to_another_group_leaves_the_noise():
+    a, b = flat((5,), (5,))
+    optimizer = torch.optim.SGD([{"params": [b]}, {"params": [a], "lr": 0.1}], lr=1.0)
+    attach(optimizer, Fixed(1.0), seed=SEED, named_parameters=[("a", a), ("b", b)])
+    optimizer.step()
+    assert torch.equal(a.grad, noise_of("a", 0, 1.0, (5,))) and torch.equal(b.grad, noise_of("b", 0, 1.0, (5,)))
+
+
+def test_without_names_parameters_go_by_group_and_index():
+    a, b, c = flat((5,), (5,), (5,))
+    optimizer = torch.optim.SGD([{"params": [a, b]}, {"params": [c]}], lr=1.0)
+    attach(optimizer, Fixed(1.0), seed=SEED)
+    optimizer.step()
+    for name, p in (("0.0", a), ("0.1", b), ("1.0", c)):
+        assert torch.equal(p.grad, noise_of(name, 0, 1.0, (5,)))
+
+
+def test_no_two_parameters_steps_or_seeds_share_numbers():
+    """Four normals in a row are one draw of 128 bits: among these 25,200 no two are equal by chance."""
+    (p,) = flat((400,))
+    optimizer = torch.optim.SGD([p], lr=1.0)
+    updates = (0, 1, 2, 3, 4, 5, 255, 256, 2**16, 2**31, 2**32, 2**40)
+    draws = []
+    for seed in range(3):
+        for name in ("0.weight", "0.bias", "1.weight", "weight", "weight.0", "layers.0/weight", ""):
+            noise = attach(optimizer, Fixed(1.0), seed=seed, named_parameters=[(name, p)])
+            draws += [noise.replay(name, t).view(-1, 4) for t in updates]
+            noise.detach()
+    rows = torch.cat(draws)
+    assert len(rows) == 3 * 7 * 12 * 100 and len(rows.unique(dim=0)) == len(rows)
+    assert len(rows.sort(dim=1).values.unique(dim=0)) == len(rows)  # nor in another order
+
+
+@pytest.fixture
+def restore_threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.complex64])
+def test_the_number_of_threads_does_not_matter(dtype, restore_threads):
+    drawn = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        (p,) = flat((1000, 333), dtype=dtype)
+        optimizer = torch.optim.SGD([p], lr=1.0)
+        attach(optimizer, Fixed(1.0), seed=SEED)
+        optimizer.step()
+        drawn.append(p.grad)
+    assert torch.equal(drawn[0], drawn[1]) and torch.equal(drawn[0], drawn[2])
+
+
+# --- wrappers ------------------------------------------------------------------------------------------
+
+
+class Prefixed(nn.Module):
+    """Names as DistributedDataParallel ("module.") and Opacus ("_module.") give them."""
+
+    def __init__(self, prefix, inner):
+        super().__init__()
+        self.add_module(prefix, inner)
+        self.inner = [inner]
+
+    def forward(self, x):
+        return self.inner[0](x)
+
+
+def with_checkpoints(model):
+    return nn.Sequential(*map(checkpoint_wrapper, model))
+
+
+WRAPPERS = {
+    "torch.compile": lambda model: torch.compile(model, backend="eager"),
+    "torch.compile of parts": lambda model: nn.Sequential(*(torch.compile(m, backend="eager") for m in model)),
+    "DataParallel": nn.DataParallel,
+    "Opacus": lambda model: Prefixed("_module", model),
+    "FSDP1's name": lambda model: Prefixed("_fsdp_wrapped_module", model),
+    "activation checkpoints": with_checkpoints,
+    "DDP of torch.compile": lambda model: Prefixed("module", torch.compile(model, backend="eager")),
+    "torch.compile of DDP of checkpoints": lambda model: torch.compile(
+        Prefixed("module", with_checkpoints(model)), backend="eager"
+    ),
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS)
+def test_a_wrapped_model_gets_the_noise_of_the_bare_one(wrap):
+    bare, model = make_model(), make_model()
+    wrapped = wrap(model)
+    assert [n for n, _ in wrapped.named_parameters()] != [n for n, _ in bare.named_parameters()]
+    for m, names in ((bare, bare.named_parameters()), (model, wrapped.named_parameters())):
+        optimizer = torch.optim.SGD(m.parameters(), lr=0.1)
+        attach(optimizer, Fixed(1.0), seed=SEED, named_parameters=names)
+        train(m, optimizer, 2)
+    assert same(values(model), values(bare))
+
+
+def test_a_module_that_is_called_module_keeps_its_name():
+    a, b = flat((5,), (5,))
+    optimizer = torch.optim.SGD([a, b], lr=1.0)
+    attach(optimizer, Fixed(1.0), seed=SEED, named_parameters=[("module.w", a), ("head.w", b)])
+    optimizer.step()
+    assert torch.equal(a.grad, noise_of("module.w", 0, 1.0, (5,)))
+
+
+# --- the filter ----------------------------------------------------------------------------------------
+
+
+def test_where_chooses_by_name():
+    ours, bare = make_model(), make_model()
+    optimizer = torch.optim.SGD(ours.parameters(), lr=0.1)
+    asked = []
+    options = {"where": lambda name: asked.append(name) or name.endswith("weight")}
+    attach(optimizer, Fixed(1.0), seed=SEED, named_parameters=ours.named_parameters(), **options)
+    assert asked == [name for name, _ in ours.named_parameters()]
+    train(ours, optimizer, 1)
+    train(bare, torch.optim.SGD(bare.parameters(), lr=0.1), 1)
+    clean = gradients(bare)
+    for name, g in gradients(ours).items():
+        noise = noise_of(name, 0, 1.0, g.shape) if name.endswith("weight") else 0
+        assert torch.equal(g, clean[name] + noise)
+
+
+def test_where_sees_the_name_without_wrappers():
+    model = make_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    asked = []
+    pairs = [(f"module._orig_mod.{name}", p) for name, p in model.named_parameters()]
+    attach(optimizer, Fixed(1.0), seed=SEED, named_parameters=pairs, where=lambda name: asked.append(name) or True)
+    assert asked == ["0.weight", "0.bias", "2.weight", "2.bias"]
+
+
+# --- the function below --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("schedule", [Annealed(0.3), Fixed(0.5), Annealed(0.0)])
+def test_the_stateless_function_adds_what_attach_adds(schedule):
+    ours, by_hand = make_model(), make_model()
+    optimizer, plain = (torch.optim.SGD(m.parameters(), lr=0.1) for m in (ours, by_hand))
+    attach(optimizer, schedule, seed=SEED, named_parameters=ours.named_parameters())
+    train(ours, optimizer, 3)
+    clock = itertools.count()
+
+    def add(*_):
+        add_gradient_noise_(by_hand.named_parameters(), schedule, t=next(clock), seed=SEED)
+
+    plain.register_step_pre_hook(add)
+    train(by_hand, plain, 3)
+    assert same(values(ours), values(by_hand))
+
+
+def test_the_stateless_function_skips_what_has_no_gradient():
+    model = make_model()
+    add_gradient_noise_(model.named_parameters(), Fixed(1.0), t=0, seed=SEED)
+    assert all(p.grad is None for p in model.parameters())
+    model[2].weight.grad = torch.zeros(2, 5)
+    add_gradient_noise_(torch.compile(model, backend="eager").named_parameters(), Fixed(1.0), t=7, seed=SEED)
+    assert torch.equal(model[2].weight.grad, noise_of("2.weight", 7, 1.0, (2, 5)))

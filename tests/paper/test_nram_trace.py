@@ -1,0 +1,132 @@
+"""Traces of machines and programs, and inputs that are none."""
+
+import pytest
+import torch
+from rich.console import Console
+
+from gradnoise.cli import main
+from gradnoise.paper import system
+from gradnoise.paper.nram import NRAM
+from gradnoise.paper.nram.inputs import check_distributions, check_integers, check_list, check_precision
+from gradnoise.paper.nram.oracles import LISTK_REGISTERS, PROGRAMS, listk_machine
+from gradnoise.paper.nram.trace import live, source_names, taken, trace_hard, trace_program, trace_soft
+from gradnoise.study import StudyError, run_study
+
+GOLDEN = torch.tensor([5, 2, 2, 0, 2, 13, 11, 0, 0, 3, 5, 0, 0, 9, 2, 0])
+
+
+def test_soft_and_hard_traces_of_the_golden_example():
+    soft = trace_soft(listk_machine(), GOLDEN, 6, LISTK_REGISTERS)
+    hard = trace_hard(listk_machine(), GOLDEN, 6, LISTK_REGISTERS)
+    assert [[v for v, _ in s.registers] for s in hard.steps[:4]] == [
+        [5, 6, 0, 1], [5, 6, 2, 0], [13, 14, 1, 0], [9, 10, 0, 0],
+    ]  # fmt: skip
+    assert len(hard.steps) == 5 and hard.steps[-1].stop == 1
+    assert hard.answer[2] == (5, 1.0)
+    value, p = soft.answer[2]
+    assert value == 5 and 0.999 < p <= 1 + 1e-6
+    for mine, theirs in zip(soft.steps, hard.steps, strict=False):
+        assert [v for v, _ in mine.sources] == [v for v, _ in theirs.sources]
+        assert [v for v, _ in mine.memory] == [v for v, _ in theirs.memory]
+
+
+def test_only_modules_that_matter_are_live():
+    names, program = PROGRAMS["copy"]
+    trace = trace_program(program, names, torch.tensor([3, 7, 4, 0, 0, 0, 0, 0]), 2)
+    assert [v for v, _ in trace.answer] == [3, 7, 4, 7, 4, 0, 0, 0]
+    every = source_names(trace)
+    found = [every[2 + place] for place in live(trace, trace.steps[1])]
+    assert found == ["read", "one", "inc", "add", "write"]
+    place = trace.wiring.sequence.index("add")
+    assert [every[s] for s, _ in taken(trace, trace.steps[1], place)] == ["d", "one"]
+
+
+def test_a_soft_memory_may_be_given():
+    memory = torch.eye(16)[GOLDEN]
+    assert trace_soft(listk_machine(), memory, 6).answer[2][0] == 5
+    with pytest.raises(ValueError, match="sums to 1 only within"):
+        trace_soft(listk_machine(), 2 * memory, 6)
+
+
+def test_two_passes_have_names_of_their_own():
+    trace = trace_soft(NRAM(2, 4, passes=2), torch.tensor([1, 2, 3, 0]), 1)
+    assert source_names(trace)[2:4] == ["read", "zero"] and source_names(trace)[16] == "read2"
+
+
+@pytest.mark.parametrize("task", [*PROGRAMS, "listk"])
+def test_oracles_on_the_command_line(task, capsys):
+    main(["trace", "--oracle", task, "--n", "2"])
+    said = capsys.readouterr().out
+    assert "right" in said and "wrong" not in said
+
+
+def test_a_run_is_trained_once_more_and_kept(tmp_path, capsys):
+    run_study(system("nram").study("smoke", "auto", 1, None), tmp_path)
+    main(["trace", str(tmp_path), "--row", "B", "--arm", "eta-1.0"])
+    (kept,) = (tmp_path / "weights").iterdir()
+    first, written = capsys.readouterr().out, kept.stat().st_mtime_ns
+    main(["trace", str(tmp_path), "--row", "B", "--arm", "eta-1.0"])
+    assert capsys.readouterr().out == first and kept.stat().st_mtime_ns == written
+    for arguments, message in ((["--row", "Z"], "its rows are A, B"), (["--n", "9"], "sizes 1..2"),
+                               (["--memory", "1", "2", "9", "0", "0"], "values are 0..4"),
+                               (["--arm", "none", "--weights", str(kept)], "weights of another run")):  # fmt: skip
+        with pytest.raises(SystemExit):
+            main(["trace", str(tmp_path), *arguments])
+        assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_an_oracle_that_is_none():
+    from gradnoise.paper.nram import trace_oracle
+
+    with pytest.raises(StudyError, match="no program for 'sort'"):
+        trace_oracle("sort", None, 0, Console())
+
+
+@pytest.mark.parametrize(
+    ("memory", "message"),
+    [
+        (torch.tensor([0.0, 1.0, 2.0]), "cells of a problem are integers"),
+        (torch.tensor([0, 1]), "2 cells"),
+        (torch.tensor([0, 1, 3]), "values are 0..2"),
+        (torch.tensor([0, -1, 2]), "values are 0..2"),
+    ],
+)
+def test_integers_that_are_none(memory, message):
+    with pytest.raises(ValueError, match=message):
+        check_integers(memory, 3)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [([0.5, 0.6], "within 0.1"), ([1.5, -0.5], "negative"), ([torch.nan, 1.0], "nan"), ([1, 0], "floating type")],
+)
+def test_distributions_that_are_none(x, message):
+    with pytest.raises(ValueError, match=message):
+        check_distributions(torch.tensor(x))
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        ([4, 0, 2, 0, 6, 0, 0], "pointer 4 is no node"),
+        ([9, 0, 2, 0, 7, 0, 0], "values are 0..6"),
+        ([3, 0, 2, 5, 1, 3, 2], "circle"),
+        ([3, 1, 2, 0, 5, 0, 0], "k = 1 hops in a list of 1"),
+        ([0, 0, 2, 0, 0, 0, 0], "list of 0 nodes"),
+    ],
+)
+def test_lists_that_are_none(cells, message):
+    with pytest.raises(ValueError, match=message):
+        check_list(torch.tensor(cells))
+    check_list(GOLDEN)
+
+
+def test_precision_that_is_too_low():
+    with pytest.raises(ValueError, match="float32 or float64"):
+        check_precision(torch.bfloat16)
+    torch.set_float32_matmul_precision("high")
+    try:
+        with pytest.raises(ValueError, match="needs 'highest'"):
+            check_precision(torch.float32)
+    finally:
+        torch.set_float32_matmul_precision("highest")

@@ -1,0 +1,69 @@
+"""Trials that reach their goal before the last update."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from gradnoise.population import Experiment
+from gradnoise.study import Arm, Metric, Setting, Study, run_study
+
+
+@dataclass
+class Walk(Experiment):
+    """A weight that walks by lr an update; finished beyond 1.2."""
+
+    name: str = "walk"
+
+    def model(self, config):
+        model = nn.Linear(1, 1, bias=False)
+        nn.init.zeros_(model.weight)
+        return model
+
+    def batch(self, seed, t, config):
+        return torch.ones(1, 1)
+
+    def loss(self, model, batch):
+        return -model(batch).sum()
+
+    def evaluate(self, model):
+        return {"place": model.weight.sum()}
+
+    def finished(self, metrics):
+        return metrics["place"] > 1.2
+
+
+def study(**values):
+    return Study(
+        "walk",
+        "Walk",
+        Walk(),
+        (Arm("slow", {"lr": 0.01}), Arm("fast", {"lr": 0.1}), Arm("fast to the end", {"lr": 0.1, "early_stop": False})),
+        Metric("place", "place", success=1.2),
+        (Setting("all", "all"),),
+        seeds=(0,),
+        steps=40,
+        eval_every=5,
+        **values,
+    )
+
+
+def test_a_finished_trial_keeps_its_last_metrics_and_its_step(tmp_path):
+    found = {t.arm: t for t in run_study(study(), tmp_path).trials}
+    assert {arm: (t.status, t.step) for arm, t in found.items()} == {
+        "slow": ("finished", 40),
+        "fast": ("finished", 15),
+        "fast to the end": ("finished", 40),
+    }
+    assert abs(found["fast"].final["place"] - 1.5) < 1e-5
+    assert found["fast"].curves["place"].steps.tolist() == [5, 10, 15]
+    assert abs(found["slow"].final["place"] - 0.4) < 1e-5
+    assert abs(found["fast to the end"].final["place"] - 4.0) < 1e-5
+
+
+def test_the_same_in_slices(tmp_path, monkeypatch):
+    whole = run_study(study(), tmp_path / "whole").trials
+    monkeypatch.setattr("gradnoise.study.runner.SLICE_SECONDS", 0.0)
+    monkeypatch.setattr("gradnoise.study.slices._resident", None)
+    for mine, theirs in zip(run_study(study(), tmp_path / "slices").trials, whole, strict=True):
+        assert (mine.status, mine.step, mine.final) == (theirs.status, theirs.step, theirs.final)
