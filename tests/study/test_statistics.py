@@ -1,10 +1,11 @@
 import itertools
 import math
+import random
 from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -206,6 +207,7 @@ def test_sign_flip_without_a_difference_is_one(differences):
 
 
 @quick
+@example([0.0, 1.0, -1.0], random.Random(0))
 @given(samples, st.randoms(use_true_random=False))
 def test_paired_statistics_know_no_order_and_no_favourite(differences, shuffler):
     shuffled = shuffler.sample(differences, len(differences))

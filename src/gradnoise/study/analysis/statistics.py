@@ -208,6 +208,10 @@ def bca_mean(differences: ArrayLike, level: float = 0.95, *, seed: int, resample
     d = finite_vector(differences, "differences")
     # Of a sample and its mirror image the same one is resampled: swapping the arms mirrors the interval.
     sample, mirrored = np.sort(d), np.sort(-d)
+    if d.any() and np.array_equal(sample, mirrored):  # its own mirror image, as the interval has to be
+        interval = _bca(sample, level, seed, resamples)
+        half = (interval.high - interval.low) / 2
+        return Interval(-half, half, level)
     if sample.tolist() >= mirrored.tolist():
         return _bca(sample, level, seed, resamples)
     return _mirror(_bca(mirrored, level, seed, resamples))
