@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pandas
 import pytest
+from commandline import gradnoise
 
-from gradnoise.cli import main
 from gradnoise.paper import SYSTEMS
 from gradnoise.study import Store, StudyError
 
@@ -21,15 +21,6 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("GRADNOISE_DATA", raising=False)
     monkeypatch.setenv("COLUMNS", "160")
-
-
-def gradnoise(*arguments: str) -> int:
-    """The exit code of a command."""
-    try:
-        main(list(arguments))
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
 
 
 SMOKE = ("run", "deep-mlp", "--scale", "smoke", "--data", "digits")

@@ -1,6 +1,8 @@
+import ast
 import importlib.util
 import math
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -372,3 +374,13 @@ def test_without_numba_the_reference_takes_over(set_backend, monkeypatch):
     set_backend("numba")
     with pytest.raises(ValueError, match="GRADNOISE_BACKEND=numba needs numba"):
         backend()
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_every_backend_has_what_the_reference_has(backend):
+    # read, not imported: Triton may not be installed
+    tree = ast.parse(Path(reference.__file__).with_name(f"{backend}.py").read_text(encoding="utf-8"))
+    names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    names |= {target.id for node in tree.body if isinstance(node, ast.Assign)
+              for target in node.targets if isinstance(target, ast.Name)}  # fmt: skip
+    assert {name for name in vars(reference) if name.endswith("_") and name[0] != "_"} <= names

@@ -35,6 +35,10 @@ arguments = np.array([0, 7, 50]), keys, np.array([0, 5, 9], dtype=np.uint64), np
 gpu.add_rows_(x, *arguments)
 reference.add_rows_(y, *arguments)
 assert torch.equal(x, y)
+words = torch.empty(2, 3, 9, dtype=torch.int64)
+gpu.fill_words_(words[0], keys[:, 0], 5)
+reference.fill_words_(words[1], keys[:, 0], 5)
+assert torch.equal(*words)
 """
 
 

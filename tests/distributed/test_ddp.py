@@ -13,13 +13,17 @@ every_size = pytest.mark.parametrize("size", [1, 2, 4])
 several = pytest.mark.parametrize("size", [2, 4])
 
 
-@on_ranks(1, 2, 4)
-def trained():
-    model = DistributedDataParallel(Model())
+def trained_by(**options):
+    model = DistributedDataParallel(Model(), **options)
     optimizer = sgd(model)
     noisy(optimizer, model)
     train(model, optimizer)
     return weights(model)
+
+
+@on_ranks(1, 2, 4)
+def trained():
+    return trained_by()
 
 
 @every_size
@@ -31,11 +35,7 @@ def test_every_rank_ends_where_one_process_does(ranks, size):
 @on_ranks(1, 2, 4)
 def trained_in_buckets():
     """Gradients are views of the buffers that are reduced."""
-    model = DistributedDataParallel(Model(), gradient_as_bucket_view=True, static_graph=True)
-    optimizer = sgd(model)
-    noisy(optimizer, model)
-    train(model, optimizer)
-    return weights(model)
+    return trained_by(gradient_as_bucket_view=True, static_graph=True)
 
 
 @every_size

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pandas
 import pytest
+from commandline import gradnoise
 from rich.console import Console
 
-from gradnoise.cli import main
 from gradnoise.data.babi import NAMES, encode, load_babi
 from gradnoise.paper.memory_network import (
     CLAIMS,
@@ -37,14 +37,6 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.delenv("GRADNOISE_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "160")
-
-
-def gradnoise(*arguments: str) -> int:
-    try:
-        main(list(arguments))
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
 
 
 # --- the study --------------------------------------------------------------------------------------

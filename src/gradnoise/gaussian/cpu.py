@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gradnoise.gaussian import constants
-from gradnoise.gaussian.parts import NATIVE, SLAB, Part, slabs
+from gradnoise.gaussian.parts import SLAB, Part, slabs, working
 from gradnoise.gaussian.threads import split
 
 Array = NDArray[Any]
@@ -330,7 +330,7 @@ def _slabfuls(parts: Sequence[Part]) -> Iterator[list[Part]]:
         batch: list[Part] = []
         size = 0
         for part in parts:
-            if _working(part.x.dtype) != kind:
+            if working(part.x.dtype) != kind:
                 continue
             if batch and size + part.x.numel() > SLAB:
                 yield batch
@@ -343,11 +343,7 @@ def _slabfuls(parts: Sequence[Part]) -> Iterator[list[Part]]:
 
 def _contiguous(x: Tensor) -> Tensor:
     """A contiguous copy in the precision that noise is added in."""
-    return x.to(_working(x.dtype), memory_format=torch.contiguous_format, copy=True)
-
-
-def _working(dtype: torch.dtype) -> torch.dtype:
-    return dtype if dtype in NATIVE else torch.float32
+    return x.to(working(x.dtype), memory_format=torch.contiguous_format, copy=True)
 
 
 def fill_words_(out: Tensor, keys: Array, t: int) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gradnoise.gaussian import constants, reference
-from gradnoise.gaussian.parts import Part
+from gradnoise.gaussian.parts import Part, working
 
 Array = NDArray[Any]
 
@@ -136,8 +136,7 @@ def add_parts_(parts: Sequence[Part], t: int, sigma: float, scale: Tensor | None
         batches.setdefault((x.device, x.dtype), []).append(part._replace(x=x))
     for (device, dtype), batch in batches.items():
         runs = np.concatenate([_runs(part, t) for part in batch])
-        work = torch.float64 if dtype == torch.float64 else torch.float32
-        sigmas = torch.full((len(runs),), sigma, dtype=work, device=device)
+        sigmas = torch.full((len(runs),), sigma, dtype=working(dtype), device=device)
         with torch.cuda.device_of(sigmas):
             _launch(runs, sigmas if scale is None else sigmas * scale.to(sigmas), dtype)
         torch.autograd.graph.increment_version([part.x for part in batch])
@@ -172,3 +171,4 @@ def add_rows_(x: Tensor, offsets: Array, keys: Array, t: Array, sigma: Array) ->
 
 
 bernoulli_rows_ = reference.bernoulli_rows_
+fill_words_ = reference.fill_words_

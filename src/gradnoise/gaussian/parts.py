@@ -15,6 +15,11 @@ NATIVE = (torch.float32, torch.float64)
 SLAB = 1 << 16
 
 
+def working(dtype: torch.dtype) -> torch.dtype:
+    """The precision that noise is added in."""
+    return dtype if dtype in NATIVE else torch.float32
+
+
 class Part(NamedTuple):
     """A real tensor and where its elements stand in a noise stream.
 

@@ -25,7 +25,7 @@ from gradnoise.gaussian.constants import (
     W0,
     W1,
 )
-from gradnoise.gaussian.parts import NATIVE, Part, slabs
+from gradnoise.gaussian.parts import Part, slabs, working
 
 Array = NDArray[np.generic]
 
@@ -106,7 +106,7 @@ def add_parts_(parts: Sequence[Part], t: int, sigma: float, scale: Tensor | None
     """Add noise to parts, see `api.add_parts_`; by slabs, as temporaries are some 30 times what is added to."""
     for whole in parts:
         for x, key, first in slabs(whole):
-            work = x.to(x.dtype if x.dtype in NATIVE else torch.float32)
+            work = x.to(working(x.dtype))
             number = _bits(np.array([t, key], dtype=np.uint64), x.device)
             factor = torch.tensor(sigma, dtype=work.dtype, device=x.device)
             z = _run(number, x.numel()) if first is None else _runs(number, first.to(x.device), x.numel())

@@ -36,9 +36,20 @@ def save(folder: Path, step: int, state: Mapping[str, Any]) -> Path:
         CheckpointError: the file cannot be written; older checkpoints stay as they are.
     """
     path = path_for(folder, step)
+    write(path, state)
+    _tidy(folder, step)
+    return path
+
+
+def write(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a file of tensors and plain values; it is whole or not there, and an older one stays until then.
+
+    Raises:
+        CheckpointError: it cannot be written.
+    """
     temporary = path.with_suffix(".tmp")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             torch.save(dict(state), file)
             file.flush()
@@ -50,8 +61,6 @@ def save(folder: Path, step: int, state: Mapping[str, Any]) -> Path:
         raise CheckpointError(
             f"cannot write {path}: {error}; make room or choose another folder, then repeat the command"
         ) from error
-    _tidy(folder, step)
-    return path
 
 
 def _tidy(folder: Path, step: int) -> None:
@@ -71,7 +80,15 @@ def load(folder: Path, step: int, device: torch.device | str = "cpu") -> dict[st
     Raises:
         CheckpointError: there is no such file, or it is damaged or holds other objects.
     """
-    path = path_for(folder, step)
+    return read(path_for(folder, step), device)
+
+
+def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """What `write` wrote; tensors and plain values only.
+
+    Raises:
+        CheckpointError: there is no such file, or it is damaged or holds other objects.
+    """
     try:
         with zipfile.ZipFile(path) as archive:  # torch.load checks no checksum
             if damaged := archive.testzip():

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from gradnoise.data import load_images
 from gradnoise.paper.deep_mlp.experiment import DeepMLPExperiment
+from gradnoise.paper.scales import resized, scale_of
 from gradnoise.schedule import Annealed
-from gradnoise.study import Arm, Claim, Metric, Setting, Study, StudyError
+from gradnoise.study import Arm, Claim, Metric, Setting, Study
 
 SOURCE = "Neelakantan et al., Table 1"
 ETA = 0.01
@@ -200,17 +201,8 @@ def deep_mlp(scale: str = "paper", data: str = "auto", seeds: int | None = None,
         seeds: number of seeds; None for the scale's own.
         steps: updates per run; None for the scale's own.
     """
-    if scale not in SCALES:
-        raise StudyError(f"scale {scale!r}: allowed are {', '.join(SCALES)}")
-    chosen = SCALES[scale]
-    count = chosen.seeds if seeds is None else seeds
-    if count < 1:
-        raise StudyError(f"--seeds {count}: a study needs at least one seed")
-    deviations = SILENT + chosen.deviations
-    if steps is not None and steps != chosen.steps:
-        deviations += (f"{steps:,} updates a run instead of {chosen.steps:,}.",)
-    if count < chosen.seeds:
-        deviations += (f"{count} seeds instead of {chosen.seeds}.",)
+    chosen = scale_of(SCALES, scale)
+    numbers, deviations = resized(seeds, chosen.seeds, steps, chosen.steps)
     experiment = DeepMLPExperiment(load_images(data))
     rows, arms = {s.row for s in chosen.settings}, {a.name for a in chosen.arms}
     return Study(
@@ -220,12 +212,12 @@ def deep_mlp(scale: str = "paper", data: str = "auto", seeds: int | None = None,
         arms=chosen.arms,
         metric=dataclasses.replace(METRIC, chance=experiment.chance()),
         settings=chosen.settings,
-        seeds=tuple(range(count)),
+        seeds=numbers,
         steps=steps or chosen.steps,
         eval_every=min(chosen.eval_every, steps or chosen.steps),
         base={"depth": chosen.depth, "width": 50, "batch_size": chosen.batch_size},
         scale=scale,
         claims=tuple(c for c in CLAIMS if c.row in rows and c.treatment in arms),
-        deviations=deviations,
+        deviations=SILENT + chosen.deviations + deviations,
         protocol=PROTOCOL,
     )

@@ -63,6 +63,10 @@ class MemoryNetwork(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Logits [B, V]; that of nil is 0."""
         u, _ = self.read(batch)
+        return self.answer(u)
+
+    def answer(self, u: Tensor) -> Tensor:
+        """Logits [B, V] from the state u [B, D]."""
         return nn.functional.pad(u @ self.tables[-1].T, (1, 0))
 
     def read(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:

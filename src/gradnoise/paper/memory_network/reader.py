@@ -173,7 +173,7 @@ def read(reader: Reader, number: int) -> Reading:
     (batch,) = test.batches(np.array([number - 1]), 1, pad=False)
     u, attention = reader.model.read(batch)
     words = encoded(reader.data, reader.task).words
-    p = torch.nn.functional.pad(u @ reader.model.tables[-1].T, (1, 0))[0].softmax(0)
+    p = reader.model.answer(u)[0].softmax(0)
     likely = p[: len(words)].topk(min(MOST_ANSWERS, len(words)))
     return Reading(
         number=number,

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from gradnoise.data.babi import load_babi
 from gradnoise.paper.memory_network.experiment import JOINT, MemoryNetworkExperiment, encoded
 from gradnoise.paper.memory_network.schedule import Halving
+from gradnoise.paper.scales import resized, scale_of
 from gradnoise.schedule import Annealed, Fixed
-from gradnoise.study import Arm, Claim, Metric, Selection, Setting, Study, StudyError
+from gradnoise.study import Arm, Claim, Metric, Selection, Setting, Study
 
 SOURCE = "Neelakantan et al., Table 2"
 
@@ -147,18 +148,10 @@ def memory_network(
         seeds: number of restarts; None for the scale's own.
         steps: softmax epochs per run; None for the scale's own.
     """
-    if scale not in SCALES:
-        raise StudyError(f"scale {scale!r}: allowed are {', '.join(SCALES)}")
-    chosen = SCALES[scale]
-    count = chosen.seeds if seeds is None else seeds
-    if count < 1:
-        raise StudyError(f"--seeds {count}: a study needs at least one seed")
+    chosen = scale_of(SCALES, scale)
     epochs = steps or chosen.epochs
-    deviations = SILENT + chosen.deviations
-    if epochs != chosen.epochs:
-        deviations += (f"{epochs} epochs a run instead of {chosen.epochs}.",)
-    if count < chosen.seeds:
-        deviations += (f"{count} restarts instead of {chosen.seeds}.",)
+    restarts, shortened = resized(seeds, chosen.seeds, epochs, chosen.epochs, seed="restarts", unit="epochs")
+    deviations = SILENT + chosen.deviations + shortened
     experiment = MemoryNetworkExperiment(load_babi(chosen.data or data if data == "auto" else data))
     tasks = [t for t in chosen.tasks if t in experiment.data.tasks]
     if len(tasks) < 20:
@@ -173,7 +166,7 @@ def memory_network(
         arms=chosen.arms,
         metric=METRIC,
         settings=settings,
-        seeds=tuple(range(count)),
+        seeds=restarts,
         steps=max(s.steps or 0 for s in settings),
         eval_every=max(s.eval_every or 0 for s in settings),
         base={"batch_size": 32, "hops": 3, "clip": 40.0, "clip_per": "tensor", "time_noise": 0.1},

@@ -12,11 +12,11 @@ from rich.text import Text
 
 from gradnoise.paper.nram.inputs import check_integers, check_list
 from gradnoise.paper.nram.oracles import LISTK_REGISTERS, PROGRAMS, listk_machine
-from gradnoise.paper.nram.retrain import choose, load, machine, save, train
+from gradnoise.paper.nram.retrain import choose, machine, train
 from gradnoise.paper.nram.show import legend, show
 from gradnoise.paper.nram.tasks import TASKS, ListK, Problems, Task
 from gradnoise.paper.nram.trace import trace_hard, trace_program, trace_soft
-from gradnoise.population import Draws
+from gradnoise.population import Draws, checkpoint
 from gradnoise.study import StudyError
 
 #: Size of the problems that programs written by hand are shown on.
@@ -83,8 +83,8 @@ def trace_run(
     if not path.exists():
         with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
             bar = bars.add_task("training it once more", total=steps)
-            save(path, train(study, trial, steps, lambda done: bars.update(bar, completed=done)))
-    pupil = machine(study, trial, load(path))
+            checkpoint.write(path, train(study, trial, steps, lambda done: bars.update(bar, completed=done)))
+    pupil = machine(study, trial, checkpoint.read(path))
     task, time = pupil.lesson.task, pupil.lesson.steps
     if n is not None and not task.fewest <= n <= task.most:
         raise ValueError(f"n = {n}: this run learned problems of sizes {task.fewest}..{task.most}")

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from gradnoise.paper.nram.experiment import Pupil
 from gradnoise.paper.nram.study import nram
 from gradnoise.study import Store, Study, StudyError, Trial, TrialResult
@@ -89,14 +87,3 @@ def machine(study: Study, trial: Trial, saved: dict[str, Any]) -> Pupil:
     assert isinstance(pupil, Pupil)
     pupil.load_state_dict(saved["weights"])
     return pupil
-
-
-def save(path: Path, saved: dict[str, Any]) -> None:
-    """Write weights."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(saved, path)
-
-
-def load(path: Path) -> dict[str, Any]:
-    """Read weights; nothing in the file is executed."""
-    return torch.load(path, weights_only=True)

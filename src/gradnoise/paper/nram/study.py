@@ -5,6 +5,7 @@ from __future__ import annotations
 from gradnoise.paper.nram.experiment import NRAMExperiment
 from gradnoise.paper.nram.lesson import Lesson
 from gradnoise.paper.nram.scales import SCALES, STRONG, WEAK, Row
+from gradnoise.paper.scales import resized, scale_of
 from gradnoise.population import Adam
 from gradnoise.study import Claim, Metric, Setting, Study, StudyError
 
@@ -63,19 +64,10 @@ def nram(scale: str = "paper", data: str = "auto", seeds: int | None = None, ste
         seeds: number of seeds; None for the scale's own.
         steps: updates per run at most; None for the scale's own.
     """
-    if scale not in SCALES:
-        raise StudyError(f"scale {scale!r}: allowed are {', '.join(SCALES)}")
+    chosen = scale_of(SCALES, scale)
     if data != "auto":
         raise StudyError(f"--data {data}: this system makes its problems itself; leave --data out")
-    chosen = SCALES[scale]
-    count = chosen.seeds if seeds is None else seeds
-    if count < 1:
-        raise StudyError(f"--seeds {count}: a study needs at least one seed")
-    deviations = SILENT + chosen.deviations
-    if steps is not None and steps != chosen.steps:
-        deviations += (f"{steps:,} updates a run instead of {chosen.steps:,}.",)
-    if count < chosen.seeds:
-        deviations += (f"{count} seeds instead of {chosen.seeds}.",)
+    numbers, deviations = resized(seeds, chosen.seeds, steps, chosen.steps)
     lessons = {row.id: Lesson.of(**row.lesson) for row in chosen.rows}
     known = {(row.id, arm.name) for row in chosen.rows for arm in chosen.arms}
     return Study(
@@ -85,13 +77,13 @@ def nram(scale: str = "paper", data: str = "auto", seeds: int | None = None, ste
         arms=chosen.arms,
         metric=METRIC,
         settings=tuple(_setting(row, lessons[row.id].name, steps) for row in chosen.rows),
-        seeds=tuple(range(count)),
+        seeds=numbers,
         steps=steps or chosen.steps,
         eval_every=min(chosen.eval_every, steps or chosen.steps),
         base={"controller": "lstm", "batch_size": 50, "optimizer": Adam()},
         scale=scale,
         claims=tuple(c for c in CLAIMS if scale != "smoke" and (c.row, c.treatment) in known),
-        deviations=deviations,
+        deviations=SILENT + chosen.deviations + deviations,
         protocol=PROTOCOL,
     )
 
