@@ -1,26 +1,42 @@
-"""The fused kernel against the definition, and the definition's gradient against finite differences."""
+"""The compiled run against the definition, and the definition's gradient against finite differences."""
+
+from unittest import mock
 
 import pytest
 import torch
+from torch.func import functional_call, stack_module_state, vmap
 from torch.nn.functional import one_hot
 
-from gradnoise.paper.nram.circuit import ClippedGradient, circuit
-from gradnoise.paper.nram.fused import run_circuit
+from gradnoise.gaussian import backend
+from gradnoise.paper.nram import fused
+from gradnoise.paper.nram.circuit import ClippedGradient
 from gradnoise.paper.nram.model import NRAM, stopping
 from gradnoise.paper.nram.wiring import MODULES, Wiring
 
+needs_numba = pytest.mark.skipif(backend() != "numba", reason="compares the compiled run with the definition")
 
-def inputs(wiring, batch, cells, seed=0):
+
+def machine(*arguments, seed=0, **options):
+    torch.manual_seed(seed)
+    return NRAM(*arguments, gain=3.0, stop_bias=-1.0, **options)
+
+
+def memories(batch, cells, seed=0):
+    """Distributions; every other memory holds integers."""
     generator = torch.Generator().manual_seed(seed)
+    x = torch.rand(batch, cells, cells, generator=generator) ** 4
+    x[::2] = one_hot(torch.randint(cells, (batch, cells), generator=generator), cells).float()[::2]
+    return x / x.sum(-1, keepdim=True)
 
-    def distributions(rows):
-        x = torch.rand(batch, rows, cells, generator=generator) ** 4
-        return x / x.sum(-1, keepdim=True)
 
-    logits = 2 * torch.randn(batch, wiring.logits, generator=generator)
-    given = logits, distributions(wiring.registers), distributions(cells)
-    grads = [torch.randn(s, generator=generator) for s in ((batch, wiring.registers, cells), (batch, cells, cells))]
-    return given, [*grads, torch.randn(batch, generator=generator)]
+def outcome(net, memory, steps, outputs, limit, *, compiled):
+    """Everything that a run returns, and the gradients of all weights from random gradients of that."""
+    with mock.patch.object(fused, "available", lambda _: compiled):
+        run = net(memory, steps, outputs, torch.tensor(limit))
+    returned = (run.stop, run.answers, run.entropy)
+    generator = torch.Generator().manual_seed(1)
+    grads = [torch.randn(x.shape, generator=generator) for x in returned]
+    return [*returned, *torch.autograd.grad(returned, list(net.parameters()), grads)]
 
 
 def test_number_of_logits():
@@ -28,34 +44,64 @@ def test_number_of_logits():
     assert [Wiring(r, 2).logits for r in (4, 5, 6, 8)] == [864, 939, 1016, 1176]
 
 
+@needs_numba
 @pytest.mark.parametrize(
-    ("registers", "cells", "passes", "batch", "limit", "renormalise"),
+    ("controller", "registers", "units", "cells", "passes", "batch", "steps", "outputs", "limit", "renormalise"),
     [
-        (5, 12, 1, 37, torch.inf, True),
-        (4, 3, 1, 5, 0.3, True),
-        (6, 16, 2, 16, torch.inf, False),
-        (1, 7, 1, 3, 0.05, True),
+        ("lstm", 5, 32, 12, 1, 50, 4, slice(2, 3), torch.inf, True),
+        ("lstm", 6, 21, 16, 2, 16, 2, slice(None), torch.inf, False),
+        ("lstm", 4, 8, 3, 1, 5, 3, slice(0, 1), 0.3, True),
+        ("mlp", 4, 16, 7, 1, 33, 4, slice(1, None), 0.05, True),
+        ("mlp", 1, 5, 9, 2, 1, 2, slice(3, 6), torch.inf, True),
     ],
 )
-def test_the_kernel_equals_the_definition(registers, cells, passes, batch, limit, renormalise):
-    wiring = Wiring(registers, passes)
-    given, grads = inputs(wiring, batch, cells)
-    results = []
-    for function in (circuit, run_circuit):
-        xs = [x.clone().requires_grad_() for x in given]
-        outputs = function(wiring, *xs, torch.tensor(limit), renormalise)
-        results.append([*outputs, *torch.autograd.grad(outputs, xs, grads)])
-    for expected, found in zip(*results, strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+def test_the_compiled_run_equals_the_definition(
+    controller, registers, units, cells, passes, batch, steps, outputs, limit, renormalise
+):
+    net = machine(registers, units, controller, passes, renormalise=renormalise)
+    expected, found = (outcome(net, memories(batch, cells), steps, outputs, limit, compiled=c) for c in (False, True))
+    for x, y in zip(expected, found, strict=True):
+        torch.testing.assert_close(y, x, rtol=1e-4, atol=1e-4)
+
+
+@needs_numba
+def test_other_module_lists_run_compiled_too():
+    net = machine(3, 7, "mlp", modules=("one", "write", "read", "max", "sub", "write"))
+    expected, found = (outcome(net, memories(20, 6), 3, slice(None), 0.5, compiled=c) for c in (False, True))
+    for x, y in zip(expected, found, strict=True):
+        torch.testing.assert_close(y, x, rtol=1e-4, atol=1e-4)
 
 
 def test_a_machine_does_not_see_its_neighbours():
-    wiring = Wiring(5)
-    given, _ = inputs(wiring, 40, 12)
-    together = run_circuit(wiring, *given, torch.tensor(torch.inf))
-    alone = run_circuit(wiring, *(x[33:34] for x in given), torch.tensor(torch.inf))
-    for x, y in zip(together, alone, strict=True):
+    net, memory = machine(), memories(40, 12)
+    together, alone = net(memory, 5), net(memory[33:34], 5)
+    for x, y in zip(vars(together).values(), vars(alone).values(), strict=True):
         assert torch.equal(x[33:34], y)
+
+
+def test_replicas_under_vmap_are_replicas_alone():
+    nets, memory = [machine(seed=s) for s in range(3)], torch.stack([memories(20, 12, s) for s in range(3)])
+    weights, _ = stack_module_state(nets)
+
+    def losses(weights, memory):
+        run = functional_call(nets[0], weights, (memory, 3, slice(2, 3), torch.tensor(1.0)))
+        return (run.answers.square().sum((1, 2, 3)) + run.stop.sum(1) + run.entropy.sum(1)).sum()
+
+    together = torch.autograd.grad(vmap(losses)(weights, memory).sum(), list(weights.values()))
+    for s, net in enumerate(nets):
+        alone = torch.autograd.grad(losses(dict(net.named_parameters()), memory[s]), list(net.parameters()))
+        for x, y in zip(together, alone, strict=True):
+            assert torch.equal(x[s], y)
+
+
+def test_without_gradients_nothing_is_kept_and_the_same_comes_out():
+    net, memory = machine(), memories(10, 12)
+    kept = net(memory, 3)
+    with torch.no_grad():
+        bare = net(memory, 3)
+    for x, y in zip(vars(kept).values(), vars(bare).values(), strict=True):
+        assert torch.equal(x, y)
+        assert not y.requires_grad
 
 
 def test_gradients_are_cut_coordinate_by_coordinate():
@@ -65,30 +111,36 @@ def test_gradients_are_cut_coordinate_by_coordinate():
 
 
 def test_nan_stays_nan_in_its_machine():
-    wiring = Wiring(5)
-    given, grads = inputs(wiring, 20, 12)
-    grads[0][3] = torch.nan
-    xs = [x.clone().requires_grad_() for x in given]
-    found = torch.autograd.grad(run_circuit(wiring, *xs, torch.tensor(1.0)), xs, grads)
-    bad = ~torch.isfinite(found[0]).all(1)
+    net, memory = machine(), memories(20, 12)
+    memory[3, 0, 0] = torch.nan
+    bad = ~torch.isfinite(net(memory, 3).answers).flatten(1).all(1)
     assert bad.nonzero().flatten().tolist() == [3]
+
+
+def test_nan_reaches_the_gradient_of_its_replica_alone():
+    nets, memory = [machine(seed=s) for s in range(3)], torch.stack([memories(20, 12, s) for s in range(3)])
+    memory[1, 7, 2, 0] = torch.nan
+    weights, _ = stack_module_state(nets)
+    total = vmap(lambda w, x: functional_call(nets[0], w, (x, 3)).answers.sum())(weights, memory).sum()
+    for g in torch.autograd.grad(total, list(weights.values()), allow_unused=True):
+        if g is not None:
+            assert torch.isfinite(g[[0, 2]]).all()
 
 
 @pytest.mark.parametrize("controller", ["lstm", "mlp"])
 @pytest.mark.parametrize("passes", [1, 2])
 def test_gradient_against_finite_differences(controller, passes):
     torch.manual_seed(1)
-    machine = NRAM(4, 12, controller, passes, gain=2.0, stop_bias=-1.0, renormalise=False).double()
+    net = NRAM(4, 12, controller, passes, gain=2.0, stop_bias=-1.0, renormalise=False).double()
     memory = one_hot(torch.randint(9, (3, 9)), 9).double()
     target = torch.randint(9, (3, 9))
 
     def loss():
-        moments = list(machine(memory, 6))
-        p = stopping([m.stop for m in moments])
-        right = [m.memory.gather(-1, target[..., None])[..., 0].clamp(min=1e-12).log().sum(-1) for m in moments]
-        return -sum((q * x).sum() for q, x in zip(p, right, strict=True)) - 0.1 * sum(m.entropy.sum() for m in moments)
+        run = net(memory, 6)
+        right = run.answers.gather(-1, target[:, None, :, None].expand(3, 6, 9, 1)).clamp(min=1e-12).log().sum((2, 3))
+        return -(run.p * right).sum() - 0.1 * run.entropy.sum()
 
-    names, parameters = zip(*machine.named_parameters(), strict=True)
+    names, parameters = zip(*net.named_parameters(), strict=True)
     gradients = torch.autograd.grad(loss(), parameters)
     generator = torch.Generator().manual_seed(0)
     for name, p, g in zip(names, parameters, gradients, strict=True):
@@ -107,7 +159,7 @@ def test_gradient_against_finite_differences(controller, passes):
 
 def test_probabilities_of_stopping():
     f = [torch.rand(50, dtype=torch.float64, requires_grad=True) for _ in range(7)]
-    p = stopping(f)
+    p = stopping(torch.stack(f, 1)).unbind(1)
     assert all((x >= 0).all() for x in p)
     torch.testing.assert_close(sum(p), torch.ones(50, dtype=torch.float64), rtol=0, atol=1e-12)
     losses = [torch.rand(50, dtype=torch.float64) for _ in f]
@@ -127,8 +179,7 @@ def test_probabilities_of_stopping():
 
 @pytest.mark.parametrize(("f", "at"), [(1.0, 0), (0.0, 4)])
 def test_stopping_at_once_and_never(f, at):
-    p = stopping([torch.full((2,), f)] * 5)
-    assert [x.tolist() for x in p] == [[float(t == at)] * 2 for t in range(5)]
+    assert stopping(torch.full((2, 5), f)).tolist() == [[float(t == at) for t in range(5)]] * 2
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,10 @@ class LSTMController(nn.Module):
         self.input = nn.Linear(inputs, units)
         self.gates = nn.Linear(2 * units, 4 * units)
 
+    def layers(self) -> tuple[nn.Linear, nn.Linear]:
+        """The first layer and the second."""
+        return self.input, self.gates
+
     def start(self, z: Tensor) -> Memory:
         """Zero state for inputs z [B, R]."""
         zero = z.new_zeros(*z.shape[:-1], self.units)
@@ -46,6 +50,10 @@ class MLPController(nn.Module):
         self.units = units
         self.first = nn.Linear(inputs, units)
         self.second = nn.Linear(units, units)
+
+    def layers(self) -> tuple[nn.Linear, nn.Linear]:
+        """The first layer and the second."""
+        return self.first, self.second
 
     def start(self, z: Tensor) -> Memory:
         """No state."""

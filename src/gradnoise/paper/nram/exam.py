@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from gradnoise.paper.nram.interpreter import run_hard
-from gradnoise.paper.nram.model import NRAM, Moment, stopping
+from gradnoise.paper.nram.model import NRAM, Run
 from gradnoise.paper.nram.tasks import Problems, Task
 from gradnoise.population import Draws
 
@@ -21,12 +21,6 @@ PART = 250  # problems at a time
 def start(memory: Tensor, cells: int, dtype: torch.dtype) -> Tensor:
     """Integers in memory [..., M] as one-hot rows [..., M, M]."""
     return one_hot(memory, cells).to(dtype)
-
-
-def average(p: Sequence[Tensor], moments: Sequence[Moment], outputs: slice) -> Tensor:
-    """The output cells averaged over the time of stop, [B, O, M]; without gradient."""
-    return torch.stack([q.detach()[..., None, None] * m.memory.detach()[..., outputs, :]
-                        for q, m in zip(p, moments, strict=True)]).sum(0)  # fmt: skip
 
 
 def wrong(values: Tensor, problems: Problems, outputs: slice, dtype: torch.dtype) -> Tensor:
@@ -56,9 +50,8 @@ class Exam:
         outputs = self.task.outputs()
         found = []
         for part in self._parts(model):
-            moments = list(model(start(part.memory, self.task.cells, dtype), self.steps))
-            answer = average(stopping([m.stop for m in moments]), moments, outputs).argmax(-1)
-            found.append(wrong(answer, part, outputs, dtype))
+            run: Run = model(start(part.memory, self.task.cells, dtype), self.steps, outputs)
+            found.append(wrong(run.answer.argmax(-1), part, outputs, dtype))
         return 100 * torch.cat(found).mean()
 
     def all_scores(self, model: NRAM) -> dict[str, Tensor]:
@@ -83,17 +76,17 @@ class Exam:
     def _scores(self, model: NRAM, problems: Problems) -> dict[str, Tensor]:
         """Scores [B] of some problems."""
         dtype, outputs = model.stop.weight.dtype, self.task.outputs()
-        moments = list(model(start(problems.memory, self.task.cells, dtype), self.steps))
-        p = stopping([m.stop for m in moments])
+        run: Run = model(start(problems.memory, self.task.cells, dtype), self.steps, outputs)
         hard = list(run_hard(model, problems.memory, self.steps))
-        soft_stop = _first([m.stop >= 0.5 for m in moments], [m.memory[..., outputs, :].argmax(-1) for m in moments])
+        soft_stop = _first((run.stop >= 0.5).unbind(-1), run.answers.argmax(-1).unbind(-2))
         hard_stop = _first([m.stops for m in hard], [m.memory[..., outputs] for m in hard])
-        averaged = average(p, moments, outputs)
+        averaged = run.answer
         answers = zip(ERRORS, (averaged.argmax(-1), soft_stop, hard_stop), strict=True)
         scores = {name: wrong(answer, problems, outputs, dtype) for name, answer in answers}
         tied = (averaged == averaged.amax(-1, keepdim=True)).sum(-1) > 1
+        time = torch.arange(1, self.steps + 1, dtype=dtype, device=run.stop.device)
         return scores | {
-            "steps": torch.stack([p_t * (t + 1) for t, p_t in enumerate(p)]).sum(0),
+            "steps": (run.p * time).sum(-1),
             "ties": (tied & problems.mask[..., outputs]).sum(-1).to(dtype),
         }
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from gradnoise.paper.nram.curriculum import Curriculum
-from gradnoise.paper.nram.exam import average, start, wrong
+from gradnoise.paper.nram.exam import start, wrong
 from gradnoise.paper.nram.inputs import check_precision
 from gradnoise.paper.nram.lesson import Lesson
-from gradnoise.paper.nram.model import NRAM, stopping
+from gradnoise.paper.nram.model import NRAM
 from gradnoise.paper.nram.modules import straight_through
 from gradnoise.paper.nram.tasks import Problems
 from gradnoise.population import Draws, Experiment
@@ -116,13 +116,10 @@ class NRAMExperiment(Experiment):
         problems = Problems(batch["memory"], batch["target"], batch["mask"], batch["kind"])
         lesson = self._lesson_of(model)
         outputs = lesson.task.outputs()
-        moments = list(model(start(problems.memory, lesson.task.cells, self.dtype), lesson.steps, batch["limit"]))
-        likelihoods = [_log_likelihood(m.memory, problems, outputs) for m in moments]
-        p = stopping([m.stop for m in moments])
-        data = sum(p_t * l_t for p_t, l_t in zip(p, likelihoods, strict=True))
-        entropy = sum(m.entropy for m in moments)
-        error = wrong(average(p, moments, outputs).argmax(-1), problems, outputs, self.dtype).mean()
-        return -(data + batch["bonus"] * entropy).sum(), {"error": error}
+        run = model(start(problems.memory, lesson.task.cells, self.dtype), lesson.steps, outputs, batch["limit"])
+        data = (run.p * _log_likelihood(run.answers, problems, outputs)).sum(-1)
+        error = wrong(run.answer.argmax(-1), problems, outputs, self.dtype).mean()
+        return -(data + batch["bonus"] * run.entropy.sum(-1)).sum(), {"error": error}
 
     def updated(self, state: dict[str, Tensor], report: dict[str, Tensor], t: int) -> dict[str, Tensor]:
         """Let the curriculum learn of the minibatch's error."""
@@ -149,10 +146,11 @@ class NRAMExperiment(Experiment):
         return {"solved": 0.0, "error": 100.0}
 
 
-def _log_likelihood(memory: Tensor, problems: Problems, out: slice) -> Tensor:
-    """log P(right output) [B]; log max(x, eps) with gradient 1 / max(x, eps) also below eps."""
-    right = memory[..., out, :].gather(-1, problems.target[..., out, None])[..., 0]
-    return (straight_through(right, right.clamp(min=EPS)).log() * problems.mask[..., out]).sum(-1)
+def _log_likelihood(answers: Tensor, problems: Problems, outputs: slice) -> Tensor:
+    """log P(right output) after each step [B, T]; log max(x, eps) with gradient 1 / max(x, eps) also below eps."""
+    target = problems.target[..., None, outputs, None].expand(*answers.shape[:-1], 1)
+    right = answers.gather(-1, target)[..., 0]
+    return (straight_through(right, right.clamp(min=EPS)).log() * problems.mask[..., None, outputs]).sum(-1)
 
 
 def _with_success(metrics: dict[str, Tensor]) -> dict[str, Tensor]:

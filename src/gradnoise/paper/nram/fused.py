@@ -1,65 +1,104 @@
-"""The circuit as one torch operator: a compiled kernel for float32 on a CPU, the definition everywhere else."""
+"""Whole runs of machines as one torch operator: compiled code for float32 on a CPU."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gradnoise.gaussian import backend
-from gradnoise.paper.nram.circuit import circuit
-from gradnoise.paper.nram.wiring import ARITY, MODULES, Wiring
+from gradnoise.paper.nram.controller import CONTROLLERS
+from gradnoise.paper.nram.wiring import ARITY, MODULES
+
+if TYPE_CHECKING:
+    from gradnoise.paper.nram.model import NRAM
+
+WIDTH = 16
+"""Machines side by side in a vector."""
 
 
-def run_circuit(
-    wiring: Wiring, logits: Tensor, registers: Tensor, memory: Tensor, limit: Tensor, renormalise: bool = True
-) -> tuple[Tensor, Tensor, Tensor]:
-    """`circuit`, by the fastest way there is for these tensors."""
-    if memory.dtype == torch.float32 and memory.device.type == "cpu" and backend() == "numba":
-        limits = limit.expand(memory.shape[:-2])
-        return _forward(logits, registers, memory, limits, wiring.codes, renormalise)
-    return circuit(wiring, logits, registers, memory, limit, renormalise)
+class _Setting(NamedTuple):
+    """What is not a tensor; plain integers, as an operator takes them."""
+
+    kind: int
+    registers: int
+    units: int
+    renormalise: int
+    steps: int
+    cell: int
+    cells: int
 
 
-@torch.library.custom_op("gradnoise::nram_circuit", mutates_args=())
-def _forward(
-    logits: Tensor, registers: Tensor, memory: Tensor, limits: Tensor, codes: Sequence[int], renormalise: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    from gradnoise.paper.nram import kernel
-
-    new, after = torch.empty_like(registers), torch.empty_like(memory)
-    entropy = logits.new_empty(logits.shape[0])
-    r, m = registers.shape[1:]
-    kernel.run(np.array(codes), r, m, logits.shape[1], renormalise, *map(_flat, (logits, registers, memory)),
-               *map(_flat, (new, after, entropy)), *_scratch(codes, r, m, logits.shape[1]))  # fmt: skip
-    return new, after, entropy
+def available(memory: Tensor) -> bool:
+    """Whether there is compiled code for machines with such a memory."""
+    return memory.dtype == torch.float32 and memory.device.type == "cpu" and backend() == "numba"
 
 
-@torch.library.custom_op("gradnoise::nram_circuit_backward", mutates_args=())
+def run(machine: NRAM, memory: Tensor, steps: int, outputs: slice, limit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Probabilities to stop [B, T], output cells [B, T, O, M], entropies [B, T]; arguments as of `NRAM.forward`."""
+    controller, wiring = machine.controller, machine.wiring
+    parameters = [x for layer in controller.layers() for x in (layer.weight, layer.bias)]
+    parameters += [machine.choices.weight, machine.stop.weight, machine.choices.bias, machine.stop.bias]
+    weights = torch.cat([x.flatten() for x in parameters])
+    cells = range(memory.shape[-1])[outputs]
+    kind = list(CONTROLLERS.values()).index(type(controller))
+    setting = _Setting(
+        kind, wiring.registers, controller.units, int(machine.renormalise), steps, cells.start, len(cells)
+    )
+    keep = torch.is_grad_enabled()
+    stop, answers, entropy, _ = _run(weights[None], memory[None], limit.reshape(1), wiring.codes, list(setting), keep)
+    return stop[0], answers[0], entropy[0]
+
+
+@torch.library.custom_op("gradnoise::nram", mutates_args=())
+def _run(
+    weights: Tensor, memory: Tensor, limits: Tensor, codes: Sequence[int], setting: Sequence[int], keep: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Runs of P replicas: probabilities to stop, answers, entropies, and where `keep` what the way back needs."""
+    from gradnoise.paper.nram.compiled import machine
+
+    s, (p, b, m, _) = _Setting(*setting), memory.shape
+    stop, entropy = weights.new_empty(p, b, s.steps), weights.new_empty(p, b, s.steps)
+    answers = weights.new_empty(p, b, s.steps, s.cells, m)
+    size = machine.state_size(s.kind, s.registers, m, s.units) if keep else 0
+    saved = weights.new_empty(p, -(-b // WIDTH), s.steps, size, WIDTH)
+    machine.run(s.kind, np.array(codes), s.registers, m, s.units, _logits(codes, s.registers), bool(s.renormalise),
+                s.steps, p, b, s.cell, s.cells, keep, *map(_flat, (weights, memory, stop, answers, entropy, saved)),
+                *_scratch(codes, s, m))  # fmt: skip
+    return stop, answers, entropy, saved
+
+
+@torch.library.custom_op("gradnoise::nram_backward", mutates_args=())
 def _backward(
-    logits: Tensor,
-    registers: Tensor,
-    memory: Tensor,
+    weights: Tensor,
     limits: Tensor,
-    g_new: Tensor,
-    g_after: Tensor,
+    saved: Tensor,
+    g_stop: Tensor,
+    g_answers: Tensor,
     g_entropy: Tensor,
     codes: Sequence[int],
-    renormalise: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    from gradnoise.paper.nram import kernel
+    setting: Sequence[int],
+) -> Tensor:
+    """Gradient of the weights [P, N]."""
+    from gradnoise.paper.nram.compiled import machine
 
-    results = torch.empty_like(logits), torch.empty_like(registers), torch.empty_like(memory)
-    r, m = registers.shape[1:]
-    given = (logits, registers, memory, limits, g_new, g_after, g_entropy)
-    offsets = _offsets(codes, r)
-    kernel.run_backward(np.array(codes), offsets, r, m, logits.shape[1], renormalise,
-                        *map(_flat, given), *map(_flat, results), *_scratch(codes, r, m, logits.shape[1]),
-                        *_space(len(offsets) * m, m, r * m, m * m, 2))  # fmt: skip
-    return results
+    s, (p, b, _, _, m) = _Setting(*setting), g_answers.shape
+    r, n, logits, offsets = s.registers, s.units, _logits(codes, s.registers), _offsets(codes, s.registers)
+    found = torch.empty_like(weights)
+    inputs, outputs = max(r, 2 * n), max(4 * n, logits + 1)
+    machine.run_backward(s.kind, np.array(codes), offsets, r, m, n, logits, bool(s.renormalise), s.steps, p, b,
+                         s.cell, s.cells,
+                         *map(_flat, (weights, saved, limits, g_stop, g_answers, g_entropy, found)),
+                         *_scratch(codes, s, m),
+                         *_space(len(offsets) * m, m, r * m, m * m, _controller(s), outputs, inputs))  # fmt: skip
+    return found
+
+
+def _logits(codes: Sequence[int], r: int) -> int:
+    return int(_offsets(codes, r)[-1]) + r + len(codes)
 
 
 def _offsets(codes: Sequence[int], r: int) -> np.ndarray:
@@ -72,30 +111,43 @@ def _flat(x: Tensor) -> np.ndarray:
     return x.detach().contiguous().view(-1).numpy()
 
 
-def _scratch(codes: Sequence[int], r: int, m: int, logits: int) -> list[np.ndarray]:
-    """Logits, weights, sources, arguments, versions of the memory, new registers of a block of machines."""
+def _scratch(codes: Sequence[int], s: _Setting, m: int) -> list[np.ndarray]:
+    """Logits, weights, sources, arguments, versions of the memory, new registers, controller, entropy of a block."""
+    logits = _logits(codes, s.registers)
     arguments = sum(ARITY[MODULES[code]] for code in codes)
     versions = 1 + sum(MODULES[code] == "write" for code in codes)
-    return _space(logits, logits, (r + len(codes)) * m, arguments * m, versions * m * m, r * m)
+    sources = s.registers + len(codes)
+    return _space(logits + 1, logits, sources * m, arguments * m, versions * m * m, s.registers * m, _controller(s), 1)
+
+
+def _controller(s: _Setting) -> int:
+    """Vectors that a controller works on."""
+    from gradnoise.paper.nram.compiled import machine
+
+    return s.registers + (10 if s.kind == machine.LSTM else 2) * s.units
 
 
 def _space(*vectors: int) -> list[np.ndarray]:
-    """Zeros for these numbers of vectors of 16, at the start of cache lines."""
-    return [torch.zeros(16 * count).numpy() for count in vectors]
+    """Zeros for these numbers of vectors of 16 and 8 more, as columns are written by eights."""
+    return [torch.zeros(WIDTH * (count + 8)).numpy() for count in vectors]
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.save_for_backward(*inputs[:4])
-    ctx.codes, ctx.renormalise = inputs[4:]
+    weights, _, limits, ctx.codes, ctx.setting, _ = inputs
+    ctx.save_for_backward(weights, limits, output[3], *output[:3])
+    ctx.mark_non_differentiable(output[3])
+    ctx.set_materialize_grads(False)
 
 
-def _gradient(ctx: Any, *g: Tensor | None) -> tuple[Tensor | None, ...]:
-    grads = _backward(*ctx.saved_tensors, *g, ctx.codes, ctx.renormalise)
-    return (*grads, None, None, None)
+def _gradient(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+    *given, stop, answers, entropy = ctx.saved_tensors
+    outputs = (stop, answers, entropy)
+    full = [torch.zeros_like(x) if g is None else g for g, x in zip(grads, outputs, strict=False)]
+    return _backward(*given, *full, ctx.codes, ctx.setting), None, None, None, None, None
 
 
 def _batched(operator: Any, tensors: int) -> Any:
-    """vmap: machines of different replicas are machines side by side."""
+    """vmap: replicas are replicas side by side."""
 
     def rule(info: Any, in_dims: Sequence[int | None], *arguments: Any) -> tuple[Any, Any]:
         size = info.batch_size
@@ -104,11 +156,13 @@ def _batched(operator: Any, tensors: int) -> Any:
             for x, dim in zip(arguments[:tensors], in_dims, strict=False)
         ]
         outputs = operator(*[x.flatten(0, 1) for x in xs], *arguments[tensors:])
+        if isinstance(outputs, Tensor):
+            return outputs.unflatten(0, (size, -1)), 0
         return tuple(y.unflatten(0, (size, -1)) for y in outputs), (0,) * len(outputs)
 
     return rule
 
 
-_forward.register_autograd(_gradient, setup_context=_setup)
-_forward.register_vmap(_batched(_forward, 4))
-_backward.register_vmap(_batched(_backward, 7))
+_run.register_autograd(_gradient, setup_context=_setup)
+_run.register_vmap(_batched(_run, 3))
+_backward.register_vmap(_batched(_backward, 6))

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from gradnoise.paper.nram import fused
+from gradnoise.paper.nram.circuit import circuit
 from gradnoise.paper.nram.controller import CONTROLLERS, LSTMController
-from gradnoise.paper.nram.fused import run_circuit
 from gradnoise.paper.nram.wiring import MODULES, Wiring
+
+EVERY = slice(None)
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,31 @@ class Moment:
     registers: Tensor
     entropy: Tensor
     logits: Tensor
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of T time steps.
+
+    Args:
+        stop: f_t, the probabilities to stop [B, T].
+        answers: the output cells after each step, distributions [B, T, O, M].
+        entropy: of all choices of each step, in nats [B, T].
+    """
+
+    stop: Tensor
+    answers: Tensor
+    entropy: Tensor
+
+    @property
+    def p(self) -> Tensor:
+        """p_t, the probabilities that the machine ends at step t, [B, T]."""
+        return stopping(self.stop)
+
+    @property
+    def answer(self) -> Tensor:
+        """The output cells averaged over the time of stop, [B, O, M]; without gradient."""
+        return (self.p[..., None, None] * self.answers).sum(-3).detach()
 
 
 class NRAM(nn.Module):
@@ -75,16 +103,30 @@ class NRAM(nn.Module):
         self.stop = nn.Linear(units, 1)
         initialise_(self, gain, stop_bias)
 
-    def forward(self, memory: Tensor, steps: int, limit: Tensor | None = None) -> Iterator[Moment]:
-        """Run for `steps` time steps; every register starts at 0.
+    def forward(self, memory: Tensor, steps: int, outputs: slice = EVERY, limit: Tensor | None = None) -> Run:
+        """Run for `steps` time steps, by the fastest way there is for these tensors; see `moments`.
 
         Args:
-            memory: distributions [B, M, M], one row per cell.
+            memory: distributions [B, M, M], one row per cell; no gradient is taken with respect to it.
             steps: T >= 1.
+            outputs: cells to return.
             limit: scalar bound on the gradients of intermediate values, see `circuit`; None for none.
+        """
+        limit = memory.new_tensor(torch.inf) if limit is None else limit
+        if fused.available(memory):
+            return Run(*fused.run(self, memory, steps, outputs, limit))
+        moments = list(self.moments(memory, steps, limit))
+        return Run(
+            torch.stack([m.stop for m in moments], -1),
+            torch.stack([m.memory[..., outputs, :] for m in moments], -3),
+            torch.stack([m.entropy for m in moments], -1),
+        )
+
+    def moments(self, memory: Tensor, steps: int, limit: Tensor | None = None) -> Iterator[Moment]:
+        """Run for `steps` time steps, by the definition in plain torch; every register starts at 0.
 
         Yields:
-            The machine after each step.
+            The machine after each step; the arguments are those of `forward`.
         """
         limit = memory.new_tensor(torch.inf) if limit is None else limit
         registers = memory.new_zeros(*memory.shape[:-2], self.wiring.registers, memory.shape[-1])
@@ -93,17 +135,18 @@ class NRAM(nn.Module):
         for _ in range(steps):
             h, state = self.controller(registers[..., 0], state)
             logits, x = self.choices(h), self.stop(h)
-            registers, memory, entropy = run_circuit(self.wiring, logits, registers, memory, limit, self.renormalise)
+            registers, memory, entropy = circuit(self.wiring, logits, registers, memory, limit, self.renormalise)
             yield Moment(x[..., 0].sigmoid(), memory, registers, entropy, logits)
 
 
-def stopping(stops: list[Tensor]) -> list[Tensor]:
-    """p_t, the probability to stop at step t, from f_t [B]: f_t prod_{s<t} (1 - f_s), and what is left at the last."""
-    probabilities, running = [], torch.ones_like(stops[0])
-    for f in stops[:-1]:
+def stopping(stops: Tensor) -> Tensor:
+    """p_t, the probability to stop at step t, from f_t [..., T]: f_t prod_{s<t} (1 - f_s), what is left at the last."""
+    *early, last = stops.unbind(-1)
+    probabilities, running = [], torch.ones_like(last)
+    for f in early:
         probabilities.append(f * running)
         running = running * (1 - f)
-    return [*probabilities, running]
+    return torch.stack([*probabilities, running], -1)
 
 
 @torch.no_grad()

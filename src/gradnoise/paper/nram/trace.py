@@ -12,7 +12,7 @@ from gradnoise.paper.nram.circuit import circuit_and_sources
 from gradnoise.paper.nram.exam import start
 from gradnoise.paper.nram.inputs import check_distributions, check_integers
 from gradnoise.paper.nram.interpreter import execute, run_hard
-from gradnoise.paper.nram.model import NRAM, stopping
+from gradnoise.paper.nram.model import NRAM, Run
 from gradnoise.paper.nram.oracles import Program, choices
 from gradnoise.paper.nram.wiring import ARITY, Wiring
 
@@ -77,7 +77,7 @@ def trace_soft(machine: NRAM, memory: Tensor, steps: int, names: Sequence[str] =
     check_distributions(memory)
     now, registers = memory[None], start(torch.zeros(1, wiring.registers, dtype=torch.int64), cells, memory.dtype)
     moments, shown = [], []
-    for moment in machine(now, steps):
+    for moment in machine.moments(now, steps):
         *_, sources = circuit_and_sources(
             wiring, moment.logits, registers, now, registers.new_tensor(torch.inf), machine.renormalise
         )
@@ -93,10 +93,8 @@ def trace_soft(machine: NRAM, memory: Tensor, steps: int, names: Sequence[str] =
         )
         now, registers = moment.memory, moment.registers
         moments.append(moment)
-    p = stopping([m.stop for m in moments])
-    answer = sum(p_t[:, None, None] * m.memory for p_t, m in zip(p, moments, strict=True))
-    assert isinstance(answer, Tensor)
-    return Trace(wiring, _named(wiring, names), memory.argmax(-1).tolist(), shown, _tops(answer[0]))
+    run = Run(*(torch.stack([getattr(m, x) for m in moments], 1) for x in ("stop", "memory", "entropy")))
+    return Trace(wiring, _named(wiring, names), memory.argmax(-1).tolist(), shown, _tops(run.answer[0]))
 
 
 @torch.no_grad()

@@ -8,52 +8,15 @@ flat, indices count vectors. Layout of a block: logits and weights [L], sources 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import numba
-
-from gradnoise.paper.nram.lanes import WIDTH, cut, exp, fma, larger, load, log, splat, store, transpose
+from gradnoise.paper.nram.compiled.lanes import cut, exp, fma, jit, larger, load, log, splat, store
 
 READ, ZERO, ONE, TWO, INC, ADD, SUB, DEC, LT, LE, EQ, MIN, MAX, WRITE = range(14)
-
-
-def _compiled(function: Callable[..., Any]) -> Any:
-    return numba.njit(cache=True, nogil=True, boundscheck=False, error_model="numpy")(function)
-
-
-@_compiled
-def gather(a, features, first, count, x):
-    """Vector f of x gets feature f of machines first .. first + count - 1 of a [N, features]."""
-    if count == WIDTH and features >= WIDTH:
-        for f in range(0, features - WIDTH + 1, WIDTH):
-            transpose(a, first * features + f, features, x, f * WIDTH, WIDTH)
-        f = features - WIDTH  # the last ones, some of them again
-        transpose(a, first * features + f, features, x, f * WIDTH, WIDTH)
-        return
-    for f in range(features):
-        for n in range(count):
-            x[f * WIDTH + n] = a[(first + n) * features + f]
-
-
-@_compiled
-def scatter(x, features, first, count, a):
-    """The way back of `gather`."""
-    if count == WIDTH and features >= WIDTH:
-        for f in range(0, features - WIDTH + 1, WIDTH):
-            transpose(x, f * WIDTH, WIDTH, a, first * features + f, features)
-        f = features - WIDTH
-        transpose(x, f * WIDTH, WIDTH, a, first * features + f, features)
-        return
-    for f in range(features):
-        for n in range(count):
-            a[(first + n) * features + f] = x[f * WIDTH + n]
 
 
 # --- forward ------------------------------------------------------------------------------------------
 
 
-@_compiled
+@jit
 def softmax(z, first, n, w):
     """Weights w of n logits; the logits are replaced by log w. Returns the entropy."""
     top = load(z, first)
@@ -74,7 +37,7 @@ def softmax(z, first, n, w):
     return shift - weighted * scale
 
 
-@_compiled
+@jit
 def mix(w, first, n, x, m, out, o):
     """out_c = sum_s w_s x_sc: a choice among n sources; four c at a time, so that a weight is loaded once for them."""
     whole = m // 4 * 4
@@ -96,7 +59,7 @@ def mix(w, first, n, x, m, out, o):
         store(out, o + c, y)
 
 
-@_compiled
+@jit
 def normalise(x, o, m):
     """Divide a distribution by its sum."""
     total = splat(0.0)
@@ -107,7 +70,7 @@ def normalise(x, o, m):
         store(x, o + c, load(x, o + c) * scale)
 
 
-@_compiled
+@jit
 def truth(q, m, x, o):
     """(1 - q) e_0 + q e_1."""
     q = splat(0.0) - larger(splat(0.0) - q, splat(-1.0))  # at most 1
@@ -117,7 +80,7 @@ def truth(q, m, x, o):
         store(x, o + c, splat(0.0))
 
 
-@_compiled
+@jit
 def convolve(a, i, b, j, m, x, o):
     """x_c = sum_k a_k b_((c - k) mod m): addition."""
     for c in range(m):
@@ -127,7 +90,7 @@ def convolve(a, i, b, j, m, x, o):
         store(x, o + c, y)
 
 
-@_compiled
+@jit
 def correlate(g, o, b, j, sign, m, x, i):
     """x_k = sum_d b_d g_((k + sign d) mod m): g - B for sign 1; with -1 what a subtraction hands back."""
     for k in range(m):
@@ -138,7 +101,7 @@ def correlate(g, o, b, j, sign, m, x, i):
         store(x, i + k, y)
 
 
-@_compiled
+@jit
 def compare(code, a, i, b, j, m):
     """P(A < B), P(A <= B) or P(A = B)."""
     q, below = splat(0.0), splat(0.0)
@@ -155,7 +118,7 @@ def compare(code, a, i, b, j, m):
     return q
 
 
-@_compiled
+@jit
 def extreme(code, a, i, b, j, m, x, o):
     """The larger or the smaller of two."""
     fa, fb = splat(0.0), splat(0.0)
@@ -167,7 +130,7 @@ def extreme(code, a, i, b, j, m, x, o):
         fa = fa + pa
 
 
-@_compiled
+@jit
 def forward(codes, r, m, fix, z, w, x, a, v, y):
     """Run a block; returns the entropy. z holds logits, x the registers and v the memory; y takes the new registers."""
     entropy = splat(0.0)
@@ -226,7 +189,7 @@ def forward(codes, r, m, fix, z, w, x, a, v, y):
 # --- backward -----------------------------------------------------------------------------------------
 
 
-@_compiled
+@jit
 def unmix(w, z, first, n, x, m, d, o, bonus):
     """From the gradient d of a choice to that of its logits, in place of the log weights z.
 
@@ -256,7 +219,7 @@ def unmix(w, z, first, n, x, m, d, o, bonus):
         store(z, s, load(w, s) * (load(z, s) - dot))
 
 
-@_compiled
+@jit
 def collect(s, begin, offsets, w, d, m, g, o):
     """Gradient of source s: g_c = sum_k w_ks d_kc over the choices k >= begin, which could take it."""
     whole = m // 4 * 4
@@ -277,7 +240,7 @@ def collect(s, begin, offsets, w, d, m, g, o):
         store(g, o + c, y)
 
 
-@_compiled
+@jit
 def uncompare(code, a, i, b, j, m, dq, d, k, n):
     """Gradients of a comparison's arguments, d from k and from n on, from that of its probability."""
     below, above = splat(0.0), splat(0.0)
@@ -296,7 +259,7 @@ def uncompare(code, a, i, b, j, m, dq, d, k, n):
             store(d, k + e, dq * above)
 
 
-@_compiled
+@jit
 def unextreme(code, a, i, b, j, m, g, d, k, n):
     """Gradients of the arguments of max or min, d from k and from n on."""
     fa, fb = splat(0.0), splat(0.0)
@@ -316,14 +279,14 @@ def unextreme(code, a, i, b, j, m, g, d, k, n):
         sb = fma(gc, load(b, j + c), sb)
 
 
-@_compiled
+@jit
 def limited(x, o, count, limit):
     """Cut `count` gradients to [-limit, limit]."""
     for c in range(o, o + count):
         store(x, c, cut(load(x, c), limit))
 
 
-@_compiled
+@jit
 def backward(codes, offsets, r, m, z, w, x, a, v, d, g, gx, gv, bonus, limit):
     """Gradients of a block after `forward`; z, gx (of the registers) and gv (of memory) go out.
 
@@ -387,48 +350,3 @@ def backward(codes, offsets, r, m, z, w, x, a, v, d, g, gx, gv, bonus, limit):
             unmix(w, z, offsets[k], r + q, x, m, d, k * m, bonus)
     for s in range(r):
         collect(s, 0, offsets, w, d, m, gx, s * m)
-
-
-# --- all machines -------------------------------------------------------------------------------------
-
-
-@_compiled
-def run(codes, r, m, size, fix, logits, registers, memory, new_registers, new_memory, entropy, z, w, x, a, v, y):
-    """Run N machines, all arrays flat; z to y are scratch."""
-    machines = len(entropy)
-    last = (len(v) // WIDTH - m * m) * WIDTH
-    for first in range(0, machines, WIDTH):
-        count = min(WIDTH, machines - first)
-        gather(logits, size, first, count, z)
-        gather(registers, r * m, first, count, x)
-        gather(memory, m * m, first, count, v)
-        store(a, 0, forward(codes, r, m, fix, z, w, x, a, v, y))
-        for n in range(count):
-            entropy[first + n] = a[n]
-        scatter(y, r * m, first, count, new_registers)
-        scatter(v[last:], m * m, first, count, new_memory)
-
-
-@_compiled
-def run_backward(
-    codes, offsets, r, m, size, fix, logits, registers, memory, limits,
-    g_new_registers, g_new_memory, g_entropy, g_logits, g_registers, g_memory,
-    z, w, x, a, v, y, d, g, gx, gv, e,
-):  # fmt: skip
-    """Gradients of N machines; all arrays flat."""
-    machines = len(g_entropy)
-    for first in range(0, machines, WIDTH):
-        count = min(WIDTH, machines - first)
-        gather(logits, size, first, count, z)
-        gather(registers, r * m, first, count, x)
-        gather(memory, m * m, first, count, v)
-        forward(codes, r, m, fix, z, w, x, a, v, y)
-        gather(g_new_registers, r * m, first, count, d[(len(offsets) - r) * m * WIDTH :])
-        gather(g_new_memory, m * m, first, count, gv)
-        for n in range(count):
-            e[n] = g_entropy[first + n]
-            e[WIDTH + n] = limits[first + n]
-        backward(codes, offsets, r, m, z, w, x, a, v, d, g, gx, gv, load(e, 0), load(e, 1))
-        scatter(z, size, first, count, g_logits)
-        scatter(gx, r * m, first, count, g_registers)
-        scatter(gv, m * m, first, count, g_memory)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import llvmlite.ir as ir
+import numba
 import numba.extending
 from numba import types
 from numba.core import cgutils
@@ -20,6 +21,8 @@ from numba.extending import models
 from gradnoise.gaussian import constants
 
 WIDTH = 16
+SQUARE = 8
+"""Side of what is transposed at once: sixteen rows would not fit into the registers of most machines."""
 
 FLOATS, INTS = ir.VectorType(ir.FloatType(), WIDTH), ir.VectorType(ir.IntType(32), WIDTH)
 LOG2E, LN2_HIGH, LN2_LOW = 1.4426950408889634, 0.693145751953125, 1.42860682030941723e-6
@@ -28,6 +31,11 @@ LEAST = -87.0  # e^x of less is 0
 EXPONENTIAL = [1.0, 1.0, 1 / 2, 1 / 6, 1 / 24, 1 / 120, 1 / 720]
 
 intrinsic = cast(Callable[[Callable[..., Any]], Any], numba.extending.intrinsic)
+
+
+def jit(function: Callable[..., Any]) -> Any:
+    """Compile a function of this package."""
+    return numba.njit(cache=True, nogil=True, boundscheck=False, error_model="numpy")(function)
 
 
 class Lanes(types.Type):
@@ -87,6 +95,10 @@ def _cut(b: Any, x: Any, limit: Any) -> Any:
     return b.select(b.fcmp_ordered(">", x, limit), limit, x)
 
 
+def _passed(b: Any, x: Any, y: Any) -> Any:
+    return b.select(b.fcmp_ordered(">", x, floats(0.0)), y, floats(0.0))
+
+
 def _exp(b: Any, x: Any) -> Any:
     n = b.fadd(b.fmul(x, floats(LOG2E)), floats(ROUND))
     scale = b.bitcast(b.add(b.shl(b.bitcast(n, INTS), ints(23)), ints(127 << 23)), FLOATS)
@@ -112,6 +124,7 @@ def _log(b: Any, x: Any) -> Any:
 fma = _operation(_fma, 3)
 larger = _operation(_larger, 2)
 cut = _operation(_cut, 2)
+passed = _operation(_passed, 2)
 exp = _operation(_exp, 1)
 log = _operation(_log, 1)
 
@@ -128,14 +141,17 @@ for _operator, _instruction in ((operator.add, "fadd"), (operator.sub, "fsub"), 
     _register(_operator, _instruction)
 
 
+def _repeated(builder: Any, number: Any) -> Any:
+    first = builder.insert_element(ir.Constant(FLOATS, ir.Undefined), number, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(first, first, ints(0))
+
+
 @intrinsic
 def splat(typing: Any, x: Any) -> Any:
     """A number in every lane."""
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        number = context.cast(builder, args[0], signature.args[0], types.float32)
-        first = builder.insert_element(ir.Constant(FLOATS, ir.Undefined), number, ir.Constant(ir.IntType(32), 0))
-        return builder.shuffle_vector(first, first, ints(0))
+        return _repeated(builder, context.cast(builder, args[0], signature.args[0], types.float32))
 
     return lanes(x), build
 
@@ -160,6 +176,38 @@ def load(typing: Any, a: Any, i: Any) -> Any:
 
 
 @intrinsic
+def peek(typing: Any, a: Any, i: Any) -> Any:
+    """The sixteen numbers of an array that begin with number i."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load(_pointer(context, builder, signature.args[0], *args), align=4)
+
+    return lanes(a, types.int64), build
+
+
+@intrinsic
+def poke(typing: Any, a: Any, i: Any, x: Any) -> Any:
+    """Set them."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.store(args[2], _pointer(context, builder, signature.args[0], *args[:2]), align=4)
+        return context.get_dummy_value()
+
+    return types.void(a, types.int64, x), build
+
+
+@intrinsic
+def spread(typing: Any, a: Any, i: Any) -> Any:
+    """Number i of an array in every lane."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return _repeated(builder, builder.load(builder.gep(data, [args[1]]), align=4))
+
+    return lanes(a, types.int64), build
+
+
+@intrinsic
 def store(typing: Any, a: Any, i: Any, x: Any) -> Any:
     """Set vector number i of an array."""
 
@@ -172,24 +220,25 @@ def store(typing: Any, a: Any, i: Any, x: Any) -> Any:
 
 @intrinsic
 def transpose(typing: Any, a: Any, i: Any, row: Any, b: Any, j: Any, column: Any) -> Any:
-    """b[j + k * column + l] = a[i + l * row + k] for k, l = 0..15; places and distances count in numbers."""
+    """b[j + k * column + l] = a[i + l * row + k] for k, l = 0..7; places and distances count in numbers."""
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         source, i, row, target, j, column = args
+        kind, integers = ir.VectorType(ir.FloatType(), SQUARE), ir.VectorType(ir.IntType(32), SQUARE)
 
-        def at(kind: Any, array: Any, start: Any, distance: Any, n: int) -> Any:
+        def at(which: Any, array: Any, start: Any, distance: Any, n: int) -> Any:
             place = builder.add(start, builder.mul(distance, ir.Constant(distance.type, n)))
-            return _pointer(context, builder, kind, array, place)
+            return builder.bitcast(_pointer(context, builder, which, array, place), kind.as_pointer())
 
-        rows = [builder.load(at(signature.args[0], source, i, row, n), align=4) for n in range(WIDTH)]
-        for k in (1, 2, 4, 8):
-            low = ir.Constant(INTS, [WIDTH + n - k if n & k else n for n in range(WIDTH)])
-            high = ir.Constant(INTS, [WIDTH + n if n & k else n + k for n in range(WIDTH)])
-            for n in range(WIDTH):
+        rows = [builder.load(at(signature.args[0], source, i, row, n), align=4) for n in range(SQUARE)]
+        for k in (1, 2, 4):
+            low = ir.Constant(integers, [SQUARE + n - k if n & k else n for n in range(SQUARE)])
+            high = ir.Constant(integers, [SQUARE + n if n & k else n + k for n in range(SQUARE)])
+            for n in range(SQUARE):
                 if not n & k:
                     x, y = rows[n], rows[n + k]
                     rows[n], rows[n + k] = builder.shuffle_vector(x, y, low), builder.shuffle_vector(x, y, high)
-        for n in range(WIDTH):
+        for n in range(SQUARE):
             builder.store(rows[n], at(signature.args[3], target, j, column, n), align=4)
         return context.get_dummy_value()
 
