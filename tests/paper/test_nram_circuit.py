@@ -94,6 +94,25 @@ def test_replicas_under_vmap_are_replicas_alone():
             assert torch.equal(x[s], y)
 
 
+@needs_numba
+def test_threads_change_no_bit():
+    nets, memory = [machine(seed=s) for s in range(3)], torch.stack([memories(20, 12, s) for s in range(3)])
+    weights, _ = stack_module_state(nets)
+    found = []
+    for threads in (1, 2, 4):
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            total = vmap(lambda w, x: functional_call(nets[0], w, (x, 3)).answers.square().sum())(weights, memory)
+            grads = torch.autograd.grad(total.sum(), list(weights.values()), allow_unused=True)
+        finally:
+            torch.set_num_threads(before)
+        found.append([total.detach(), *(g for g in grads if g is not None)])
+    for x, y, z in zip(*found, strict=True):
+        assert torch.equal(x, y)
+        assert torch.equal(x, z)
+
+
 def test_without_gradients_nothing_is_kept_and_the_same_comes_out():
     net, memory = machine(), memories(10, 12)
     kept = net(memory, 3)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,9 +16,6 @@ from gradnoise.paper.nram.wiring import ARITY, MODULES
 
 if TYPE_CHECKING:
     from gradnoise.paper.nram.model import NRAM
-
-WIDTH = 16
-"""Machines side by side in a vector."""
 
 
 class _Setting(NamedTuple):
@@ -61,13 +59,18 @@ def _run(
     from gradnoise.paper.nram.compiled import machine
 
     s, (p, b, m, _) = _Setting(*setting), memory.shape
+    logits = _logits(codes, s.registers)
     stop, entropy = weights.new_empty(p, b, s.steps), weights.new_empty(p, b, s.steps)
     answers = weights.new_empty(p, b, s.steps, s.cells, m)
     size = machine.state_size(s.kind, s.registers, m, s.units) if keep else 0
-    saved = weights.new_empty(p, -(-b // WIDTH), s.steps, size, WIDTH)
-    machine.run(s.kind, np.array(codes), s.registers, m, s.units, _logits(codes, s.registers), bool(s.renormalise),
-                s.steps, p, b, s.cell, s.cells, keep, *map(_flat, (weights, memory, stop, answers, entropy, saved)),
-                *_scratch(codes, s, m))  # fmt: skip
+    saved = weights.new_empty(p, -(-b // machine.WIDTH), s.steps, size, machine.WIDTH)
+
+    def part(*arrays: np.ndarray) -> None:
+        replicas = len(arrays[0]) // weights.shape[1]
+        machine.run(s.kind, np.array(codes), s.registers, m, s.units, logits, bool(s.renormalise), s.steps,
+                    replicas, b, s.cell, s.cells, keep, *arrays, *_scratch(codes, s, m))  # fmt: skip
+
+    _on_threads(part, weights, memory, stop, answers, entropy, saved)
     return stop, answers, entropy, saved
 
 
@@ -85,16 +88,31 @@ def _backward(
     """Gradient of the weights [P, N]."""
     from gradnoise.paper.nram.compiled import machine
 
-    s, (p, b, _, _, m) = _Setting(*setting), g_answers.shape
+    s, b, m = _Setting(*setting), g_answers.shape[1], g_answers.shape[-1]
     r, n, logits, offsets = s.registers, s.units, _logits(codes, s.registers), _offsets(codes, s.registers)
-    found = torch.empty_like(weights)
     inputs, outputs = max(r, 2 * n), max(4 * n, logits + 1)
-    machine.run_backward(s.kind, np.array(codes), offsets, r, m, n, logits, bool(s.renormalise), s.steps, p, b,
-                         s.cell, s.cells,
-                         *map(_flat, (weights, saved, limits, g_stop, g_answers, g_entropy, found)),
-                         *_scratch(codes, s, m),
-                         *_space(len(offsets) * m, m, r * m, m * m, _controller(s), outputs, inputs))  # fmt: skip
+    space = (len(offsets) * m, m, r * m, m * m, _controller(s), outputs, inputs)
+    found = torch.empty_like(weights)
+
+    def part(*arrays: np.ndarray) -> None:
+        replicas = len(arrays[0]) // weights.shape[1]
+        machine.run_backward(s.kind, np.array(codes), offsets, r, m, n, logits, bool(s.renormalise), s.steps,
+                             replicas, b, s.cell, s.cells, *arrays,
+                             *_scratch(codes, s, m), *_space(*space))  # fmt: skip
+
+    _on_threads(part, weights, saved, limits, g_stop, g_answers, g_entropy, found)
     return found
+
+
+def _on_threads(work: Callable[..., None], *tensors: Tensor) -> None:
+    """Call work on the replicas of tensors [P, ...], as flat arrays, in as many parts as torch has threads."""
+    count = min(torch.get_num_threads(), len(tensors[0]))
+    parts = zip(*(map(_flat, x.tensor_split(count)) for x in tensors), strict=True)
+    if count == 1:
+        work(*next(parts))
+        return
+    with ThreadPoolExecutor(count) as pool:
+        list(pool.map(lambda part: work(*part), parts))
 
 
 def _logits(codes: Sequence[int], r: int) -> int:
@@ -128,8 +146,10 @@ def _controller(s: _Setting) -> int:
 
 
 def _space(*vectors: int) -> list[np.ndarray]:
-    """Zeros for these numbers of vectors of 16 and 8 more, as columns are written by eights."""
-    return [torch.zeros(WIDTH * (count + 8)).numpy() for count in vectors]
+    """Zeros for these numbers of vectors, and some more, as rows are written by eights; torch begins cache lines."""
+    from gradnoise.paper.nram.compiled import machine
+
+    return [torch.zeros(machine.WIDTH * (count + machine.SQUARE)).numpy() for count in vectors]
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
