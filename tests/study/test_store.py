@@ -126,6 +126,17 @@ def test_commits_add_up(store):
     assert [(c.step, c.done) for c in store.chunks()] == [(12, True), (0, False)]
 
 
+def test_runs_that_end_early_count_when_those_beside_them_have_ended(store):
+    # else an unfinished study would count its quick successes and leave out what is still trying
+    early = report(finished={IDS[0]: 3}, diverged={IDS[1]: 2}, final={IDS[0]: {"error": 0.0}, IDS[1]: {"error": 1.0}})
+    store.commit(early)
+    first, second, third, *_ = store.results().trials
+    assert (first.status, second.status, third.status) == ("finished", "diverged", "running")
+    assert not (first.done or second.done or third.done)
+    store.commit(report(6, done=True, final={i: {"error": 0.5} for i in IDS[2:4]}))
+    assert [t.done for t in store.results().trials] == [True] * 4 + [False] * 4
+
+
 def test_the_same_slice_twice_is_the_same(store):
     store.commit(report(3))
     before = store.results()

@@ -1,5 +1,6 @@
 """The study lab: paired comparisons, durable and resumable, ending in a verdict."""
 
+from gradnoise.study.again import train_again
 from gradnoise.study.console import run_and_report
 from gradnoise.study.results import Curve, StudyRecord, StudyResults, TrialResult
 from gradnoise.study.runner import Options, Plan, Progress, dry_run, run_study
@@ -26,4 +27,5 @@ __all__ = [
     "dry_run",
     "run_and_report",
     "run_study",
+    "train_again",
 ]

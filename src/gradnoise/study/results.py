@@ -32,6 +32,8 @@ class TrialResult:
         diverged_at: the update at which a loss or gradient stopped being finite; None if it never did.
         final: metrics that count: those of the last evaluation, or for a diverged trial the values
             that the experiment declares for a broken model.
+        waiting: whether it was trained together with runs that are not done yet. A run that ends early, by success
+            say, must wait for them: an unfinished study would else count its quick runs and leave out the slow.
         curves: metric name -> curve. Beside the experiment's own metrics: "train_loss" (mean over the
             interval), "gradient_norm" (before the clip, mean over the interval), "noise_norm"
             (sigma_t * sqrt(N), expected norm of the noise), "clipped" (share of steps clipped).
@@ -48,11 +50,12 @@ class TrialResult:
     diverged_at: int | None = None
     final: Mapping[str, float] = field(default_factory=dict)
     curves: Mapping[str, Curve] = field(default_factory=dict)
+    waiting: bool = False
 
     @property
     def done(self) -> bool:
-        """Whether nothing more will be computed for this trial."""
-        return self.status in ("finished", "diverged")
+        """Whether it counts: nothing more will be computed for it, nor for those that were trained with it."""
+        return self.status in ("finished", "diverged") and not self.waiting
 
 
 @dataclass(frozen=True)

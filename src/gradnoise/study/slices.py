@@ -160,9 +160,7 @@ def _take(experiment: Experiment, job: Job, step: int) -> Population:
     return population
 
 
-def _train(
-    job: Job, population: Population, deadline: float
-) -> tuple[list[MetricRow], dict[str, dict[str, float]]]:
+def _train(job: Job, population: Population, deadline: float) -> tuple[list[MetricRow], dict[str, dict[str, float]]]:
     """Train up to the first evaluation after the deadline.
 
     Returns:

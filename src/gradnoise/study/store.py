@@ -279,6 +279,7 @@ class Store:
             steps, values = curves.setdefault(trial, {}).setdefault(metric, ([], []))
             steps.append(step)
             values.append(np.nan if value is None else value)
+        waiting = {trial for chunk in self.chunks() if not chunk.done for trial in chunk.trials}
         columns = "id, row, setting, arm, seed, config, status, step, diverged_at, final"
         trials = []
         for i, row, setting, arm, seed, config, status, step, diverged_at, final in self.db.execute(
@@ -298,6 +299,7 @@ class Store:
                     diverged_at,
                     json.loads(final),
                     own,
+                    i in waiting,
                 )
             )
         return StudyResults(self.record(), tuple(trials))

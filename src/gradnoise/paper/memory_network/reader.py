@@ -6,7 +6,6 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,7 @@ from gradnoise.paper.memory_network.experiment import MemoryNetworkExperiment, e
 from gradnoise.paper.memory_network.model import MemoryNetwork
 from gradnoise.paper.memory_network.study import SELECTION, STAGES, memory_network
 from gradnoise.population import checkpoint
-from gradnoise.study import StudyError, Trial
-from gradnoise.study.slices import build, job_of
+from gradnoise.study import StudyError, Trial, train_again
 
 RESTARTS = 3
 EPOCHS = 60
@@ -132,13 +130,7 @@ def _train(
     experiment: MemoryNetworkExperiment, trials: list[Trial], progress: Callable[[int, int], None]
 ) -> dict[str, dict[str, Any]]:
     """Parameters and errors of the restart with the lowest training error."""
-    population = build(experiment, job_of("", trials, Path()))
-    total = trials[0].config["steps"]
-    while population.alive and population.t < total:
-        population.step()
-        progress(population.t, total)
-    if not population.alive:
-        raise StudyError("all restarts diverged; try another --seed")
+    population = train_again(experiment, trials, progress=progress)
     metrics = population.evaluate()
     keys = [metrics[name].tolist() for name in SELECTION.by]
     best = min(range(len(keys[0])), key=lambda i: [key[i] for key in keys])

@@ -83,7 +83,7 @@ def trace_run(
     if not path.exists():
         with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
             bar = bars.add_task("training it once more", total=steps)
-            checkpoint.write(path, train(study, trial, steps, lambda done: bars.update(bar, completed=done)))
+            checkpoint.write(path, train(study, trial, steps, lambda done, _: bars.update(bar, completed=done)))
     pupil = machine(study, trial, checkpoint.read(path))
     task, time = pupil.lesson.task, pupil.lesson.steps
     if n is not None and not task.fewest <= n <= task.most:

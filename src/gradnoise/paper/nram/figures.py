@@ -1,4 +1,4 @@
-"""How fast machines learn, and how many of them at each strength of noise."""
+"""What the report of an NRAM study adds: how fast machines learn, and how many of them at each strength of noise."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from gradnoise.paper.nram.tables import exact, learned, solved
 from gradnoise.study import StudyResults, TrialResult
-from gradnoise.study.analysis.statistics import wilson
+from gradnoise.study.analysis import wilson
 from gradnoise.study.report import Extra, arm_colour, style
 
 ERROR, SOLVED = "error", "solved"
 
 
 def learning(results: StudyResults) -> Extra:
-    """Error and share of solved runs over training, and the latter at the end by the strength of the noise.
+    """Error and share of solved runs over training, the latter at the end by the strength of the noise, and tables.
 
     Args:
         results: of an NRAM study.
@@ -26,6 +27,8 @@ def learning(results: StudyResults) -> Extra:
     return [
         ("Learning curves: a run that is solved ends there, and counts on as it was", _curves(results, rows)),
         ("Dose and response: runs that reach zero error by the strength of their noise", _doses(results, rows)),
+        ("Exact tests of the runs at zero error", exact(results)),
+        ("What was learned", learned(results)),
     ]
 
 
@@ -56,11 +59,11 @@ def _doses(results: StudyResults, rows: Sequence[tuple[str, str]]) -> Figure:
             if arm not in doses or not done:
                 continue
             x = doses.index(arm)
-            solved = sum(t.final.get(SOLVED, 0.0) >= 100 for t in done)
-            interval = wilson(solved, len(done))
+            hits = sum(map(solved, done))
+            interval = wilson(hits, len(done))
             ax.plot([x, x], [100 * interval.low, 100 * interval.high], color=arm_colour(i), lw=2)
-            ax.plot(x, 100 * solved / len(done), "o", color=arm_colour(i), ms=6)
-            ax.annotate(f"{solved}/{len(done)}", (x, 100 * solved / len(done)), (7, 0), textcoords="offset points",
+            ax.plot(x, 100 * hits / len(done), "o", color=arm_colour(i), ms=6)
+            ax.annotate(f"{hits}/{len(done)}", (x, 100 * hits / len(done)), (7, 0), textcoords="offset points",
                         fontsize=8, va="center")  # fmt: skip
         ax.set_xticks(range(len(doses)), [a.name.removeprefix("eta-").replace("none", "0") for a in doses])
         ax.set_xlim(-0.4, len(doses) - 0.4)

@@ -8,8 +8,7 @@ from typing import Any
 
 from gradnoise.paper.nram.experiment import Pupil
 from gradnoise.paper.nram.study import nram
-from gradnoise.study import Store, Study, StudyError, Trial, TrialResult
-from gradnoise.study.slices import build, job_of, limited_threads
+from gradnoise.study import Store, Study, StudyError, Trial, TrialResult, train_again
 
 
 def choose(folder: Path, row: str | None, arm: str | None, seed: int | None) -> tuple[Study, Trial, int]:
@@ -47,32 +46,10 @@ def choose(folder: Path, row: str | None, arm: str | None, seed: int | None) -> 
     return study, trials[0], run.step
 
 
-def train(study: Study, trial: Trial, steps: int, progress: Callable[[int], None] = lambda _: None) -> dict[str, Any]:
-    """Train one trial alone.
-
-    In a population of another size sums are rounded in another order, so that a long run can end elsewhere.
-
-    Args:
-        study: that it belongs to.
-        trial: which.
-        steps: updates.
-        progress: called with the updates done.
-
-    Returns:
-        Id of the trial and weights, to be saved.
-
-    Raises:
-        StudyError: it diverged.
-    """
-    with limited_threads(1):
-        population = build(study.experiment, job_of("", [trial], Path()))
-        for t in range(steps):
-            population.step()
-            progress(t + 1)
-    if not population.alive:
-        raise StudyError(f"the run diverged at update {population.diverged[0]}; choose another --seed")
-    weights = {name: x.clone() for name, x in population.rows.named_rows(0)}
-    return {"id": trial.id, "weights": weights}
+def train(study: Study, trial: Trial, steps: int, progress: Callable[[int, int], None]) -> dict[str, Any]:
+    """Id of a trial and its weights after `steps` updates, trained alone, to be saved; see `train_again`."""
+    population = train_again(study.experiment, [trial], steps, progress)
+    return {"id": trial.id, "weights": {name: x.clone() for name, x in population.rows.named_rows(0)}}
 
 
 def machine(study: Study, trial: Trial, saved: dict[str, Any]) -> Pupil:
