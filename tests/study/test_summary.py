@@ -6,9 +6,10 @@ import pytest
 from report_fakes import METRIC, helpful, paired, study, trial
 
 from gradnoise.study.analysis.scores import at_chance, best_value, final_value, seed_means, short_settings
-from gradnoise.study.analysis.statistics import bca_mean, holm, sign_flip, wilson
+from gradnoise.study.analysis.statistics import bca_mean, holm, scaled, sign_flip, wilson
 from gradnoise.study.analysis.summary import summarise
 from gradnoise.study.analysis.verdict import Outcome
+from gradnoise.study.report.methods import methods_used
 from gradnoise.study.spec import Arm, Claim, Metric, StudyError
 
 
@@ -50,6 +51,22 @@ class TestCells:
         assert cell is not None
         assert (cell.final.best, cell.over_training.best) == (4.0, 2.0)
         assert (cell.fates.stuck, cell.fates.successes) == (1, 1)
+
+    def test_the_mean_of_a_rate_has_the_interval_of_a_rate(self):
+        metric = dataclasses.replace(METRIC, chance=None, success=100.0, rate=True)
+        trials = [trial("none", s, 100.0) for s in range(8)] + [trial("noise", s, 100.0 * (s < 3)) for s in range(8)]
+        summary = summarise(study(trials, metric=metric))
+        cells = [summary.cell("a", arm) for arm in ("none", "noise")]
+        for cell, hits in zip(cells, (8, 3), strict=True):
+            assert cell.final.interval == scaled(wilson(hits, 8), 100.0)
+        assert summary.effects[0].comparison.rate
+        assert [m.name for m in methods_used(summary)].count("Paired success rates") == 1
+        assert not any("Sign-flip" in m.how or "bootstrap" in m.how for m in methods_used(summary))
+
+    @pytest.mark.parametrize("options", [{}, {"success": 0.0}, {"success": 1.0, "higher_is_better": False}])
+    def test_a_rate_without_a_success_is_refused(self, options):
+        with pytest.raises(StudyError, match="a rate needs success > 0"):
+            Metric("solved", "solved", rate=True, **options)
 
     def test_settings_weigh_equally_and_seeds_that_lack_one_wait(self):
         trials = [

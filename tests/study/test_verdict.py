@@ -314,3 +314,58 @@ def test_a_clear_difference_is_found():
 def test_interval_in_question():
     assert 0.0 in Interval(0.0, 1.0, 0.95)
     assert 0.0 not in Interval(1e-9, 1.0, 0.95)
+
+
+# rates
+
+
+def rate(both: int, gained: int, lost: int, neither: int, top: float = 100.0) -> Comparison:
+    """A comparison of 0s and `top`s with these pairs."""
+    rows = [(top, top)] * both + [(0.0, top)] * gained + [(top, 0.0)] * lost + [(0.0, 0.0)] * neither
+    return compare(*columns(rows), rate_of=top)
+
+
+def test_a_rate_is_judged_by_mcnemar_and_newcombe():
+    c, expected = rate(10, 14, 3, 73), newcombe_paired(10, 14, 3, 73)
+    assert c.rate and c.difference == pytest.approx(11.0)
+    assert (c.interval.low, c.interval.high) == pytest.approx((100 * expected.low, 100 * expected.high))
+    assert c.p == mcnemar_midp(14, 3)
+    assert say(c).outcome is Outcome.HELPS and say(rate(10, 3, 14, 73)).outcome is Outcome.HURTS
+
+
+@given(st.tuples(*[st.integers(0, 12)] * 4), st.sampled_from([1.0, 100.0]))
+@quick
+def test_the_unit_of_a_rate_changes_nothing(counts, top):
+    c = rate(*counts, top=top)
+    n = sum(counts)
+    assert c.p == mcnemar_midp(counts[1], counts[2])
+    assert c.difference == pytest.approx(top * (counts[1] - counts[2]) / n if n else math.nan, nan_ok=True)
+    assert -top <= c.interval.low <= c.interval.high <= top
+
+
+@pytest.mark.parametrize("counts", [(8, 0, 0, 0), (0, 0, 0, 8), (4, 0, 0, 4)])
+def test_eight_equal_successes_are_no_proof_that_rates_are_equal(counts):
+    said = say(rate(*counts), margin=2.0)
+    assert said.outcome is Outcome.UNDECIDED and "identical in every pair so far" in said.sentence
+
+
+def test_many_equal_successes_are():
+    said = say(rate(5000, 0, 0, 0), margin=2.0)
+    assert said.outcome is Outcome.NO_DIFFERENCE and "within the margin" in said.sentence
+
+
+def test_fewer_than_six_pairs_decide_nothing_of_a_rate():
+    assert rate(0, 5, 0, 0).p < 0.05
+    assert say(rate(0, 5, 0, 0)).outcome is Outcome.UNDECIDED
+    assert say(rate(0, 6, 0, 0)).outcome is Outcome.HELPS
+
+
+def test_pairs_that_would_decide_a_rate():
+    said = say(rate(1, 3, 1, 15))
+    assert said.outcome is Outcome.UNDECIDED and said.pairs_needed is not None and said.pairs_needed > 20
+    assert say(rate(1, 2, 2, 15)).pairs_needed is None
+
+
+def test_means_over_settings_are_no_rate():
+    c = compare([0.0, 50.0, 100.0], [0.0, 100.0, 100.0], rate_of=100.0)
+    assert not c.rate and c.p == sign_flip([0.0, 50.0, 0.0], seed=0)

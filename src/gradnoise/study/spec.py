@@ -109,6 +109,8 @@ class Metric:
         chance: what guessing scores; None when there is no such value.
         margin: differences smaller than this count as none (equivalence margin), in the metric's unit.
         success: a run succeeds when its final value is at least this (at most, when lower is better).
+        rate: whether every run has either 0 or `success` > 0, so that means are rates of success: tests and intervals
+            are then those for rates.
     """
 
     name: str
@@ -118,6 +120,15 @@ class Metric:
     chance: float | None = None
     margin: float = 1.0
     success: float | None = None
+    rate: bool = False
+
+    def __post_init__(self) -> None:
+        """Check that a rate has a success."""
+        if self.rate and not (self.success and self.success > 0 and self.higher_is_better):
+            raise StudyError(
+                f"metric {self.name!r}: a rate needs success > 0, the value of a run that succeeds, and"
+                " higher_is_better=True"
+            )
 
     def succeeded(self, value: float) -> bool:
         """Whether a final value counts as success; nan never does."""

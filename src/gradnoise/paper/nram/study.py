@@ -11,7 +11,7 @@ from gradnoise.study import Claim, Metric, Setting, Study, StudyError
 
 SOURCE = "Neelakantan et al., Table 4"
 
-METRIC = Metric(name="solved", title="runs at zero error", unit="%", chance=0.0, margin=2.0, success=100.0)
+METRIC = Metric(name="solved", title="runs at zero error", unit="%", chance=0.0, margin=2.0, success=100.0, rate=True)
 
 
 def _claim(id: str, row: str, arm: str, number: int, without: float, noisy: float) -> Claim:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradnoise.study.analysis.statistics import Interval, bca_mean
+from gradnoise.study.analysis.statistics import Interval, bca_mean, scaled, wilson
 from gradnoise.study.results import TrialResult
 from gradnoise.study.spec import Metric
 
@@ -31,7 +31,7 @@ class Reading:
     mean: float
     """Mean over the seeds that have a value in every setting of the row, so that settings weigh equally."""
     interval: Interval
-    """BCa interval of that mean over seeds."""
+    """BCa interval of that mean over seeds; Wilson's of a rate."""
     seeds: int
     """Number of those seeds."""
 
@@ -54,9 +54,15 @@ def read(trials: Sequence[TrialResult], score: Score, metric: Metric, level: flo
         best=float(best),
         sd=float(values.std(ddof=1)) if values.size > 1 else math.nan,
         mean=math.fsum(means) / len(means) if means else math.nan,
-        interval=bca_mean(means, level, seed=seed),
+        interval=_interval(means, metric, level, seed),
         seeds=len(means),
     )
+
+
+def _interval(means: Sequence[float], metric: Metric, level: float, seed: int) -> Interval:
+    if metric.rate and metric.success is not None and {0.0, metric.success}.issuperset(means):
+        return scaled(wilson(sum(x > 0 for x in means), len(means), level), metric.success)
+    return bca_mean(means, level, seed=seed)
 
 
 def final_value(trial: TrialResult, metric: Metric) -> float:

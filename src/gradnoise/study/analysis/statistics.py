@@ -100,6 +100,11 @@ def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
     return Interval(float(low), float(high), level)
 
 
+def scaled(interval: Interval, factor: float) -> Interval:
+    """The interval in another unit; factor > 0."""
+    return Interval(factor * interval.low, factor * interval.high, interval.level)
+
+
 def mcnemar_midp(only_a: int, only_b: int) -> float:
     """Two-sided exact McNemar test with mid-p: do two arms succeed equally often?
 

@@ -258,7 +258,8 @@ def _shared_settings(baseline: Trials, treatment: Trials) -> Groups:
 def _compare(pair: Groups, score: Score, record: StudyRecord, level: float) -> Comparison:
     metric, seed = record.metric, record.study_seed
     a, b = paired_seed_means(*pair, score, metric)
-    comparison = compare([*a.values()], [*b.values()], level=level, seed=seed)
+    rate_of = metric.success if metric.rate else None
+    comparison = compare([*a.values()], [*b.values()], rate_of=rate_of, level=level, seed=seed)
     if metric.success is None or score is not final_value:
         return comparison
     runs = [{(t.setting, t.seed): float(succeeded(t, metric)) for t in trials if t.done} for trials in pair]

@@ -1,7 +1,8 @@
 """From a paired comparison to one honest sentence.
 
 One criterion decides, fixed before the data: the sign-flip test of the paired mean difference of the primary
-metric, with which the interval must agree. Success rates stand beside it and decide nothing.
+metric, with which the interval must agree. Success rates stand beside it and decide nothing, unless the primary
+metric is itself a rate: then McNemar's test decides, with Newcombe's interval.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from gradnoise.study.analysis.statistics import (
     mcnemar_midp,
     newcombe_paired,
     pairs_to_decide_mean,
+    pairs_to_decide_rate,
+    scaled,
     sign_flip,
     wilson,
 )
@@ -58,15 +61,17 @@ class Comparison:
     difference: float
     """Mean of the paired differences."""
     interval: Interval
-    """BCa interval of that mean."""
+    """BCa interval of that mean; Newcombe's of a rate."""
     p: float
-    """Two-sided sign-flip p-value, not adjusted for other comparisons."""
+    """Two-sided sign-flip p-value, McNemar's mid-p of a rate; not adjusted for other comparisons."""
     differences: tuple[float, ...]
     """One per pair, in the order given."""
     seed: int
     """Seed of the resampling behind `interval` and `p`."""
     success: Success | None = None
     """Success rates, if the experiment has a success rule."""
+    rate: bool = False
+    """Whether the metric is a rate: every run has 0 or one other value, that of a success."""
 
 
 class Outcome(StrEnum):
@@ -96,6 +101,7 @@ def compare(
     *,
     success_baseline: ArrayLike | None = None,
     success_treatment: ArrayLike | None = None,
+    rate_of: float | None = None,
     level: float = 0.95,
     seed: int = 0,
 ) -> Comparison:
@@ -106,6 +112,8 @@ def compare(
         treatment: primary metric of the treatment, shape [n].
         success_baseline: whether each run succeeded, shape [n], of bools or 0 and 1; both arms or none.
         success_treatment: the same for the treatment.
+        rate_of: the value of a success if the metric is a rate, so that every number is 0 or this one, > 0.
+            Where some are not, as means over several settings, the comparison is one of means as any other.
         level: confidence level of all intervals, in (0, 1).
         seed: seed of the resampling.
 
@@ -119,16 +127,20 @@ def compare(
     a, b = finite_vector(baseline, "baseline"), finite_vector(treatment, "treatment")
     _check_pairs(a.size, treatment=b.size)
     d = finite_vector(b - a, "treatment - baseline")
+    rates = None
+    if rate_of is not None and np.isin([*a, *b], [0.0, rate_of]).all():
+        rates = _success(a == rate_of, b == rate_of, d.size, level)
     return Comparison(
         n=d.size,
         mean_baseline=_mean(a),
         mean_treatment=_mean(b),
         difference=_mean(d),
-        interval=bca_mean(d, level, seed=seed),
-        p=sign_flip(d, seed=seed),
+        interval=bca_mean(d, level, seed=seed) if rates is None else scaled(rates.interval, rate_of or 1.0),
+        p=sign_flip(d, seed=seed) if rates is None else rates.p,
         differences=tuple(d.tolist()),
         seed=seed,
         success=_success(success_baseline, success_treatment, d.size, level),
+        rate=rates is not None,
     )
 
 
@@ -147,7 +159,8 @@ def verdict(
 
     - helps, hurts: p <= alpha = 1 - level, and the interval leaves out 0.
     - no difference: otherwise, if the interval lies within -margin..margin and the sign-flip tests against
-      either end have p <= alpha; or if all of at least `least_pairs(alpha)` pairs are identical.
+      either end have p <= alpha; or if all of at least `least_pairs(alpha)` pairs are identical. Of a rate: if
+      the interval lies within -margin..margin.
     - undecided: otherwise.
 
     With fewer than `least_pairs(alpha)` pairs no sign-flip test reaches alpha, so nothing is ever decided.
@@ -180,15 +193,19 @@ def verdict(
 
 def _outcome(c: Comparison, p: float, margin: float, higher_is_better: bool) -> Outcome:
     alpha = 1.0 - c.interval.level
-    if p <= alpha and 0.0 not in c.interval:
+    enough = c.n >= least_pairs(alpha)
+    if p <= alpha and 0.0 not in c.interval and enough:
         return Outcome.HELPS if (c.difference > 0.0) == higher_is_better else Outcome.HURTS
-    identical = not any(c.differences) and c.n >= least_pairs(alpha)
+    # runs that agree in a measured number are the same run; that all succeed says little of how often they do
+    identical = not any(c.differences) and enough and not c.rate
     return Outcome.NO_DIFFERENCE if identical or _within(c, margin) else Outcome.UNDECIDED
 
 
 def _within(c: Comparison, margin: float) -> bool:
     # The interval alone is too short for small n and would say so too often.
     inside = -margin <= c.interval.low and c.interval.high <= margin
+    if c.rate:
+        return inside
     d, alpha = np.array(c.differences), 1.0 - c.interval.level
     return inside and all(sign_flip(d - end, seed=c.seed) <= alpha for end in (-margin, margin))
 
@@ -196,6 +213,10 @@ def _within(c: Comparison, margin: float) -> bool:
 def _pairs_needed(c: Comparison, p: float, margin: float) -> int | None:
     # An adjusted p of r times the raw one reaches alpha when the raw one reaches alpha / r.
     alpha = (1.0 - c.interval.level) * min(1.0, c.p / p)
+    if c.rate:
+        gained, lost = (sum(sign * d > 0 for d in c.differences) / max(c.n, 1) for sign in (1, -1))
+        needed = pairs_to_decide_rate(gained, lost, alpha=alpha)
+        return None if needed is None else max(needed, c.n + 1)
     needed = pairs_to_decide_mean(c.differences, margin=margin, alpha=alpha)
     return None if needed is None else max(needed, c.n + 1)
 
@@ -212,7 +233,7 @@ class _Speaker:
     higher_is_better: bool
 
     def decided(self, outcome: Outcome, c: Comparison, p: float) -> str:
-        if not any(c.differences):
+        if not any(c.differences) and not c.rate:
             return f"No difference: {self._identical()} ({_pairs(c.n)})."
         seen = self._difference(c, _p(p, c.p), _pairs(c.n))
         within = f"within the margin of {self._amount(f'±{self.margin:g}')}"

@@ -22,18 +22,18 @@ class Method:
 def methods_used(summary: Summary) -> list[Method]:
     """The methods behind exactly the numbers of this summary."""
     metric, effects = summary.record.metric, [e for e in summary.effects if e.comparison.n]
-    rate = metric.success is not None
+    rates, means = metric.success is not None, not all(e.comparison.rate for e in effects)
     undecided = any(e.verdict.outcome is Outcome.UNDECIDED for e in effects)
     used = [
         (bool(effects), _PAIRS),
-        (bool(effects), _SIGN_FLIP),
-        (any(c.final.seeds > 1 for c in summary.cells), _BCA),
+        (bool(effects) and means, _SIGN_FLIP),
+        (any(c.final.seeds > 1 for c in summary.cells) and not (metric.rate and not means), _BCA),
         (len(effects) > 1, _HOLM),
         (bool(effects), _verdict_rule(summary)),
         (undecided, _PAIRS_NEEDED),
         (metric.chance is not None, _chance_rule(summary)),
-        (rate, _WILSON),
-        (rate and bool(effects), _MCNEMAR),
+        (rates, _WILSON),
+        (rates and bool(effects), _MCNEMAR if means else _MCNEMAR_DECIDES),
         (any(c.restarts for c in summary.cells), _BEST_OF_K),
         (any(c.chosen for c in summary.cells), _CHOSEN),
     ]
@@ -65,7 +65,7 @@ _PAIRS_NEEDED = Method(
     "Pairs that would decide",
     "Number at which the test would have power 0.8 if the differences go on as seen.",
     "Guenther (1981), Am. Stat. 35:243; Chow, Shao, Wang (2008), Sample Size Calculations in Clinical "
-    "Research, section 3.1",
+    "Research, section 3.1; of success rates: Miettinen (1968), Biometrics 24:339",
 )
 _WILSON = Method(
     "Interval of a success rate",
@@ -77,6 +77,11 @@ _MCNEMAR = Method(
     "McNemar's exact test with mid-p, and Newcombe's interval of the difference (method 10). They stand "
     "beside the verdict and decide nothing; each setting of a seed counts as a pair of its own.",
     "Fagerland, Lydersen, Laake (2013), BMC Med. Res. Methodol. 13:91; Newcombe (1998), Statist. Med. 17:2635",
+)
+_MCNEMAR_DECIDES = Method(
+    "Paired success rates",
+    "McNemar's exact test with mid-p, and Newcombe's interval of the difference (method 10). Verdicts rest on them.",
+    _MCNEMAR.source,
 )
 _BEST_OF_K = Method(
     "Best of k restarts",
