@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from gradnoise.gaussian import backend
 from gradnoise.paper import system
 from gradnoise.paper.nram import Lesson, NRAMExperiment, nram
 from gradnoise.population import Adam, Population, Replica
@@ -38,6 +39,16 @@ def test_replicas_do_not_see_each_other():
     for i in (0, 3):
         alone = trained(replicas()[i : i + 1])
         torch.testing.assert_close(alone.rows.theta[0], together.rows.theta[i], rtol=0, atol=1e-4)
+
+
+@pytest.mark.skipif(backend() != "numba", reason="sums of the interpreted circuit depend on the size of the population")
+def test_no_bit_depends_on_the_size_of_the_population():
+    # so that a study comes out the same however it was cut into populations
+    config = {**SETTINGS, "entropy": 0.1, "units": 8, "gain": 3.0}
+    members = [Replica(seed, 0.01, Annealed(1.0), 10.0, config=config) for seed in range(16)]
+    large, small = (trained(members[:count], 120, trace=True) for count in (16, 3))
+    assert torch.equal(large.rows.theta[:3], small.rows.theta)
+    assert all(torch.equal(x[:3], y) for x, y in zip(large.evaluate().values(), small.evaluate().values(), strict=True))
 
 
 def test_a_replica_of_nans_leaves_the_others_as_they_are():

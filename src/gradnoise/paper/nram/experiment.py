@@ -108,7 +108,9 @@ class NRAMExperiment(Experiment):
         u = draws.uniform("difficulty", 3, size)
         n = self.curriculum.difficulties(state, u[:, 0], u[:, 1], u[:, 2])
         problems = lesson.task.make(n, lambda name, k: draws.uniform(name, size, k))
-        bonus = state["entropy"] * torch.exp2(-draws.t / state["half_life"])
+        # in float64, as the last bit of a float32 exponential may depend on how many replicas there are
+        fading = torch.exp2(-draws.t / state["half_life"].double()).to(state["entropy"])
+        bonus = state["entropy"] * fading
         return vars(problems) | {"limit": state["limit"], "bonus": bonus}
 
     def loss(self, model: Callable[..., Any], batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
