@@ -5,8 +5,9 @@ from gradnoise.population.chunks import best_size, plan
 from gradnoise.population.draws import Draws
 from gradnoise.population.experiment import Experiment, Minibatches
 from gradnoise.population.optimizers import SGD, AdaGrad, Adam, Optimizer, RMSProp
-from gradnoise.population.population import Population, Replica
+from gradnoise.population.population import Population
 from gradnoise.population.randomness import derive_seed
+from gradnoise.population.replica import Replica
 from gradnoise.population.replicas import PopulationError
 
 __all__ = [

@@ -9,8 +9,9 @@ import torch
 from torch.utils import _pytree as pytree
 
 from gradnoise.population.experiment import Experiment
-from gradnoise.population.population import Population, Replica
+from gradnoise.population.population import Population
 from gradnoise.population.randomness import BATCHES
+from gradnoise.population.replica import Replica
 from gradnoise.population.replicas import PopulationError
 from gradnoise.schedule import Annealed
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,75 +12,16 @@ from torch.utils import _pytree as pytree
 
 from gradnoise.gaussian import add_rows_, stream_key
 from gradnoise.population.clipping import clip_, clip_each_, norms
+from gradnoise.population.compatibility import check_same
 from gradnoise.population.draws import Draws
 from gradnoise.population.dropout import DropoutMasks, MaskedDropout, replace_dropout
 from gradnoise.population.experiment import Batch, Experiment, Metrics, Model
 from gradnoise.population.optimizers import SGD, Optimizer
 from gradnoise.population.program import Traced, losses_and_gradients
-from gradnoise.population.randomness import BATCHES, DROPOUT, INIT, NOISE, WEIGHT_NOISE, derive_seed, seeded
+from gradnoise.population.randomness import BATCHES, DROPOUT, INIT, NOISE, WEIGHT_NOISE, seeded
+from gradnoise.population.replica import Replica
 from gradnoise.population.replicas import PopulationError, Replicas
 from gradnoise.schedule import Schedule, sigma
-
-LearningRate: TypeAlias = float | Callable[[int], float]
-"""A number, or a callable t -> learning rate of update t = 0, 1, 2, ..."""
-
-
-@dataclass(frozen=True)
-class Replica:
-    """One training run inside a population.
-
-    Args:
-        seed: trial seed; decides initial weights, minibatches, dropout masks and noise.
-        lr: learning rate, a finite number > 0, or a callable t -> learning rate of update t = 0, 1, ...
-        noise: schedule of sigma_t^2, or None for no gradient noise.
-        clip: threshold c > 0 of gradient clipping, or None for no clipping.
-        dropout: rate in [0, 1) for every nn.Dropout of the model, or None to keep the model's own.
-        early_stop: whether the run may end before its last update, see `Experiment.finished`.
-        noise_first: add the noise before clipping instead of after; an ablation, as the clip then cuts the noise.
-        weight_noise: schedule of noise that is added to the weights after every update and stays there; or None.
-        study_seed: seed of the study.
-        config: what else the experiment's `model` and `batch` want to know.
-    """
-
-    seed: int
-    lr: LearningRate
-    noise: Schedule | None = None
-    clip: float | None = None
-    dropout: float | None = None
-    early_stop: bool = True
-    noise_first: bool = False
-    weight_noise: Schedule | None = None
-    study_seed: int = 0
-    config: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        self.rate(0)
-        if self.clip is not None and not self.clip > 0:
-            raise PopulationError(f"clip = {self.clip}: a threshold is > 0, or None for no clipping")
-        if self.dropout is not None and not 0 <= self.dropout < 1:
-            raise PopulationError(f"dropout = {self.dropout} is outside [0, 1)")
-        for name, schedule in (("noise", self.noise), ("weight_noise", self.weight_noise)):
-            if schedule is not None and not callable(schedule):
-                raise PopulationError(
-                    f"{name} = {schedule!r}: a schedule is a callable such as Annealed(0.01), or None"
-                )
-
-    def rate(self, t: int) -> float:
-        """The learning rate of update `t`.
-
-        Raises:
-            PopulationError: it is not a finite number > 0.
-        """
-        rate = self.lr(t) if callable(self.lr) else self.lr
-        if not (rate > 0 and math.isfinite(rate)):
-            at = f" at t = {t}" if callable(self.lr) else ""
-            raise PopulationError(f"lr = {rate}{at}: a learning rate is a finite number > 0")
-        return rate
-
-    def seed_for(self, purpose: str) -> int:
-        """The seed of one purpose, such as "init" or "noise"."""
-        return derive_seed(self.study_seed, self.seed, purpose)
 
 
 class Population:
@@ -467,7 +406,7 @@ class Population:
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next update depends on, as tensors (not copies of them) and plain values."""
         return {
-            "replicas": [_identity(r) for r in self.replicas],
+            "replicas": [r.identity for r in self.replicas],
             "parameters": [f"{n} {tuple(s)}" for n, s in zip(self.rows.names, self.rows.shapes, strict=True)],
             "t": self.t,
             "alive": list(self.alive),
@@ -488,7 +427,7 @@ class Population:
         Raises:
             PopulationError: the state is of other replicas, another model, optimizer or dtype; nothing is changed.
         """
-        self._check_same(state)
+        check_same(state, self.state_dict())
         self.select(torch.tensor([self.alive.index(i) for i in state["alive"]], dtype=torch.int64))
         self.t = state["t"]
         self.diverged, self.finished = dict(state["diverged"]), dict(state["finished"])
@@ -503,39 +442,3 @@ class Population:
                 x.copy_(saved[name])
         self._sums = state["sums"].to(self.device)
         self._since = state["since"]
-
-    def _check_same(self, state: Mapping[str, Any]) -> None:
-        mine = self.state_dict()
-        if missing := sorted(mine.keys() - state.keys()):
-            raise PopulationError(f"this is no state of a population: it has no {', '.join(missing)}")
-        for what, theirs, ours in (("replicas", state["replicas"], mine["replicas"]),
-                                   ("tensors", _layout(state), _layout(mine))):  # fmt: skip
-            if theirs != ours:
-                other, own = _first_difference(theirs, ours)
-                raise PopulationError(
-                    f"the checkpoint belongs to another population: among its {what} is {other}, here {own}"
-                )
-        if gone := sorted(set(state["alive"]) - set(self.alive)):
-            raise PopulationError(f"replicas {gone} of the checkpoint have left this population; build it anew")
-
-
-def _identity(replica: Replica) -> str:
-    """What a checkpoint must agree on; a schedule is any callable, so its first value stands for it."""
-    start = None if replica.noise is None else sigma(replica.noise, 0)
-    named = {"seed": replica.seed, "lr": replica.rate(0), "first sigma": start, "clip": replica.clip,
-             "dropout": replica.dropout, "study_seed": replica.study_seed}  # fmt: skip
-    if replica.noise_first or replica.weight_noise is not None:
-        weights = None if replica.weight_noise is None else sigma(replica.weight_noise, 0)
-        named |= {"noise first": replica.noise_first, "first sigma of weights": weights}
-    return ", ".join(f"{name} {value}" for name, value in named.items())
-
-
-def _layout(state: Mapping[str, Any]) -> list[str]:
-    """Name, dtype and shape (without the replica axis) of every tensor of a state."""
-    tensors = {"theta": state["theta"], **state["fixed"], **state["optimizer"], **state["own"]}
-    return list(state["parameters"]) + [f"{n} {x.dtype} {tuple(x.shape[1:])}" for n, x in tensors.items()]
-
-
-def _first_difference(a: Sequence[str], b: Sequence[str]) -> tuple[str, str]:
-    pairs = itertools.zip_longest(a, b, fillvalue="none")
-    return next(pair for pair in pairs if pair[0] != pair[1])

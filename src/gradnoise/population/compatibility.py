@@ -1,0 +1,39 @@
+"""Whether a checkpoint belongs to a population: same replicas, same tensors."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gradnoise.population.replicas import PopulationError
+
+
+def check_same(state: Mapping[str, Any], mine: Mapping[str, Any]) -> None:
+    """Compare a saved state with that of the population that is to take it.
+
+    Raises:
+        PopulationError: the state is of other replicas, another model, optimizer or dtype.
+    """
+    if missing := sorted(mine.keys() - state.keys()):
+        raise PopulationError(f"this is no state of a population: it has no {', '.join(missing)}")
+    for what, theirs, ours in (("replicas", state["replicas"], mine["replicas"]),
+                               ("tensors", _layout(state), _layout(mine))):  # fmt: skip
+        if theirs != ours:
+            other, own = _first_difference(theirs, ours)
+            raise PopulationError(
+                f"the checkpoint belongs to another population: among its {what} is {other}, here {own}"
+            )
+    if gone := sorted(set(state["alive"]) - set(mine["alive"])):
+        raise PopulationError(f"replicas {gone} of the checkpoint have left this population; build it anew")
+
+
+def _layout(state: Mapping[str, Any]) -> list[str]:
+    """Name, dtype and shape (without the replica axis) of every tensor of a state."""
+    tensors = {"theta": state["theta"], **state["fixed"], **state["optimizer"], **state["own"]}
+    return list(state["parameters"]) + [f"{n} {x.dtype} {tuple(x.shape[1:])}" for n, x in tensors.items()]
+
+
+def _first_difference(a: Sequence[str], b: Sequence[str]) -> tuple[str, str]:
+    pairs = itertools.zip_longest(a, b, fillvalue="none")
+    return next(pair for pair in pairs if pair[0] != pair[1])
