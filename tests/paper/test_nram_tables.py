@@ -1,5 +1,7 @@
 """The tables that an NRAM study adds to its report, against counts made by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -49,6 +51,12 @@ def test_exact_tests():
     assert (weak["gained"], weak["lost"], weak["p, McNemar"]) == ("0", "0", "1")
     assert (strong["gained"], strong["lost"], strong["p, McNemar"]) == ("0", "2", "0.5")
     assert pooled["solved"] == "4/40"
+
+
+def test_rows_that_learn_other_things_are_not_pooled():
+    both = results()
+    trials = [replace(t, config={**t.config, "lesson": t.row}) for t in both.trials]
+    assert {row for row, *_ in exact(StudyResults(both.record, tuple(trials))).rows} == {"HP-A", "HP-B"}
 
 
 def test_one_row_is_not_pooled():

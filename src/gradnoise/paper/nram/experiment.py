@@ -62,7 +62,7 @@ class NRAMExperiment(Experiment):
         self.curriculum = curriculum or Curriculum()
         self.lessons = {lesson.name: lesson for lesson in lessons}
         self.fingerprint = "+".join(self.lessons)
-        self.data_title = "; ".join(lesson.title for lesson in lessons) + " (generated)"
+        self.data_title = "; ".join(lesson.title for lesson in self.lessons.values()) + " (generated)"
 
     def lesson(self, config: Mapping[str, Any]) -> Lesson:
         """The lesson of a trial.

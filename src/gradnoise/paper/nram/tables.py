@@ -87,7 +87,7 @@ def _of(runs: Sequence[TrialResult], name: str, average: Callable[[list[float]],
 
 
 def _cells(results: StudyResults, *, pooled: bool = True) -> Iterator[tuple[str, Cells]]:
-    """Rows with finished runs by arm; then, of several rows with the same arms, all together."""
+    """Rows with finished runs by arm; then, of several rows with the same arms and lesson, all together."""
     found = []
     for row, title in results.record.rows:
         cells: Cells = {}
@@ -97,7 +97,8 @@ def _cells(results: StudyResults, *, pooled: bool = True) -> Iterator[tuple[str,
         if cells:
             found.append((title, cells))
     yield from found
-    if pooled and len(found) > 1 and len({frozenset(cells) for _, cells in found}) == 1:
+    alike = {(frozenset(cells), t.config["lesson"]) for _, cells in found for runs in cells.values() for t in runs}
+    if pooled and len(found) > 1 and len(alike) == 1:
         yield "all", {arm: [t for _, cells in found for t in cells[arm]] for arm in found[0][1]}
 
 
