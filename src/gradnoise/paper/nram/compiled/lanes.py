@@ -165,35 +165,31 @@ def _vector(context: Any, builder: Any, kind: Any, array: Any, number: Any) -> A
     return _pointer(context, builder, kind, array, builder.mul(number, ir.Constant(number.type, WIDTH)))
 
 
-@intrinsic
-def load(typing: Any, a: Any, i: Any) -> Any:
-    """Vector number i of an array."""
+def _loading(place: Callable[..., Any]) -> Any:
+    def typed(typing: Any, a: Any, i: Any) -> Any:
+        def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return builder.load(place(context, builder, signature.args[0], *args), align=4)
 
-    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load(_vector(context, builder, signature.args[0], *args), align=4)
+        return lanes(a, types.int64), build
 
-    return lanes(a, types.int64), build
-
-
-@intrinsic
-def peek(typing: Any, a: Any, i: Any) -> Any:
-    """The sixteen numbers of an array that begin with number i."""
-
-    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load(_pointer(context, builder, signature.args[0], *args), align=4)
-
-    return lanes(a, types.int64), build
+    return intrinsic(typed)
 
 
-@intrinsic
-def poke(typing: Any, a: Any, i: Any, x: Any) -> Any:
-    """Set them."""
+def _storing(place: Callable[..., Any]) -> Any:
+    def typed(typing: Any, a: Any, i: Any, x: Any) -> Any:
+        def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            builder.store(args[2], place(context, builder, signature.args[0], *args[:2]), align=4)
+            return context.get_dummy_value()
 
-    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.store(args[2], _pointer(context, builder, signature.args[0], *args[:2]), align=4)
-        return context.get_dummy_value()
+        return types.void(a, types.int64, x), build
 
-    return types.void(a, types.int64, x), build
+    return intrinsic(typed)
+
+
+load, store = _loading(_vector), _storing(_vector)
+"""load(a, i): vector number i of an array; store(a, i, x) sets it."""
+peek, poke = _loading(_pointer), _storing(_pointer)
+"""The same for the sixteen numbers that begin with number i."""
 
 
 @intrinsic
@@ -205,17 +201,6 @@ def spread(typing: Any, a: Any, i: Any) -> Any:
         return _repeated(builder, builder.load(builder.gep(data, [args[1]]), align=4))
 
     return lanes(a, types.int64), build
-
-
-@intrinsic
-def store(typing: Any, a: Any, i: Any, x: Any) -> Any:
-    """Set vector number i of an array."""
-
-    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.store(args[2], _vector(context, builder, signature.args[0], *args[:2]), align=4)
-        return context.get_dummy_value()
-
-    return types.void(a, types.int64, x), build
 
 
 @intrinsic
