@@ -69,6 +69,7 @@ def test_what_was_learned():
     assert (none["hard"], none["twice as large"], none["k = 1"]) == ("5.0", "25.0", "70.0")
     assert none["error, unsolved"] == "50.5"  # the median of 42 to 59
     assert none["level"] == "1.3" and none["E[t]"] == "8.0"
+    assert (none["ever below 10 %"], strong["ever below 10 %"]) == ("2/20", "0/20")
     assert strong["hard"] == "" and strong["error, unsolved"] == "49.5"
 
 
