@@ -2,8 +2,8 @@
 
 All machines of a block have the same weights, which lie flat, one matrix [out, in] and its bias after the other.
 What a controller works on lies in one array, counted in vectors: inputs z [R], then for the LSTM y, h [H each],
-gates i, f, o, u [4 H], c, new c, tanh of it, new h [H each]; for the MLP the two hidden layers [H each]. `State`
-says where. Gradients lie in a second array of the same layout.
+gates i, f, o, u [4 H], c, new c, tanh of it, new h [H each]; for the MLP the two hidden layers [H each]. Gradients
+lie in a second array of the same layout.
 """
 
 from __future__ import annotations
