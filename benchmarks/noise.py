@@ -18,7 +18,7 @@ from baselines.c_noise import c_kernel
 from torch import Tensor, nn
 
 from gradnoise import Annealed, attach, backend
-from gradnoise.gaussian import add_, stream_key
+from gradnoise.noise.gaussian import add_, stream_key
 
 SIGMA = 0.1
 KEY = stream_key(0, "weight")

@@ -12,7 +12,7 @@ hypothesis.settings.load_profile("untimed")
 
 #: What processes of a fork server find imported; a test worker has one such server for all its tests.
 PRELOAD = [
-    "gradnoise.gaussian.cpu",
+    "gradnoise.noise.gaussian.numba_kernels",
     "gradnoise.paper",
     "gradnoise.study",
     "torch._dynamo",

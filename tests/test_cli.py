@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas
 import pytest
-from commandline import gradnoise
+from support.commandline import gradnoise
 
 from gradnoise.paper import SYSTEMS
 from gradnoise.study import Store, StudyError

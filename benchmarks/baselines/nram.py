@@ -28,7 +28,7 @@ def setting(shape: str) -> tuple[NRAMExperiment, dict[str, float]]:
 @contextmanager
 def without_kernel() -> Iterator[None]:
     """Run time steps by their definition in plain torch, whatever there is."""
-    with mock.patch("gradnoise.paper.nram.fused.available", lambda memory: False):
+    with mock.patch("gradnoise.paper.nram.kernel.operator.available", lambda memory: False):
         yield
 
 

@@ -4,11 +4,16 @@ At every update t, after clipping and before the optimizer: g_t <- g_t + N(0, si
 sigma_t^2 = eta / (1 + t)^gamma (Neelakantan et al. 2015).
 """
 
-from gradnoise.attach import Noise, attach
-from gradnoise.diagnostics import GroupDiagnostics
-from gradnoise.gaussian import backend
-from gradnoise.gradients import add_gradient_noise_
-from gradnoise.schedule import Annealed, Fixed, Schedule
+from gradnoise.noise import (
+    Annealed,
+    Fixed,
+    GroupDiagnostics,
+    Noise,
+    Schedule,
+    add_gradient_noise_,
+    attach,
+    backend,
+)
 
 __version__ = "0.1.0"
 

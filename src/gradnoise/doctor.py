@@ -8,7 +8,7 @@ import platform
 import torch
 
 from gradnoise.data import DataError, load_images
-from gradnoise.gaussian import backend
+from gradnoise.noise.gaussian import backend
 from gradnoise.study.provenance import processor, versions
 
 

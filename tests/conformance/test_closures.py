@@ -2,7 +2,19 @@
 
 import pytest
 import torch
-from loop import SCHEDULE, SEED, closure_for, gradients, loss_of, make_model, plus_noise, promised, same, train, values
+from support.loop import (
+    SCHEDULE,
+    SEED,
+    closure_for,
+    gradients,
+    loss_of,
+    make_model,
+    plus_noise,
+    promised,
+    same,
+    train,
+    values,
+)
 
 from gradnoise import attach
 

@@ -4,7 +4,17 @@ import shutil
 
 import pytest
 import torch
-from loop import SCHEDULE, SEED, CallsItsGrandparent, CallsItsParent, loss_of, make_model, promised, train, values
+from support.loop import (
+    SCHEDULE,
+    SEED,
+    CallsItsGrandparent,
+    CallsItsParent,
+    loss_of,
+    make_model,
+    promised,
+    train,
+    values,
+)
 
 from gradnoise import attach
 

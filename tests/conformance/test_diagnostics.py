@@ -6,10 +6,10 @@ import random
 import numpy as np
 import pytest
 import torch
-from loop import SEED, closure_for, flat, gradients, make_model, same, train, values
+from support.loop import SEED, closure_for, flat, gradients, make_model, same, train, values
 from torch import nn
 
-import gradnoise.gradients
+import gradnoise.noise.gradients
 from gradnoise import Annealed, Fixed, attach
 
 
@@ -68,7 +68,7 @@ def test_asking_changes_nothing():
 def test_who_does_not_ask_pays_nothing(monkeypatch):
     """A step draws its noise once and takes no norm."""
     calls = []
-    for module, name in ((gradnoise.gradients, "add_parts_"), (torch.linalg, "vector_norm")):
+    for module, name in ((gradnoise.noise.gradients, "add_parts_"), (torch.linalg, "vector_norm")):
         original = getattr(module, name)
 
         def count(*arguments, name=name, original=original, **options):

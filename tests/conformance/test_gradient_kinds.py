@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
-from loop import SCHEDULE, SEED, added, flat, noise_of, promised
+from support.loop import SCHEDULE, SEED, added, flat, noise_of, promised
 from torch import nn
 
 from gradnoise import Fixed, add_gradient_noise_, attach
-from gradnoise.gaussian.parts import SLAB
+from gradnoise.noise.gaussian.parts import SLAB
 
 REAL = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 

@@ -4,7 +4,7 @@ import io
 
 import pytest
 import torch
-from loop import SEED, flat, noise_of
+from support.loop import SEED, flat, noise_of
 
 from gradnoise import Annealed, Fixed, attach
 

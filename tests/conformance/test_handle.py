@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from loop import SCHEDULE, SEED, noise_of, noisy_sgd, promised
+from support.loop import SCHEDULE, SEED, noise_of, noisy_sgd, promised
 
 from gradnoise import Annealed, Fixed, attach
 

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from loop import SCHEDULE, SEED, flat, loss_of, make_model, promised, same, values
+from support.loop import SCHEDULE, SEED, flat, loss_of, make_model, promised, same, values
 from torch import nn
 
 from gradnoise import attach

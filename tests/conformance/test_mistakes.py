@@ -5,10 +5,10 @@ import math
 import re
 from pathlib import Path
 
-import mistakes
 import pytest
 import torch
-from loop import SEED, CallsItsParent, Wrapper, flat, noise_of
+from support import mistakes
+from support.loop import SEED, CallsItsParent, Wrapper, flat, noise_of
 from torch import nn
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
 
@@ -285,5 +285,5 @@ def test_the_docs_list_each_mistake_and_name_files_that_exist():
     root = Path(__file__).parents[2]
     page = (root / "docs" / "conformance.md").read_text(encoding="utf-8")
     assert [row for row in CAUGHT if f"\n| {row} |" not in page] == []
-    places = re.findall(r"`(?:tests/)?((?:conformance|core|distributed|integrations)/[\w.]*)`", page)
+    places = re.findall(r"`(?:tests/)?((?:conformance|noise|distributed|integrations|support)/[\w.]*)`", page)
     assert len(places) > 30 and all((root / "tests" / place).exists() for place in places)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from loop import SEED, flat, gradients, make_model, noise_of, same, train, values
+from support.loop import SEED, flat, gradients, make_model, noise_of, same, train, values
 from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 

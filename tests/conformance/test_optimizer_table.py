@@ -5,7 +5,7 @@ import io
 
 import pytest
 import torch
-from loop import SEED, added, promised
+from support.loop import SEED, added, promised
 from torch import nn
 from torch.optim import LBFGS, NAdam, Optimizer
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from loop import SEED, flat
+from support.loop import SEED, flat
 from torch import nn
 
 from gradnoise import Annealed, Fixed, add_gradient_noise_, attach

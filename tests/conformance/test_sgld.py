@@ -7,8 +7,8 @@ learning rates that of Langevin dynamics at temperature lr sigma^2 / 2.
 
 import pytest
 import torch
-from loop import SEED
-from mistakes import after_the_learning_rate, variance_for_deviation
+from support.loop import SEED
+from support.mistakes import after_the_learning_rate, variance_for_deviation
 
 from gradnoise import Fixed, attach
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from loop import SEED, noise_of
+from support.loop import SEED, noise_of
 from torch import nn
 
 from gradnoise import Fixed, add_gradient_noise_, attach

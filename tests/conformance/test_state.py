@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 import torch
-from loop import SCHEDULE, SEED, flat, make_model, promised, same, train, values
+from support.loop import SCHEDULE, SEED, flat, make_model, promised, same, train, values
 
 from gradnoise import attach
 

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from loop import (
+from support.loop import (
     SCHEDULE,
     SEED,
     CallsItsGrandparent,

@@ -3,8 +3,8 @@
 import pytest
 import torch
 import torch.distributed as dist
-from exact import SCHEDULE, UPDATES, Model, alone, naive, noisy, rank_and_size, same, sgd, share, train, weights
-from ranks import on_ranks
+from support.exact import SCHEDULE, UPDATES, Model, alone, naive, noisy, rank_and_size, same, sgd, share, train, weights
+from support.ranks import on_ranks
 from torch import nn
 from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.nn.parallel import DistributedDataParallel

@@ -5,8 +5,8 @@ import itertools
 import pytest
 import torch
 import torch.distributed as dist
-from exact import full
-from ranks import on_ranks
+from support.exact import full
+from support.ranks import on_ranks
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 import torch.distributed as dist
-from exact import (
+from support.exact import (
     SCHEDULE,
     SHAPES,
     UPDATES,
@@ -20,7 +20,7 @@ from exact import (
     train,
     weights,
 )
-from ranks import on_ranks
+from support.ranks import on_ranks
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, MixedPrecisionPolicy, fully_shard

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-from exact import UPDATES, Model, alone, full, naive, noisy, same, sgd, train, weights
-from ranks import on_ranks
+from support.exact import UPDATES, Model, alone, full, naive, noisy, same, sgd, train, weights
+from support.ranks import on_ranks
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_optimizer_state_dict,
@@ -16,7 +16,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.fsdp import fully_shard
 
-from gradnoise.clock import CLOCK
+from gradnoise.noise.clock import CLOCK
 
 every_size = pytest.mark.parametrize("size", [1, 2, 4])
 

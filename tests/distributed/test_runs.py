@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradnoise.gradients import runs
+from gradnoise.noise.gradients import runs
 
 
 @st.composite

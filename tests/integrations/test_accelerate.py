@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from steady import SCHEDULE, SEED, Curved, Steady, assert_differ_by_noise, assert_same, batch, values
+from support.steady import SCHEDULE, SEED, Curved, Steady, assert_differ_by_noise, assert_same, batch, values
 
 from gradnoise import attach
 

@@ -7,7 +7,7 @@ from unittest import mock
 
 import pytest
 import torch
-from steady import SCHEDULE, SEED, Curved, Steady, assert_differ_by_noise, assert_same, batch, values
+from support.steady import SCHEDULE, SEED, Curved, Steady, assert_differ_by_noise, assert_same, batch, values
 from torch.utils.data import DataLoader
 
 from gradnoise import attach

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from steady import SCHEDULE, SEED, Steady, assert_differ_by_noise, batch
+from support.steady import SCHEDULE, SEED, Steady, assert_differ_by_noise, batch
 
 from gradnoise import attach
 

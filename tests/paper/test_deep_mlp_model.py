@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gradnoise.attach import attach
 from gradnoise.data import ImageData, load_images
+from gradnoise.noise.attachment import attach
+from gradnoise.noise.schedule import Annealed
 from gradnoise.paper.deep_mlp.experiment import DeepMLPExperiment
 from gradnoise.paper.deep_mlp.model import DeepMLP, weight_sd
 from gradnoise.population import Population, Replica, check_experiment, checkpoint, derive_seed
 from gradnoise.population.randomness import seeded
-from gradnoise.schedule import Annealed
 
 INITS = ("simple", "sussillo", "he", "zero")
 NOISE = Annealed(0.01, gamma=0.55)

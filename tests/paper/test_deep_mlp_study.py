@@ -5,10 +5,10 @@ from collections import Counter
 
 import pytest
 
+from gradnoise.noise.schedule import Annealed
 from gradnoise.paper import system
 from gradnoise.paper.deep_mlp import CLAIMS, deep_mlp, weight_sd
 from gradnoise.paper.deep_mlp.figures import diffused_sd
-from gradnoise.schedule import Annealed
 from gradnoise.study import StudyError
 
 

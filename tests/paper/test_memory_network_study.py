@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pandas
 import pytest
-from commandline import gradnoise
 from rich.console import Console
+from support.commandline import gradnoise
 
 from gradnoise.data.babi import NAMES, encode, load_babi
 from gradnoise.paper.memory_network import (
@@ -27,7 +27,7 @@ from gradnoise.paper.memory_network.calibration import PUBLISHED, calibrate
 from gradnoise.population import PopulationError
 from gradnoise.study import StudyError, StudyResults, TrialResult
 from gradnoise.study.report import Table
-from gradnoise.study.runner import describe
+from gradnoise.study.run.runner import describe
 
 
 @pytest.fixture(autouse=True)

@@ -7,11 +7,11 @@ import torch
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn.functional import one_hot
 
-from gradnoise.gaussian import backend
-from gradnoise.paper.nram import fused
-from gradnoise.paper.nram.circuit import ClippedGradient
-from gradnoise.paper.nram.model import NRAM, stopping
-from gradnoise.paper.nram.wiring import MODULES, Wiring
+from gradnoise.noise.gaussian import backend
+from gradnoise.paper.nram.kernel import operator as fused
+from gradnoise.paper.nram.machine.circuit import ClippedGradient
+from gradnoise.paper.nram.machine.model import NRAM, stopping
+from gradnoise.paper.nram.machine.wiring import MODULES, Wiring
 
 needs_numba = pytest.mark.skipif(backend() != "numba", reason="compares the compiled run with the definition")
 

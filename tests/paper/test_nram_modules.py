@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
-from gradnoise.paper.nram import modules as m
+from gradnoise.paper.nram.machine import modules as m
 
 RULES = {
     m.add: lambda a, b, size: (a + b) % size,

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from gradnoise.gaussian import backend
+from gradnoise.noise.gaussian import backend
+from gradnoise.noise.schedule import Annealed
 from gradnoise.paper import system
 from gradnoise.paper.nram import Lesson, NRAMExperiment, nram
 from gradnoise.population import Adam, Population, Replica
-from gradnoise.schedule import Annealed
 from gradnoise.study import StudyError, run_study
 
 SETTINGS = {"registers": 4, "units": 16, "batch_size": 20, "entropy": 1e-4, "half_life": 300}

@@ -12,7 +12,7 @@ from gradnoise.paper.nram import nram
 from gradnoise.paper.nram.tables import exact, learned
 from gradnoise.study import Curve, StudyResults, TrialResult
 from gradnoise.study.report import Table
-from gradnoise.study.runner import describe
+from gradnoise.study.run.runner import describe
 
 STUDY = nram("paper", seeds=20)
 HITS = {"none": 2, "eta-0.01": 2, "eta-0.3": 11, "eta-1.0": 0}

@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from gradnoise.paper.nram import TASKS, Curriculum, Lesson, NRAMExperiment, run_hard
-from gradnoise.paper.nram.oracles import PROGRAMS, listk_machine, run_program
+from gradnoise.paper.nram.watch.oracles import PROGRAMS, listk_machine, run_program
 from gradnoise.population import Draws
 
 COUNT = 1000

@@ -7,9 +7,9 @@ from rich.console import Console
 from gradnoise.cli import main
 from gradnoise.paper import system
 from gradnoise.paper.nram import NRAM
-from gradnoise.paper.nram.inputs import check_distributions, check_integers, check_list, check_precision
-from gradnoise.paper.nram.oracles import LISTK_REGISTERS, PROGRAMS, listk_machine
-from gradnoise.paper.nram.trace import live, source_names, taken, trace_hard, trace_program, trace_soft
+from gradnoise.paper.nram.machine.checks import check_distributions, check_integers, check_list, check_precision
+from gradnoise.paper.nram.watch.oracles import LISTK_REGISTERS, PROGRAMS, listk_machine
+from gradnoise.paper.nram.watch.trace import live, source_names, taken, trace_hard, trace_program, trace_soft
 from gradnoise.study import StudyError, run_study
 
 GOLDEN = torch.tensor([5, 2, 2, 0, 2, 13, 11, 0, 0, 3, 5, 0, 0, 9, 2, 0])

@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 import torch
+from support.toys import Net, Regression, net_experiment, plain
 from torch import nn
-from toys import Net, Regression, net_experiment, plain
 
 from gradnoise.population import PopulationError, check_experiment
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toys import MIXED, Net, Regression, net_experiment
+from support.toys import MIXED, Net, Regression, net_experiment
 
+from gradnoise.noise.schedule import Annealed
 from gradnoise.population import SGD, Adam, Population, PopulationError, checkpoint
 from gradnoise.population.checkpoint import CheckpointError
-from gradnoise.schedule import Annealed
 
 STATE = {"t": 3, "theta": torch.arange(6.0).view(2, 3), "alive": [0, 2], "diverged": {1: 7}, "optimizer": {}}
 
@@ -50,7 +50,7 @@ def test_the_last_two_are_kept(tmp_path):
 
 def test_steps_looks_at_checkpoints_alone(tmp_path):
     assert checkpoint.steps(tmp_path) == [] == checkpoint.steps(tmp_path / "none")
-    for name in ("step-000000004.tmp", "step-x.pt", "notes.txt", "step-7.pt.bak"):
+    for name in (".step-000000004.pt.0123.part", "step-x.pt", "notes.txt", "step-7.pt.bak"):
         (tmp_path / name).write_text("")
     checkpoint.save(tmp_path, 20, STATE)
     assert checkpoint.steps(tmp_path) == [20]

@@ -5,7 +5,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toys import MIXED, net_experiment, only
+from support.toys import MIXED, net_experiment, only
 
 from gradnoise.population import Population, best_size, chunks, plan
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.toys import Regression
 from torch import nn
-from toys import Regression
 
-from gradnoise.gaussian import normal, stream_key
+from gradnoise.noise.gaussian import normal, stream_key
+from gradnoise.noise.schedule import Annealed
 from gradnoise.population import Population, PopulationError, Replica
 from gradnoise.population.clipping import clip_, clip_each_, norms
-from gradnoise.schedule import Annealed
 
 quick = settings(max_examples=100, deadline=None)
 dtypes = st.sampled_from([torch.float32, torch.float64])

@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from toys import MIXED, Regression, assert_same, net_experiment, parameters_of, trajectories
+from support.toys import MIXED, Regression, assert_same, net_experiment, parameters_of, trajectories
 
+from gradnoise.noise.schedule import Annealed, Fixed
 from gradnoise.population import Adam, Population, Replica
-from gradnoise.schedule import Annealed, Fixed
 
 RUNS = (
     Replica(0, lr=0.05),

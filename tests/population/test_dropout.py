@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from support.toys import FEATURES, Regression, parameters_of
 from torch import nn
-from toys import FEATURES, Regression, parameters_of
 
 from gradnoise.population import Population, PopulationError, Replica
 from gradnoise.population.dropout import MaskedDropout, replace_dropout

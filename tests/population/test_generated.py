@@ -7,8 +7,8 @@ import torch
 from scipy import stats
 from torch import nn
 
+from gradnoise.noise.schedule import Annealed
 from gradnoise.population import Adam, Draws, Experiment, Population, Replica
-from gradnoise.schedule import Annealed
 
 BATCH = 8
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toys import MIXED, assert_close, assert_same, net_experiment, only, parameters_of, trajectories
+from support.toys import MIXED, assert_close, assert_same, net_experiment, only, parameters_of, trajectories
 
+from gradnoise.noise.schedule import Annealed
 from gradnoise.population import SGD, AdaGrad, Adam, Population, RMSProp, checkpoint
-from gradnoise.schedule import Annealed
 
 STEPS = 20
 #: Optimizer, and whether the step is recorded and replayed (recording takes most of a second).

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from toys import Regression
+from support.toys import Regression
 
-from gradnoise.gaussian import normal, stream_key
+from gradnoise.noise.gaussian import normal, stream_key
+from gradnoise.noise.schedule import Annealed, Fixed
 from gradnoise.population import SGD, Adam, Population, PopulationError, Replica
 from gradnoise.population.randomness import NOISE, WEIGHT_NOISE
-from gradnoise.schedule import Annealed, Fixed
 
 
 def population(*members, optimizer=None):

@@ -6,13 +6,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.toys import Regression
 from torch import Tensor, nn
-from toys import Regression
 
-from gradnoise.attach import attach
+from gradnoise.noise.attachment import attach
+from gradnoise.noise.schedule import Annealed
 from gradnoise.population import SGD, AdaGrad, Adam, Optimizer, Population, PopulationError, Replica, RMSProp
 from gradnoise.population.randomness import seeded
-from gradnoise.schedule import Annealed
 
 #: Ours, and the class and arguments of torch.optim that make the same update.
 TABLE = [

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
+from support.toys import FEATURES, Net, Regression, assert_close, assert_same, plain, trajectories
 from torch import Tensor, fx, nn
 from torch.fx.experimental.proxy_tensor import make_fx
-from toys import FEATURES, Net, Regression, assert_close, assert_same, plain, trajectories
 
+from gradnoise.noise.schedule import Annealed
 from gradnoise.population import Population, PopulationError, Replica
-from gradnoise.population.program import simplify
-from gradnoise.schedule import Annealed
+from gradnoise.population.traced import simplify
 
 RUNS = (Replica(0, lr=0.05), Replica(1, lr=0.1, noise=Annealed(0.1)), Replica(1, lr=0.02, clip=0.5))
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toys import MIXED, net_experiment
+from support.toys import MIXED, net_experiment
 
-from gradnoise.gaussian import stream_key
+from gradnoise.noise.gaussian import stream_key
 from gradnoise.population import Minibatches, Population, Replica, derive_seed
 from gradnoise.population.randomness import permutation, seeded, undrawn
 

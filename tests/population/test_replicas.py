@@ -5,13 +5,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from support.toys import BATCH, FEATURES, Regression, assert_close, parameters_of, plain, trajectories
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
-from toys import BATCH, FEATURES, Regression, assert_close, parameters_of, plain, trajectories
 
 from gradnoise.population import Population, PopulationError, Replica
 from gradnoise.population.randomness import seeded
-from gradnoise.population.replicas import Replicas
+from gradnoise.population.stacked import Replicas
 
 RUNS = (Replica(0, lr=0.05), Replica(1, lr=0.1), Replica(2, lr=0.02))
 SEQUENCE = (BATCH, 3, FEATURES)

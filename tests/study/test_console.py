@@ -6,10 +6,11 @@ import re
 import pytest
 from matplotlib.figure import Figure
 from rich.console import Console
-from small import STEPS, Toy, small
+from support.small import STEPS, Toy, small
 
-from gradnoise.study import Options, Store, StudyError, dry_run, run_and_report, runner, slices
+from gradnoise.study import Options, Store, StudyError, dry_run, run_and_report
 from gradnoise.study.console import conclude, describe_plan
+from gradnoise.study.run import population_engine, runner
 
 OPTIONS = Options(workers=1, chunk=4)
 
@@ -17,7 +18,7 @@ OPTIONS = Options(workers=1, chunk=4)
 @pytest.fixture(autouse=True)
 def short_slices(monkeypatch):
     monkeypatch.setattr(runner, "SLICE_SECONDS", 0.0)
-    monkeypatch.setattr(slices, "_resident", None)
+    monkeypatch.setattr(population_engine, "_resident", None)
 
 
 def terminal(width: int = 100, **options) -> Console:

@@ -63,7 +63,7 @@ def test_a_finished_trial_keeps_its_last_metrics_and_its_step(tmp_path):
 
 def test_the_same_in_slices(tmp_path, monkeypatch):
     whole = run_study(study(), tmp_path / "whole").trials
-    monkeypatch.setattr("gradnoise.study.runner.SLICE_SECONDS", 0.0)
-    monkeypatch.setattr("gradnoise.study.slices._resident", None)
+    monkeypatch.setattr("gradnoise.study.run.runner.SLICE_SECONDS", 0.0)
+    monkeypatch.setattr("gradnoise.study.run.population_engine._resident", None)
     for mine, theirs in zip(run_study(study(), tmp_path / "slices").trials, whole, strict=True):
         assert (mine.status, mine.step, mine.final) == (theirs.status, theirs.step, theirs.final)

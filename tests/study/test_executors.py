@@ -6,12 +6,13 @@ from concurrent.futures import Future, wait
 from pathlib import Path
 
 import pytest
-from small import PATIENCE, STEPS, Toy, alive, assert_same, small, until
+from support.small import PATIENCE, STEPS, Toy, alive, assert_same, small, until
 
 from gradnoise.population import PopulationError
-from gradnoise.study import Options, Setting, Study, StudyError, run_study, runner
-from gradnoise.study.executors import InProcess, Processes, WorkerDied
-from gradnoise.study.slices import Job, job_of
+from gradnoise.study import Options, Setting, Study, StudyError, run_study
+from gradnoise.study.run import runner
+from gradnoise.study.run.executors import InProcess, Processes, WorkerDied
+from gradnoise.study.run.population_engine import Job, job_of
 from gradnoise.study.store import Report
 
 FOREVER = 1e9

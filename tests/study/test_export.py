@@ -5,10 +5,11 @@ import math
 
 import pandas as pd
 import pytest
-from report_fakes import ARMS, METRIC, helpful, paired, record, study, trial
+from support.report_fakes import ARMS, METRIC, helpful, paired, record, study, trial
 
+from gradnoise.files import replace_atomically
 from gradnoise.study.analysis.summary import summarise
-from gradnoise.study.report.export import claims_csv, curves_csv_gz, summary_csv, trials_csv, write_atomically
+from gradnoise.study.report.export import claims_csv, curves_csv_gz, summary_csv, trials_csv
 from gradnoise.study.results import StudyResults
 
 
@@ -118,20 +119,20 @@ def test_success_is_empty_without_a_success_rule():
 class TestAtomicWrites:
     def test_replaces_the_whole_file_and_leaves_nothing_else(self, tmp_path):
         path = tmp_path / "a.csv"
-        write_atomically(path, b"old and long")
-        write_atomically(path, b"new")
+        replace_atomically(path, lambda file: file.write(b"old and long"))
+        replace_atomically(path, lambda file: file.write(b"new"))
         assert path.read_bytes() == b"new"
         assert [p.name for p in tmp_path.iterdir()] == ["a.csv"]
 
     def test_a_failed_write_leaves_the_old_file(self, tmp_path, monkeypatch):
         path = tmp_path / "a.csv"
-        write_atomically(path, b"old")
+        replace_atomically(path, lambda file: file.write(b"old"))
 
         def broken(*args):
             raise OSError("disk full")
 
         monkeypatch.setattr("os.fsync", broken)
         with pytest.raises(OSError, match="disk full"):
-            write_atomically(path, b"new")
+            replace_atomically(path, lambda file: file.write(b"new"))
         assert path.read_bytes() == b"old"
         assert [p.name for p in tmp_path.iterdir()] == ["a.csv"]

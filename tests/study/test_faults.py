@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-from small import Toy, alive, assert_same, small, until
+from support.small import Toy, alive, assert_same, small, until
 
 from gradnoise.population import checkpoint
-from gradnoise.study import Options, Store, run_study, runner, slices
+from gradnoise.study import Options, Store, run_study
+from gradnoise.study.run import population_engine, runner
 
 OPTIONS = Options(workers=1, chunk=4)
 #: Imports are paid once, in the server that the runs are forked from.
@@ -71,7 +72,7 @@ def test_killed(tmp_path, reference, monkeypatch, moment):
     child.start()
     child.join()
     assert child.exitcode == -signal.SIGKILL  # it got there
-    monkeypatch.setattr(slices, "_resident", None)
+    monkeypatch.setattr(population_engine, "_resident", None)
     assert_same(run_study(small(Toy(poison={1: 7})), tmp_path, options=OPTIONS), reference)
     left = [path.name for path in tmp_path.rglob("*") if path.is_file()]
     assert sorted(left) == [".lock", "study.sqlite"]

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
-from report_fakes import trial
+from support.report_fakes import trial
 
 from gradnoise.paper.nram.figures import mean_curve
 from gradnoise.study.report.figures import _mean

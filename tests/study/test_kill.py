@@ -6,8 +6,9 @@ import time
 from pathlib import Path
 
 from gradnoise.paper import system
-from gradnoise.study import Options, Store, run_study, runner
+from gradnoise.study import Options, Store, run_study
 from gradnoise.study.report.export import curves_csv_gz, trials_csv
+from gradnoise.study.run import runner
 
 KILLS = 20
 PROCESSES = multiprocessing.get_context("forkserver")

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from report_fakes import METRIC, helpful, paired, study, trial
+from support.report_fakes import METRIC, helpful, paired, study, trial
 
 from gradnoise.study.analysis.summary import summarise
-from gradnoise.study.report.extra import Table
+from gradnoise.study.report.extras import Table
 from gradnoise.study.report.figures import plots, quantiles
 from gradnoise.study.report.methods import methods_used
 from gradnoise.study.report.page import render_report, slug, typeset, write_report

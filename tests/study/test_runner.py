@@ -8,25 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from small import EVERY, STEPS, Toy, assert_same, small
+from support.small import EVERY, STEPS, Toy, assert_same, small
 
 from gradnoise import Annealed, Fixed
 from gradnoise.population import PopulationError
-from gradnoise.study import (
-    Arm,
-    Metric,
-    Options,
-    Setting,
-    Store,
-    Study,
-    StudyError,
-    StudyResults,
-    dry_run,
-    planning,
-    run_study,
-    runner,
-    slices,
-)
+from gradnoise.study import Arm, Metric, Options, Setting, Store, Study, StudyError, StudyResults, dry_run, run_study
+from gradnoise.study.run import planning, population_engine, runner
 from gradnoise.study.store import FILE
 
 OPTIONS = Options(workers=1, chunk=4)
@@ -36,7 +23,7 @@ OPTIONS = Options(workers=1, chunk=4)
 def short_slices(monkeypatch):
     """Every evaluation is committed, and a new run finds no population in memory."""
     monkeypatch.setattr(runner, "SLICE_SECONDS", 0.0)
-    monkeypatch.setattr(slices, "_resident", None)
+    monkeypatch.setattr(population_engine, "_resident", None)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +45,7 @@ class Watch:
         if progress.report:
             self.commits.append(progress.report)
         if len(self.commits) >= self.stop_after:
-            slices._resident = None
+            population_engine._resident = None
             raise KeyboardInterrupt
 
     def run(self, study: Study, folder: Path, options: Options = OPTIONS) -> StudyResults:
@@ -98,7 +85,7 @@ def test_the_same_command_again_trains_nothing(tmp_path, reference, monkeypatch)
     def refuse(*_arguments: Any, **_options: Any) -> None:
         raise AssertionError("there is nothing to build")
 
-    monkeypatch.setattr(slices, "build", refuse)
+    monkeypatch.setattr(population_engine, "build", refuse)
     monkeypatch.setattr(planning, "build", refuse)
     monkeypatch.setattr(runner, "now", lambda: "another time")
     watch = run(small(), tmp_path)
@@ -127,7 +114,7 @@ def test_a_resumed_run_says_when_it_began(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         Watch(stop_after=2).run(small(), tmp_path)
     assert "finished" not in dict(stored(tmp_path).record.provenance)
-    for name in ("gradnoise.study.provenance.now", "gradnoise.study.runner.now"):
+    for name in ("gradnoise.study.provenance.now", "gradnoise.study.run.runner.now"):
         monkeypatch.setattr(name, lambda: "Tuesday")
     run_study(small(), tmp_path, options=OPTIONS, command="the same")
     facts = dict(stored(tmp_path).record.provenance)

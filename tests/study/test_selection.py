@@ -9,18 +9,18 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_fakes import ARMS, study, trial
 from rich.console import Console
-from small import small
+from support.report_fakes import ARMS, study, trial
+from support.small import small
 
 from gradnoise.study import Claim, Metric, Selection, Store, StudyError
 from gradnoise.study.analysis.selection import choose, chosen_trials
 from gradnoise.study.analysis.summary import summarise
 from gradnoise.study.report import print_summary, write_report
-from gradnoise.study.report.lines import best_heading, lines
 from gradnoise.study.report.tables import markdown
+from gradnoise.study.report.text import best_heading, lines
 from gradnoise.study.results import StudyResults, TrialResult
-from gradnoise.study.runner import describe
+from gradnoise.study.run.runner import describe
 
 HELD = Metric("validation_error", "validation error", "%", higher_is_better=False)
 TRAIN = dataclasses.replace(HELD, name="train_error", title="training error")

@@ -9,12 +9,12 @@ import pytest
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from small import EVERY, STEPS, Toy, small
+from support.small import EVERY, STEPS, Toy, small
 
 from gradnoise import Annealed
 from gradnoise.population import SGD, Adam, PopulationError, checkpoint
-from gradnoise.study import slices
-from gradnoise.study.slices import Job, advance, job_of, shape_key
+from gradnoise.study.run import population_engine
+from gradnoise.study.run.population_engine import Job, advance, job_of, shape_key
 from gradnoise.study.store import Report
 
 FOREVER = 1e9
@@ -22,7 +22,7 @@ FOREVER = 1e9
 
 @pytest.fixture(autouse=True)
 def nothing_resident(monkeypatch):
-    monkeypatch.setattr(slices, "_resident", None)
+    monkeypatch.setattr(population_engine, "_resident", None)
 
 
 def job(folder: Path, **changes) -> Job:
@@ -54,7 +54,7 @@ def assert_same(reports: list[Report], reference: list[Report]) -> None:
 
 
 def forget() -> None:
-    slices._resident = None
+    population_engine._resident = None
 
 
 # Boundaries
@@ -134,7 +134,7 @@ def test_a_lost_slice_does_not_push_out_the_checkpoint_that_is_needed(tmp_path):
     state = {"t": 0}
     for step in (3, 9):
         checkpoint.save(tmp_path, step, state)
-    checkpoint.path_for(tmp_path, 6).with_suffix(".tmp").write_bytes(b"killed while writing")
+    (tmp_path / ".step-000000006.pt.0123.part").write_bytes(b"killed while writing")
     checkpoint.save(tmp_path, 6, state)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-000000003.pt", "step-000000006.pt"]
 
@@ -192,8 +192,8 @@ def test_any_history_gives_the_same_run(tmp_path_factory, history):
     folder, experiment = tmp_path_factory.mktemp("history"), Toy(poison={1: 7})
     chunk, reports, step = job(folder), [], 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(slices, "time", Clock())
-        patch.setattr(slices, "_resident", None)
+        patch.setattr(population_engine, "time", Clock())
+        patch.setattr(population_engine, "_resident", None)
         for action in [*history, {"evaluations": 99, "lost": False, "forget": True, "damage": False}]:
             if action["damage"] and checkpoint.steps(folder):
                 truncate(checkpoint.path_for(folder, checkpoint.steps(folder)[-1]))
@@ -257,7 +257,7 @@ def test_threads_are_put_back(tmp_path):
 def test_another_experiment_does_not_take_over_what_is_in_memory(tmp_path):
     """The same folder again, emptied by hand, with an edited experiment: an interactive session."""
     advance(Toy(), job(tmp_path), 0, 0.0)
-    assert slices._resident is not None
+    assert population_engine._resident is not None
     for path in tmp_path.iterdir():
         path.unlink()
     edited = Toy(poison={0: 1, 1: 1})
@@ -274,7 +274,7 @@ def test_metrics_that_are_no_scalars(tmp_path):
         PopulationError, match=r"toy.evaluate: metric 'weights' has shape \(2,\); metrics are tensors of"
     ):
         advance(Vector(), job(tmp_path), 0, 0.0)
-    assert not tmp_path.joinpath("chunk").exists() and slices._resident is None
+    assert not tmp_path.joinpath("chunk").exists() and population_engine._resident is None
 
 
 def test_a_disk_that_is_full(tmp_path, monkeypatch):

@@ -3,18 +3,21 @@
 import dataclasses
 import json
 import math
+import sys
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small import Toy, small
+from support.small import Toy, small
 
 from gradnoise import Annealed, Fixed
 from gradnoise.population import SGD, AdaGrad, Adam, RMSProp
 from gradnoise.study import Arm, Metric, Setting, StudyError
-from gradnoise.study.spec import Trial, canonical, restore
+from gradnoise.study.canonical import canonical, restore, tag_of
+from gradnoise.study.spec import Trial
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,7 @@ configs = st.fixed_dictionaries(
 @given(configs)
 def test_a_configuration_comes_back(config):
     text = canonical(config)
-    back = restore(text)
+    back = restore(text, [Stairs])
     assert back == config
     assert [type(v) for v in back.values()] == [type(config[k]) for k in back]
     assert canonical(back) == text
@@ -164,7 +167,7 @@ def test_numpy_floats_are_floats():
 
 def test_a_nested_class():
     inner = Stairs.Inner.Constant(0.5)
-    assert restore(canonical({"noise": inner})) == {"noise": inner}
+    assert restore(canonical({"noise": inner}), [Stairs.Inner.Constant]) == {"noise": inner}
 
 
 @pytest.mark.parametrize(
@@ -194,17 +197,53 @@ def test_a_class_inside_a_function_would_not_be_found_again():
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
+    "tag",
+    ["gradnoise.schedule:Vanished", "no.such.module:Annealed", "os:system", "builtins:list", "antigravity:x", "",
+     7, None, [], {"a": 1}, True, ":", "tests.noise"],
+)  # fmt: skip
+def test_nothing_that_is_not_known_is_made_again_or_imported(tag):
+    before = set(sys.modules)
+    with pytest.raises(StudyError, match="neither this package nor the experiment's own module defines"):
+        restore(json.dumps({"noise": {"": tag, "command": "true"}}))
+    assert set(sys.modules) == before
+
+
+@pytest.mark.parametrize(
+    "text",
     [
-        ("gradnoise.schedule:Vanished", "Vanished of module gradnoise.schedule, which is not there"),
-        ("no.such.module:Annealed", "Annealed of module no.such.module, which is not there"),
-        ("os:system", "os:system is no dataclass"),
-        ("builtins:list", "no dataclass"),
+        '{"noise":{"":"gradnoise.schedule:Annealed","eta":-1}}',
+        '{"noise":{"":"gradnoise.schedule:Annealed","eta":"x"}}',
+        '{"noise":{"":"gradnoise.schedule:Annealed","gamma":1}}',
+        '{"noise":{"":"gradnoise.schedule:Annealed","eta":1,"sigma":1}}',
+        "{",
+        "[" * 100_000,
+        "9" * 5000,
     ],
 )
-def test_nothing_but_dataclasses_is_made_again(name, message):
-    with pytest.raises(StudyError, match=message):
-        restore(json.dumps({"noise": {"": name, "command": "true"}}))
+def test_what_cannot_be_made_again_is_one_sentence(text):
+    with pytest.raises(StudyError, match=r"cannot be made again|damaged"):
+        restore(text)
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A class that has been moved and keeps the tag that it had."""
+
+    tag: ClassVar[str] = "old.place:Was"
+    rate: float = 1.0
+
+
+def test_a_tag_outlives_a_move():
+    text = canonical({"lr": Moved(0.5)})
+    assert text == '{"lr":{"":"old.place:Was","rate":0.5}}'
+    assert restore(text, [Moved]) == {"lr": Moved(0.5)}
+
+
+def test_a_tag_is_not_inherited():
+    class Child(Moved):
+        pass
+
+    assert tag_of(Child) != tag_of(Moved)
 
 
 # What a study refuses

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small import small
+from support.small import small
 
 from gradnoise import Annealed
 from gradnoise.study import Arm, Store, StudyError
-from gradnoise.study.runner import describe
+from gradnoise.study.run.runner import describe
 from gradnoise.study.store import FILE, Report, chunk_id
 
 STUDY = small()

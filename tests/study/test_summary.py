@@ -3,7 +3,7 @@ import math
 
 import numpy as np
 import pytest
-from report_fakes import METRIC, helpful, paired, study, trial
+from support.report_fakes import METRIC, helpful, paired, study, trial
 
 from gradnoise.study.analysis.scores import at_chance, best_value, final_value, seed_means, short_settings
 from gradnoise.study.analysis.statistics import bca_mean, holm, scaled, sign_flip, wilson

@@ -2,13 +2,13 @@ import dataclasses
 import io
 
 import pytest
-from report_fakes import METRIC, helpful, paired, study, trial
 from rich.console import Console
+from support.report_fakes import METRIC, helpful, paired, study, trial
 
 from gradnoise.study.analysis.statistics import Interval
 from gradnoise.study.analysis.summary import Summary, summarise
-from gradnoise.study.report.lines import bounds, decimals, display_title, lines, number, p_value
 from gradnoise.study.report.tables import markdown, print_summary, terminal_table
+from gradnoise.study.report.text import bounds, decimals, display_title, lines, number, p_value
 from gradnoise.study.spec import Arm, Claim
 
 

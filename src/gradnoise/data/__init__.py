@@ -1,7 +1,8 @@
 """Real data for the experiments: MNIST, Fashion-MNIST, and embedded digits that need no network."""
 
+from gradnoise.errors import DataError, DataNotFoundError
+
 from .fetch import Progress
-from .idx import DataError, DataNotFoundError
 from .images import ImageData, load_images
 from .progress import terminal_progress
 

@@ -6,7 +6,6 @@ bears its final name is whole.
 
 import http.client
 import os
-import secrets
 import sys
 import threading
 import urllib.error
@@ -17,7 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.response import addinfourl
 
-from .idx import DataError, DataNotFoundError, gunzip
+from gradnoise.errors import DataError, DataNotFoundError
+from gradnoise.files import replace_atomically
+
+from .idx import gunzip
 from .sources import IdxFile, Source, has_digest, recognise
 
 DATA_VARIABLE = "GRADNOISE_DATA"
@@ -169,7 +171,7 @@ def _download_missing(source: Source, cache: Path, progress: Progress | None) ->
                 data = _download(f"{mirror}{file.name}.gz", progress)
                 _check_download(file, data)
                 try:
-                    _write(cache / f"{file.name}.gz", data)
+                    replace_atomically(cache / f"{file.name}.gz", lambda out, data=data: out.write(data))
                 except OSError as error:
                     return f"the cache cannot be written ({error.strerror or error})"
             return None
@@ -240,19 +242,6 @@ def _open(url: str) -> addinfourl:
         if answer.cancel():
             raise TimeoutError(f"no answer within {ANSWER_SECONDS:g} s") from None
         return answer.result()  # it came just now
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with open(partial, "xb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _how_to_get(source: Source, user: Path | None, cache: Path, failure: str) -> str:

@@ -11,20 +11,14 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
+from gradnoise.errors import DataError
+
 SIDE = 28
 CLASSES = 10
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _UBYTE_MAGIC = 0x0800
 _KINDS = {1: "labels", 3: "images"}
-
-
-class DataError(ValueError):
-    """Data that cannot be used; the text says which file or folder, what is wrong with it and what to do."""
-
-
-class DataNotFoundError(DataError):
-    """A data set that is neither on this machine nor to be had by download; the text says how to get it."""
 
 
 def gunzip(data: bytes, where: str) -> bytes:

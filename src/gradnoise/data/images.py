@@ -13,8 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gradnoise.errors import DataError, DataNotFoundError
+
 from .fetch import DATA_VARIABLE, UNVERIFIED_VARIABLE, Progress, find_files, mismatch, read_payload
-from .idx import SIDE, DataError, DataNotFoundError, parse_images, parse_labels
+from .idx import SIDE, parse_images, parse_labels
 from .sources import SOURCES, IdxFile, Source
 
 NAMES = ("auto", *SOURCES, "digits")

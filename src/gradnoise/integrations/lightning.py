@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from gradnoise.attach import Noise, attach
-from gradnoise.gaussian import stream_key
-from gradnoise.schedule import Schedule
+from gradnoise.noise.attachment import Noise, attach
+from gradnoise.noise.gaussian import stream_key
+from gradnoise.noise.schedule import Schedule
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback, LightningModule, Trainer

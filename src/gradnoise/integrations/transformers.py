@@ -9,8 +9,8 @@ from torch import nn
 from torch.optim import Optimizer
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from gradnoise.attach import Noise, attach
-from gradnoise.schedule import Schedule
+from gradnoise.noise.attachment import Noise, attach
+from gradnoise.noise.schedule import Schedule
 
 
 class GradientNoise(TrainerCallback):

@@ -1,5 +1,6 @@
 """The population engine: many replicas of an ordinary `nn.Module` trained as one program."""
 
+from gradnoise.errors import PopulationError
 from gradnoise.population.check import check_experiment
 from gradnoise.population.chunks import best_size, plan
 from gradnoise.population.draws import Draws
@@ -8,7 +9,6 @@ from gradnoise.population.optimizers import SGD, AdaGrad, Adam, Optimizer, RMSPr
 from gradnoise.population.population import Population
 from gradnoise.population.randomness import derive_seed
 from gradnoise.population.replica import Replica
-from gradnoise.population.replicas import PopulationError
 
 __all__ = [
     "SGD",

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from gradnoise.errors import PopulationError
+from gradnoise.noise.schedule import Annealed
 from gradnoise.population.experiment import Experiment
 from gradnoise.population.population import Population
 from gradnoise.population.randomness import BATCHES
 from gradnoise.population.replica import Replica
-from gradnoise.population.replicas import PopulationError
-from gradnoise.schedule import Annealed
 
 
 def check_experiment(

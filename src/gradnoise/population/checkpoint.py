@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
 import zipfile
 from collections.abc import Mapping
@@ -12,11 +10,10 @@ from typing import Any
 
 import torch
 
+from gradnoise.errors import CheckpointError
+from gradnoise.files import replace_atomically, unfinished
+
 KEEP = 2
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint could not be read or written; the message names the file and what to do."""
 
 
 def path_for(folder: Path, step: int) -> Path:
@@ -47,17 +44,9 @@ def write(path: Path, state: Mapping[str, Any]) -> None:
     Raises:
         CheckpointError: it cannot be written.
     """
-    temporary = path.with_suffix(".tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            torch.save(dict(state), file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        replace_atomically(path, lambda file: torch.save(dict(state), file))
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise CheckpointError(
             f"cannot write {path}: {error}; make room or choose another folder, then repeat the command"
         ) from error
@@ -70,7 +59,7 @@ def _tidy(folder: Path, step: int) -> None:
     """
     known = steps(folder)
     keep = [s for s in known if s <= step][-KEEP:]
-    for stale in (*(path_for(folder, s) for s in known if s not in keep), *folder.glob("step-*.tmp")):
+    for stale in (*(path_for(folder, s) for s in known if s not in keep), *unfinished(folder)):
         stale.unlink(missing_ok=True)
 
 

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gradnoise.population.replicas import PopulationError
+from gradnoise.errors import PopulationError
 
 
 def check_same(state: Mapping[str, Any], mine: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from gradnoise.gaussian import stream_key, word_rows
+from gradnoise.noise.gaussian import stream_key, word_rows
 
 _key = lru_cache(maxsize=1 << 16)(stream_key)
 

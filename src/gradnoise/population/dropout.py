@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gradnoise.gaussian import bernoulli_rows_, stream_key
-from gradnoise.population.replicas import PopulationError
+from gradnoise.errors import PopulationError
+from gradnoise.noise.gaussian import bernoulli_rows_, stream_key
 
 MASK = "mask"
 

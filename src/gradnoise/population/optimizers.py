@@ -8,7 +8,7 @@ population owns, so that checkpoints and leaving replicas need no special case.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -45,6 +45,7 @@ def _check(name: str, value: float, low: float, high: float) -> None:
 class SGD:
     """theta <- theta - lr * v with v <- momentum * v + g (heavy ball), or Nesterov's form of it."""
 
+    tag: ClassVar[str] = "gradnoise.population.optimizers:SGD"  # in the ids of trials: never to be changed
     momentum: float = 0.0
     nesterov: bool = False
 
@@ -70,6 +71,7 @@ class SGD:
 class AdaGrad:
     """theta <- theta - lr * g / (sqrt(sum of g^2) + eps) (Duchi et al. 2011)."""
 
+    tag: ClassVar[str] = "gradnoise.population.optimizers:AdaGrad"
     eps: float = 1e-10
     initial: float = 0.0
 
@@ -87,6 +89,7 @@ class AdaGrad:
 class RMSProp:
     """theta <- theta - lr * v, v <- momentum * v + g / (sqrt(mean of g^2) + eps) (Tieleman & Hinton 2012)."""
 
+    tag: ClassVar[str] = "gradnoise.population.optimizers:RMSProp"
     alpha: float = 0.99
     eps: float = 1e-8
     momentum: float = 0.0
@@ -114,6 +117,7 @@ class RMSProp:
 class Adam:
     """theta <- theta - lr * m_hat / (sqrt(v_hat) + eps) (Kingma & Ba 2015, algorithm 1)."""
 
+    tag: ClassVar[str] = "gradnoise.population.optimizers:Adam"
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8

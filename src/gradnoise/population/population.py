@@ -10,18 +10,19 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from gradnoise.gaussian import add_rows_, stream_key
+from gradnoise.errors import PopulationError
+from gradnoise.noise.gaussian import add_rows_, stream_key
+from gradnoise.noise.schedule import Schedule, sigma
 from gradnoise.population.clipping import clip_, clip_each_, norms
 from gradnoise.population.compatibility import check_same
 from gradnoise.population.draws import Draws
 from gradnoise.population.dropout import DropoutMasks, MaskedDropout, replace_dropout
 from gradnoise.population.experiment import Batch, Experiment, Metrics, Model
 from gradnoise.population.optimizers import SGD, Optimizer
-from gradnoise.population.program import Traced, losses_and_gradients
 from gradnoise.population.randomness import BATCHES, DROPOUT, INIT, NOISE, WEIGHT_NOISE, seeded
 from gradnoise.population.replica import Replica
-from gradnoise.population.replicas import PopulationError, Replicas
-from gradnoise.schedule import Schedule, sigma
+from gradnoise.population.stacked import Replicas
+from gradnoise.population.traced import Traced, losses_and_gradients
 
 
 class Population:

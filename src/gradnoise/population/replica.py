@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from gradnoise.errors import PopulationError
+from gradnoise.noise.schedule import Schedule, sigma
 from gradnoise.population.randomness import derive_seed
-from gradnoise.population.replicas import PopulationError
-from gradnoise.schedule import Schedule, sigma
 
 LearningRate: TypeAlias = float | Callable[[int], float]
 """A number, or a callable t -> learning rate of update t = 0, 1, 2, ..."""

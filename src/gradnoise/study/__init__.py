@@ -1,10 +1,11 @@
 """The study lab: paired comparisons, durable and resumable, ending in a verdict."""
 
-from gradnoise.study.again import train_again
+from gradnoise.errors import StudyError
 from gradnoise.study.console import run_and_report
 from gradnoise.study.results import Curve, StudyRecord, StudyResults, TrialResult
-from gradnoise.study.runner import Options, Plan, Progress, dry_run, run_study
-from gradnoise.study.spec import Arm, Claim, Metric, Selection, Setting, Study, StudyError, Trial
+from gradnoise.study.retrain import train_again
+from gradnoise.study.run.runner import Options, Plan, Progress, dry_run, run_study
+from gradnoise.study.spec import Arm, Claim, Metric, Selection, Setting, Study, Trial
 from gradnoise.study.store import Store
 
 __all__ = [

@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from gradnoise.errors import StudyError
 from gradnoise.study.analysis.claims import NOT_TESTED
-from gradnoise.study.spec import Claim, StudyError
+from gradnoise.study.spec import Claim
 
 FILE = "claims.csv"
 COLUMNS = ("id", "status", "reason", "published_mean", "our_mean", "published_best", "our_best")

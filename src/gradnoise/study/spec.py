@@ -5,24 +5,20 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import hashlib
-import importlib
-import json
 import math
-import operator
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gradnoise.errors import StudyError
 from gradnoise.population import Experiment
+from gradnoise.study.canonical import canonical, dataclasses_in
 
 Config = Mapping[str, Any]
 
 #: Keys of a trial's configuration that the study itself sets.
 STUDY_KEYS = ("steps", "eval_every", "study_seed")
-
-
-class StudyError(ValueError):
-    """A study was asked for something that it cannot do; the message says what is allowed."""
 
 
 @dataclass(frozen=True)
@@ -313,6 +309,13 @@ class Study:
                 raise StudyError(f"no row {name!r} in study {self.name!r}: rows are {', '.join(known)}{hint}")
         return dataclasses.replace(self, settings=tuple(s for s in self.settings if s.row in names))
 
+    def dataclasses(self) -> set[type]:
+        """Dataclasses that configurations in this study's store may hold: its own, and the experiment's module's."""
+        values = (self.base, *(s.values for s in self.settings), *(a.values for a in self.arms))
+        module = vars(sys.modules[type(self.experiment).__module__])
+        own = {x for x in module.values() if isinstance(x, type) and dataclasses.is_dataclass(x)}
+        return own | {kind for value in values for kind in dataclasses_in(value)}
+
     def trial(self, setting: Setting, arm: Arm, seed: int) -> Trial:
         """The trial of one setting, arm and seed."""
         config = {**self.base, **setting.values, **arm.values}
@@ -320,66 +323,3 @@ class Study:
         config |= {"steps": steps, "eval_every": every, "study_seed": self.seed}
         experiment = f"{self.experiment.name}@{self.experiment.fingerprint}"
         return Trial(experiment, setting.row, setting.label, arm.name, seed, config)
-
-
-def canonical(value: Any) -> str:
-    """Canonical JSON of a configuration: sorted keys, shortest floats, dataclasses by name and fields.
-
-    Raises:
-        StudyError: the value holds something that JSON cannot give back.
-    """
-    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def restore(text: str) -> Any:
-    """The configuration that `canonical` wrote: dataclasses such as Annealed(0.01) are made again, nothing else is.
-
-    Raises:
-        StudyError: a dataclass is not where it was when the configuration was written.
-    """
-
-    def build(plain: dict[str, Any]) -> Any:
-        name = plain.pop("", None)
-        return plain if name is None else _dataclass(name)(**plain)
-
-    return json.loads(text, object_hook=build)
-
-
-def _dataclass(name: str) -> type:
-    """The dataclass of a name such as "gradnoise.schedule:Annealed"."""
-    module, _, qualname = name.partition(":")
-    try:
-        found = operator.attrgetter(qualname)(importlib.import_module(module))
-    except (ImportError, AttributeError) as error:
-        raise StudyError(
-            f"the study was run with {qualname} of module {module}, which is not there: {error}"
-        ) from error
-    if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
-        raise StudyError(f"{name} is no dataclass; a configuration holds plain values and dataclasses")
-    return found
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        kind = type(value)
-        if "<locals>" in kind.__qualname__:
-            raise StudyError(
-                f"{kind.__qualname__} is defined in a function; a resumed study finds only module-level ones"
-            )
-        return {"": f"{kind.__module__}:{kind.__qualname__}"} | {
-            f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)
-        }
-    if isinstance(value, Mapping):
-        if wrong := [k for k in value if not isinstance(k, str)]:
-            raise StudyError(f"keys of a configuration are text, not {wrong[0]!r}")
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        raise StudyError(f"a configuration may hold finite numbers only, not {value}; None can stand for no limit")
-    if isinstance(value, int | float | str | bool | None):
-        return value
-    raise StudyError(
-        f"a configuration may hold numbers, text, None, lists and frozen dataclasses, not {type(value).__name__}"
-        f" ({value!r}); write a noise schedule as a dataclass such as Annealed(0.01)"
-    )

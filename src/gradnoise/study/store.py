@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,8 +18,10 @@ from urllib.parse import quote
 
 import numpy as np
 
+from gradnoise.errors import StudyError
+from gradnoise.study.canonical import canonical, restore
 from gradnoise.study.results import Curve, StudyRecord, StudyResults, TrialResult
-from gradnoise.study.spec import Arm, Claim, Metric, Selection, StudyError, Trial, canonical, restore
+from gradnoise.study.spec import Arm, Claim, Metric, Selection, Trial
 
 FILE = "study.sqlite"
 MetricRow = tuple[str, str, int, float]
@@ -217,21 +220,26 @@ class Store:
                 [(_hash(body), body) for body in bodies],
             )
 
-    def trials(self) -> dict[str, Trial]:
-        """All trials by id, those too that an earlier run of the study asked for and this one does not."""
+    def trials(self, known: Iterable[type] = ()) -> dict[str, Trial]:
+        """All trials by id, those too that an earlier run of the study asked for and this one does not.
+
+        Args:
+            known: dataclasses that may occur in configurations beside our own, see `Study.dataclasses`.
+        """
         if self.meta("record") is None:
             return {}
         experiment = self.record().experiment
         rows = self.db.execute("SELECT id, row, setting, arm, seed, config FROM trials ORDER BY position")
+        known = tuple(known)
         return {
-            id: Trial(experiment, row, setting, arm, seed, restore(config))
+            checked_id(id): Trial(experiment, row, setting, arm, seed, restore(config, known))
             for id, row, setting, arm, seed, config in rows
         }
 
     def chunks(self) -> list[Chunk]:
         """All chunks in the order in which they were planned."""
         rows = self.db.execute("SELECT id, trials, step, done FROM chunks ORDER BY rowid")
-        return [Chunk(i, tuple(json.loads(trials)), step, bool(done)) for i, trials, step, done in rows]
+        return [Chunk(checked_id(i), tuple(json.loads(trials)), step, bool(done)) for i, trials, step, done in rows]
 
     def commit(self, report: Report) -> None:
         """Take in what a slice brought: all of it or nothing."""
@@ -308,6 +316,17 @@ class Store:
 def _rows(report: Report) -> list[tuple[str, str, int, float | None]]:
     """Metric rows as SQLite keeps them: nan and inf are NULL."""
     return [(t, m, s, v if np.isfinite(v) else None) for t, m, s, v in report.rows]
+
+
+def checked_id(id: str) -> str:
+    """An id as it came out of a store, which anyone may have written: ids become names of folders.
+
+    Raises:
+        StudyError: it is not of the form of an id.
+    """
+    if not (isinstance(id, str) and re.fullmatch("[0-9a-f]{12}|[0-9a-f]{16}", id)):
+        raise StudyError(f"the store is damaged: {id!r} is no id of a trial or chunk; run the study in a new folder")
+    return id
 
 
 def chunk_id(trials: Sequence[str]) -> str:

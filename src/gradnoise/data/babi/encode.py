@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..idx import DataError
+from gradnoise.errors import DataError
+
 from .parse import Question, Statement, Story, Words
 from .stories import BabiData
 

@@ -10,8 +10,9 @@ import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
+from gradnoise.errors import DataError, DataNotFoundError
+
 from ..fetch import DATA_VARIABLE, UNVERIFIED_VARIABLE, cache_folder, user_folder
-from ..idx import DataError, DataNotFoundError
 from ..sources import has_digest
 from .checksums import NAMES, SHA256
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 
-from ..idx import DataError
+from gradnoise.errors import DataError
 
 Words = tuple[str, ...]
 

@@ -9,8 +9,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from gradnoise.errors import DataError, DataNotFoundError
+
 from ..fetch import DATA_VARIABLE, UNVERIFIED_VARIABLE
-from ..idx import DataError, DataNotFoundError
 from .files import file_names, read_published
 from .generate import MAKERS, QUESTIONS, generate
 from .parse import Question, Story, parse

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gradnoise.data import load_images
+from gradnoise.noise.schedule import Annealed
 from gradnoise.paper.deep_mlp.experiment import DeepMLPExperiment
 from gradnoise.paper.scales import resized, scale_of
-from gradnoise.schedule import Annealed
 from gradnoise.study import Arm, Claim, Metric, Setting, Study
 
 SOURCE = "Neelakantan et al., Table 1"

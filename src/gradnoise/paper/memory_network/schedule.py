@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Halving:
         (0.01, 0.005, 0.000625)
     """
 
+    tag: ClassVar[str] = "gradnoise.paper.memory_network.schedule:Halving"
     lr: float
     every: int
     epoch: int

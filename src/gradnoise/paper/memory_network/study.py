@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from gradnoise.data.babi import load_babi
+from gradnoise.noise.schedule import Annealed, Fixed
 from gradnoise.paper.memory_network.experiment import JOINT, MemoryNetworkExperiment, encoded
 from gradnoise.paper.memory_network.schedule import Halving
 from gradnoise.paper.scales import resized, scale_of
-from gradnoise.schedule import Annealed, Fixed
 from gradnoise.study import Arm, Claim, Metric, Selection, Setting, Study
 
 SOURCE = "Neelakantan et al., Table 2"

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gradnoise.paper.nram.curriculum import Curriculum
-from gradnoise.paper.nram.exam import start, wrong
-from gradnoise.paper.nram.inputs import check_precision
-from gradnoise.paper.nram.lesson import Lesson
-from gradnoise.paper.nram.model import NRAM
-from gradnoise.paper.nram.modules import straight_through
-from gradnoise.paper.nram.tasks import Problems
+from gradnoise.paper.nram.machine.checks import check_precision
+from gradnoise.paper.nram.machine.model import NRAM
+from gradnoise.paper.nram.machine.modules import straight_through
+from gradnoise.paper.nram.problems.curriculum import Curriculum
+from gradnoise.paper.nram.problems.exam import start, wrong
+from gradnoise.paper.nram.problems.lesson import Lesson
+from gradnoise.paper.nram.problems.tasks import Problems
 from gradnoise.population import Draws, Experiment
 
 #: Keys of a trial's configuration that `NRAM` takes.

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gradnoise.schedule import Annealed, Fixed
+from gradnoise.noise.schedule import Annealed, Fixed
 from gradnoise.study import Arm
 
 # --- arms ---------------------------------------------------------------------------------------------

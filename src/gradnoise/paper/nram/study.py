@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradnoise.paper.nram.experiment import NRAMExperiment
-from gradnoise.paper.nram.lesson import Lesson
+from gradnoise.paper.nram.problems.lesson import Lesson
 from gradnoise.paper.nram.scales import SCALES, STRONG, WEAK, Row
 from gradnoise.paper.scales import resized, scale_of
 from gradnoise.population import Adam

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from gradnoise.errors import StudyError
 from gradnoise.study.analysis.scores import CHANCE_MARGINS, Reading
 from gradnoise.study.analysis.statistics import Interval, least_pairs
 from gradnoise.study.analysis.verdict import Comparison, Outcome, Verdict
-from gradnoise.study.spec import Claim, Metric, StudyError
+from gradnoise.study.spec import Claim, Metric
 
 EXPECTATIONS = ("helps", "hurts", "no difference", "chance")
 

@@ -4,7 +4,7 @@ An experiment adds figures and tables of its own (`Extra`); its figures look lik
 with `arm_colour` and `style`.
 """
 
-from gradnoise.study.report.extra import Extra, Table
+from gradnoise.study.report.extras import Extra, Table
 from gradnoise.study.report.page import write_report
 from gradnoise.study.report.panels import arm_colour, style
 from gradnoise.study.report.tables import markdown, print_summary

@@ -11,33 +11,17 @@ import gzip
 import io
 import json
 import math
-import os
-import secrets
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from gradnoise.study.analysis.scores import best_value, final_value, succeeded
 from gradnoise.study.analysis.selection import chosen_trials
 from gradnoise.study.analysis.statistics import Interval
 from gradnoise.study.analysis.summary import Cell, Summary
-from gradnoise.study.report.lines import claim_lines
+from gradnoise.study.report.text import claim_lines
 from gradnoise.study.results import StudyResults, TrialResult
 
 Record = Mapping[str, Any]
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old bytes or the new ones, never a part."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def trials_csv(results: StudyResults) -> bytes:

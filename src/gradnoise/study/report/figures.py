@@ -13,9 +13,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFor
 
 from gradnoise.study.analysis.scores import by_setting, final_value, short_settings
 from gradnoise.study.analysis.summary import Effect, Fates, Summary
-from gradnoise.study.report.lines import attached, decimals, difference_heading, number, with_unit
 from gradnoise.study.report.panels import DASHES, Lane, Panel, Plot, arm_colour, dash, lane_panel, style, style_steps
 from gradnoise.study.report.svg import BAND, INK, MUTED
+from gradnoise.study.report.text import attached, decimals, difference_heading, number, with_unit
 from gradnoise.study.results import Curve, StudyRecord, StudyResults, TrialResult
 from gradnoise.study.spec import Metric
 

@@ -9,11 +9,16 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from gradnoise.files import replace_atomically
 from gradnoise.study.analysis.summary import Summary, summarise
-from gradnoise.study.report.export import claims_csv, curves_csv_gz, summary_csv, trials_csv, write_atomically
-from gradnoise.study.report.extra import Extra, Table
+from gradnoise.study.report.export import claims_csv, curves_csv_gz, summary_csv, trials_csv
+from gradnoise.study.report.extras import Extra, Table
 from gradnoise.study.report.figures import plots
-from gradnoise.study.report.lines import (
+from gradnoise.study.report.methods import methods_used
+from gradnoise.study.report.panels import DASHES, Plot, panel_figure, sheet
+from gradnoise.study.report.svg import PALETTE, arm_slot, plain_svg, png, themed_svg
+from gradnoise.study.report.tables import chosen_headings, markdown
+from gradnoise.study.report.text import (
     SYMBOLS,
     best_heading,
     caption,
@@ -24,10 +29,6 @@ from gradnoise.study.report.lines import (
     lines,
     with_unit,
 )
-from gradnoise.study.report.methods import methods_used
-from gradnoise.study.report.panels import DASHES, Plot, panel_figure, sheet
-from gradnoise.study.report.svg import PALETTE, arm_slot, plain_svg, png, themed_svg
-from gradnoise.study.report.tables import chosen_headings, markdown
 from gradnoise.study.results import StudyResults
 
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -73,7 +74,7 @@ def write_report(
     }
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / name, content)
+        replace_atomically(folder / name, lambda file, content=content: file.write(content))
     return folder / "report.html"
 
 

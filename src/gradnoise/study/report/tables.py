@@ -11,8 +11,8 @@ from rich.text import Text
 
 from gradnoise.study.analysis.claims import Finding
 from gradnoise.study.analysis.summary import Summary, difference_unit
-from gradnoise.study.report.extra import Extra, Table
-from gradnoise.study.report.lines import (
+from gradnoise.study.report.extras import Extra, Table
+from gradnoise.study.report.text import (
     SYMBOLS,
     ChosenFigure,
     Line,

@@ -1,0 +1,280 @@
+"""Gaussian gradient noise on a torch optimizer: in place, after clipping, right before the update."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from gradnoise.noise import gaussian
+from gradnoise.noise.diagnostics import GroupDiagnostics, diagnose
+from gradnoise.noise.gradients import Rows, Stream, add_noise_, check_rows
+from gradnoise.noise.naming import names_of
+from gradnoise.noise.schedule import Annealed, Schedule, sigma
+from gradnoise.noise.stepping import BeforeUpdate
+
+ETA, GAMMA = "noise_eta", "noise_gamma"
+"""Options of a parameter group that replace eta and gamma of the schedule."""
+
+_attached: weakref.WeakSet[Optimizer] = weakref.WeakSet()
+
+
+def attach(
+    optimizer: Optimizer,
+    schedule: Schedule,
+    *,
+    seed: int,
+    named_parameters: Iterable[tuple[str, Tensor]] | None = None,
+    where: Callable[[str], bool] | None = None,
+    rows: Rows = "present",
+) -> Noise:
+    """Make every `optimizer.step()` add noise to the gradients first: g <- g + sigma_t z, once per update.
+
+    z = z(seed, parameter's name, t, index) are standard normals, sigma_t^2 = schedule(t), and t counts the
+    updates from 0. The noise is added to `p.grad` itself when `step` begins, hence after accumulation and
+    clipping. Where `step` gets a closure it is added after each call of it, the same z within one step.
+
+    The clock t is stored in `optimizer.param_groups`, so `optimizer.state_dict()` carries it, and attaching
+    before or after `load_state_dict` resumes the same noise. Copying or pickling an optimizer drops its
+    hooks: attach to the copy again.
+
+    A parameter group may have noise of its own: its options `noise_eta` and `noise_gamma` replace those of an
+    `Annealed` schedule, as in `SGD([{"params": body}, {"params": head, "noise_eta": 0.0}], lr=0.1)`.
+
+    Args:
+        optimizer: a torch optimizer, or a wrapper that has one as its attribute `optimizer` (Accelerate) or
+            `original_optimizer` (Opacus).
+        schedule: t -> sigma_t^2, a variance; `Annealed`, `Fixed`, or any callable.
+        seed: any integer. The same seed gives the same noise on any device and any number of ranks.
+        named_parameters: (name, parameter) pairs, as `model.named_parameters()` gives them. A parameter's
+            noise then depends on its name alone, not on its place in the optimizer. What DDP, torch.compile and
+            activation checkpointing add to names is ignored. Without it parameters are named "group.index",
+            such as "0.3": their places in `optimizer.param_groups`.
+        where: given a parameter's name, tells whether it gets noise; None for all.
+        rows: "present" adds noise to those rows that a sparse gradient has, "all" to every row.
+
+    Returns:
+        A handle to read sigma, pause, replay, diagnose and detach the noise.
+
+    Raises:
+        ValueError: an argument is unusable, or noise is attached already.
+        NotImplementedError: a parameter belongs to FSDP1.
+
+    Example:
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> noise = attach(optimizer, Annealed(eta=0.01), seed=0, named_parameters=model.named_parameters())
+
+    Source: Neelakantan et al. 2015, "Adding Gradient Noise Improves Learning for Very Deep Networks", eq. 1.
+    """
+    inner = _unwrap(optimizer)
+    if inner in _attached:
+        raise ValueError("this optimizer has noise attached already; call detach() on its handle first")
+    if not any(group["params"] for group in inner.param_groups):
+        raise ValueError("this optimizer has no parameters to add noise to; give it some by add_param_group() first")
+    if not callable(schedule):
+        raise ValueError(f"schedule must be a callable t -> variance such as Annealed(eta=0.01), got {schedule!r}")
+    if where is not None and not callable(where):
+        raise ValueError(f"where must be a function of a parameter's name that returns True or False, got {where!r}")
+    check_rows(rows)
+    names = None if named_parameters is None else names_of(named_parameters)
+    noise = Noise(inner, schedule, seed, names, where, rows)
+    _attached.add(inner)
+    return noise
+
+
+class Noise:
+    """Handle of the noise on one optimizer, made by `attach`.
+
+    Attributes:
+        optimizer: the torch optimizer, without wrappers.
+        schedule: as given to `attach`.
+        seed: as given to `attach`.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        schedule: Schedule,
+        seed: int,
+        names: dict[Tensor, str] | None,
+        where: Callable[[str], bool] | None,
+        rows: Rows,
+    ) -> None:
+        self.optimizer, self.schedule, self.seed = optimizer, schedule, seed
+        self._names, self._where = names, where
+        self._rows: Rows = rows
+        self._streams: dict[Tensor, Stream | None] = {}  # None for parameters that get no noise
+        self._paused = False
+        for group in optimizer.param_groups:  # what is unusable is found here, not in the first step
+            sigma(self._schedule_of(group), 0)
+        self._name_all()
+        if not any(self._streams.values()):
+            raise ValueError("`where` selects no parameter of this optimizer; it is called with names such as"
+                             f" {self._name(*self._places()[0])!r}")  # fmt: skip
+        self._steps = BeforeUpdate(optimizer, self._add)
+        self._attached = True
+
+    @property
+    def step(self) -> int:
+        """The next update's t: how many updates were made so far."""
+        return self._steps.clock.t
+
+    @property
+    def sigma(self) -> float:
+        """Standard deviation of the next update's noise, for groups without options of their own."""
+        return sigma(self.schedule, self.step)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Within this context updates get no noise. They count: the clock goes on, and noise with it."""
+        before, self._paused = self._paused, True
+        try:
+            yield
+        finally:
+            self._paused = before
+
+    def detach(self) -> None:
+        """Remove the noise from the optimizer. The clock stays there, so attaching again goes on counting."""
+        if self._attached:
+            self._steps.remove()
+            _attached.discard(self.optimizer)
+            self._attached = False
+
+    def state_dict(self) -> dict[str, int]:
+        """Clock and seed, for checkpoints that do not keep the optimizer's own state."""
+        return {"version": gaussian.VERSION, "seed": self.seed, "t": self.step}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Set the clock to that of a `state_dict`.
+
+        Raises:
+            ValueError: the state is of another seed or of another version of the noise; nothing is changed.
+        """
+        mine = self.state_dict()
+        if missing := sorted(mine.keys() - state.keys()):
+            raise ValueError(
+                f"this is no state of gradient noise: it has no {', '.join(missing)}; pass what state_dict() of a"
+                " handle returned"
+            )
+        for what in ("version", "seed"):
+            if state[what] != mine[what]:
+                raise ValueError(
+                    f"the state is of noise with {what} {state[what]}, here it is {mine[what]}; its steps cannot be"
+                    " continued" + (f": attach with seed={state[what]}" if what == "seed" else "")
+                )
+        self._steps.clock.t = int(state["t"])
+
+    def replay(self, name: str, t: int) -> Tensor:
+        """The noise that update t adds to one parameter: sigma_t z, whether or not it was paused then.
+
+        Args:
+            name: the parameter's name, as given by `named_parameters`, else "group.index".
+            t: update, counted from 0.
+
+        Returns:
+            Dense tensor of the (whole) parameter's shape on the CPU: float64 for a float64 parameter, complex64
+            or complex128 for complex ones, else float32.
+
+        Raises:
+            ValueError: no parameter has this name, or t is no integer >= 0.
+        """
+        t = gaussian.check_step(t)
+        for group in self.optimizer.param_groups:
+            for stream in self._of(group):
+                if stream.name == name:
+                    return self._draw(stream, t, sigma(self._schedule_of(group), t))
+        known = [stream.name for stream in self._streams.values() if stream]
+        near = difflib.get_close_matches(name, known, n=1) or known[:1]
+        raise ValueError(f"no parameter with noise is named {name!r}; the nearest is {near[0]!r}")
+
+    def diagnostics(self) -> list[GroupDiagnostics]:
+        """What noise the coming update adds, beside the gradients as they are now, per parameter group.
+
+        Call it between clipping and `step`. It draws the noise of the coming update once more, a parameter at
+        a time, and copies numbers off the device: for every hundredth step, not for each. Under a process
+        group every rank has to call it. While paused the noise is what would be added.
+        """
+        t = self.step
+        deviations = [sigma(self._schedule_of(group), t) for group in self.optimizer.param_groups]
+        return [
+            diagnose(i, self._of(group), t, deviation, self._rows)
+            for i, (group, deviation) in enumerate(zip(self.optimizer.param_groups, deviations, strict=True))
+        ]
+
+    def _add(self, t: int, scale: Tensor | None) -> None:
+        if self._paused:
+            return
+        by_deviation: dict[float, list[Stream]] = {}
+        for group in self.optimizer.param_groups:
+            by_deviation.setdefault(sigma(self._schedule_of(group), t), []).extend(self._of(group))
+        for deviation, streams in by_deviation.items():
+            add_noise_(streams, t, deviation, self._rows, scale)
+
+    def _schedule_of(self, group: Mapping[str, Any]) -> Schedule:
+        if ETA not in group and GAMMA not in group:
+            return self.schedule
+        if not isinstance(self.schedule, Annealed):
+            raise ValueError(
+                f"a parameter group has the option {ETA if ETA in group else GAMMA!r}, which replaces a number of an"
+                f" Annealed schedule, but the schedule is {self.schedule!r}; attach an Annealed one or remove the"
+                " option"
+            )
+        return Annealed(group.get(ETA, self.schedule.eta), group.get(GAMMA, self.schedule.gamma))
+
+    def _of(self, group: Mapping[str, Any]) -> list[Stream]:
+        """Streams of a group's parameters, one for a parameter that is listed twice."""
+        parameters = dict.fromkeys(group["params"])
+        if not parameters.keys() <= self._streams.keys():
+            self._name_all()  # a group was added
+        return [stream for p in parameters if (stream := self._streams[p])]
+
+    def _places(self) -> list[tuple[str, Tensor]]:
+        """Each parameter with its place, "group.index", in the optimizer's order."""
+        groups = enumerate(self.optimizer.param_groups)
+        return [(f"{g}.{i}", p) for g, group in groups for i, p in enumerate(group["params"])]
+
+    def _name_all(self) -> None:
+        for place, p in self._places():
+            if p not in self._streams:
+                name = self._name(place, p)
+                wanted = self._where is None or self._where(name)
+                self._streams[p] = Stream.of(p, name, self.seed) if wanted else None
+
+    def _name(self, place: str, p: Tensor) -> str:
+        if self._names is None:
+            return place
+        if p not in self._names:
+            raise ValueError(
+                f"parameter {place} (group.index) of shape {list(p.shape)} is in the optimizer but not in"
+                " named_parameters; pass the names of all its parameters"
+            )
+        return self._names[p]
+
+    @staticmethod
+    def _draw(stream: Stream, t: int, deviation: float) -> Tensor:
+        p = stream.parameter
+        real = torch.float64 if p.dtype in (torch.float64, torch.complex128) else torch.float32
+        count = p.numel() * (2 if p.is_complex() else 1)
+        z = gaussian.normal(stream.key, t, count).to(real)
+        if p.is_complex():
+            return torch.view_as_complex(torch.tensor(deviation / 2**0.5, dtype=real) * z.view(*p.shape, 2))
+        return torch.tensor(deviation, dtype=real) * z.view(p.shape)
+
+
+def _unwrap(optimizer: Any) -> Optimizer:
+    """The torch optimizer inside wrappers; one whose __init__ never ran has no hooks to register."""
+    inner = optimizer
+    while not (isinstance(inner, Optimizer) and "_optimizer_step_pre_hooks" in vars(inner)):
+        inner = getattr(inner, "optimizer", None) or getattr(inner, "original_optimizer", None)
+        if inner is None:
+            raise ValueError(
+                "noise attaches to a torch.optim.Optimizer, or to a wrapper with one as its attribute"
+                f" `optimizer`, got {type(optimizer).__name__}; pass the torch optimizer itself"
+            )
+    return inner

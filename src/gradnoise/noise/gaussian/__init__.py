@@ -1,0 +1,35 @@
+"""Gaussian noise as a pure function z(seed, stream, t, index) of four numbers: no generator, no state.
+
+The mapping is version `VERSION`, frozen: Philox4x32-10 keyed by seed and stream name counts blocks of four
+elements and steps; Box-Muller in float32 makes four normals of each block. Every device and backend gives the
+same bits.
+"""
+
+from gradnoise.noise.gaussian.api import (
+    add_,
+    add_parts_,
+    add_rows_,
+    backend,
+    bernoulli_rows_,
+    check_step,
+    normal,
+    uniform_words,
+    word_rows,
+)
+from gradnoise.noise.gaussian.parts import Part
+from gradnoise.noise.gaussian.stream import VERSION, stream_key
+
+__all__ = [
+    "VERSION",
+    "Part",
+    "add_",
+    "add_parts_",
+    "add_rows_",
+    "backend",
+    "bernoulli_rows_",
+    "check_step",
+    "normal",
+    "stream_key",
+    "uniform_words",
+    "word_rows",
+]

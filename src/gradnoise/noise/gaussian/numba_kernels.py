@@ -1,0 +1,360 @@
+"""The mapping as one-pass Numba kernels, equal to `reference` bit for bit.
+
+A batch of blocks goes through three loops that LLVM vectorises: words, normals, addition. What makes that
+work: 64-bit lanes for Philox (vpmuludq ignores the upper half, so nothing is masked), a fused Box-Muller loop
+without branches or libm, and scratch arrays that stay in the first-level cache. Numba promotes int32
+arithmetic to int64; the casts back to int32 keep eight lanes per AVX2 register.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, cast
+
+import llvmlite.ir as ir
+import numba
+import numba.extending
+import numpy as np
+import torch
+from numba import carray, types  # pyright: ignore[reportPrivateImportUsage]
+from numba.core import cgutils
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gradnoise.noise.gaussian import constants
+from gradnoise.noise.gaussian.parts import SLAB, Part, slabs, working
+from gradnoise.noise.gaussian.threads import split
+
+Array = NDArray[Any]
+
+BATCH = 256  # blocks per batch; divides 2^32, so the upper counter word is constant within a batch
+SMALL = 1024  # up to so many elements a tensor has a call of its own
+ALIGN = 8  # short batches are rounded up to whole vectors; what is drawn too much is dropped
+
+intrinsic = cast(Callable[[Callable[..., Any]], Any], numba.extending.intrinsic)
+
+i32, u64, f32 = np.int32, np.uint64, np.float32
+M0, M1, W0, W1, LOW = map(u64, (constants.M0, constants.M1, constants.W0, constants.W1, constants.MASK32))
+HIGH = u64(32)  # shift that brings down the upper half
+ROUNDS = constants.ROUNDS
+Q0, Q1, Q2, Q3, Q4, Q5, Q6, Q7 = constants.LOG
+S0, S1, S2, S3, S4 = constants.SIN
+C0, C1, C2, C3, C4 = constants.COS
+LN2 = constants.LN2
+SQRT_HALF_BITS, ONE_BITS = i32(constants.SQRT_HALF_BITS), i32(constants.ONE_BITS)
+MANTISSA_BITS, SIGN_BIT = i32(constants.MANTISSA_BITS), i32(constants.SIGN_BIT)
+HALF, ONE, TO_UNIT, TO_SIGNED_UNIT = f32(0.5), f32(1), f32(2.0**-32), f32(2.0**-31)
+
+
+def _compiled(signature: Any = None, **options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Compile by Numba without fast-math; cached on disk where there is a place to write."""
+    options = {"nogil": True, "boundscheck": False, "error_model": "numpy", **options}
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        try:
+            return numba.njit(signature, cache=True, **options)(function)
+        except RuntimeError:  # Numba finds no writable cache folder
+            return numba.njit(signature, **options)(function)
+
+    return decorate
+
+
+@intrinsic
+def _bits(typing_context: Any, x: Any) -> Any:
+    """Bits of a float32 as int32."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.IntType(32))
+
+    return types.int32(types.float32), build
+
+
+@intrinsic
+def _float(typing_context: Any, x: Any) -> Any:
+    """Float32 that has the bits of an int32."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.FloatType())
+
+    return types.float32(types.int32), build
+
+
+@intrinsic
+def _pointer(typing_context: Any, address: Any) -> Any:
+    """Address (uint64) as a pointer."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], cgutils.voidptr_t)
+
+    return types.voidptr(types.uint64), build
+
+
+@_compiled()
+def _words(key, t, block, n, a, b):
+    """Words of n blocks from `block` on: a[j] = (w0, w1) and b[j] = (w2, w3), w0 and w2 in the low halves."""
+    upper = block >> HIGH
+    for j in range(n):
+        c0, c1, c2, c3 = block + u64(j), upper, t & LOW, t >> HIGH
+        k0, k1 = key & LOW, key >> HIGH
+        for _ in range(ROUNDS - 1):  # upper halves of c are garbage that the next product ignores
+            p0, p1 = M0 * (c0 & LOW), M1 * (c2 & LOW)
+            c0, c1, c2, c3 = (p1 >> HIGH) ^ c1 ^ k0, p1, (p0 >> HIGH) ^ c3 ^ k1, p0
+            k0, k1 = (k0 + W0) & LOW, (k1 + W1) & LOW
+        p0, p1 = M0 * (c0 & LOW), M1 * (c2 & LOW)
+        # The halves of a product swapped are the last round's (hi ^ c ^ k, lo) but for the exclusive or.
+        a[j] = ((p1 >> HIGH) | (p1 << HIGH)) ^ ((c1 ^ k0) & LOW)
+        b[j] = ((p0 >> HIGH) | (p0 << HIGH)) ^ ((c3 ^ k1) & LOW)
+
+
+@_compiled(inline="always")
+def _radius(w):
+    f = (f32(w) + HALF) * TO_UNIT
+    u = f + _float(i32(i32(w >> i32(31)) & ONE_BITS))
+    d = i32(_bits(u) - SQRT_HALF_BITS)
+    e = f32(i32(d >> i32(23)))
+    m = _float(i32(i32(d & MANTISSA_BITS) + SQRT_HALF_BITS)) - ONE
+    x = f if d >= i32(0) else m
+    x2 = x * x
+    low = (Q1 * x + Q0) + (Q3 * x + Q2) * x2
+    high = (Q5 * x + Q4) + (Q7 * x + Q6) * x2
+    return math.sqrt((low + high * (x2 * x2)) * x + e * LN2)
+
+
+@_compiled(inline="always")
+def _cos_sin(w):
+    y = f32(i32(i32(w << i32(1)) | i32(1))) * TO_SIGNED_UNIT
+    y2 = y * y
+    sin = ((((S4 * y2 + S3) * y2 + S2) * y2 + S1) * y2 + S0) * y
+    cos = (((C4 * y2 + C3) * y2 + C2) * y2 + C1) * y2 + C0
+    return _float(i32(_bits(cos) ^ i32(w & SIGN_BIT))), sin
+
+
+@_compiled()
+def _normals(a, b, z, n):
+    for j in range(n):
+        r = _radius(a[j])
+        cos, sin = _cos_sin(b[j])
+        z[2 * j] = r * cos
+        z[2 * j + 1] = r * sin
+
+
+@_compiled()
+def _add_scaled(x, z, sigma):
+    for i in range(x.size):
+        x[i] += sigma * z[i]
+
+
+@_compiled()
+def _batch_end(index, end):
+    """Blocks [block, stop) that hold elements index .. end - 1, cut where a batch ends."""
+    block = index // 4
+    return block, min((block // BATCH + 1) * BATCH, (end + 3) // 4)
+
+
+@_compiled()
+def _add_run(x, key, t, sigma, index, a, b, z):
+    """x[i] += sigma z(key, t, index + i)."""
+    end = index + x.size
+    done = 0
+    while done < x.size:
+        block, stop = _batch_end(index + done, end)
+        n = (stop - block + ALIGN - 1) // ALIGN * ALIGN
+        _words(key, t, u64(block), n, a, b)
+        _normals(a.view(np.int32), b.view(np.int32), z, 2 * n)
+        skip = index + done - 4 * block
+        size = min(x.size - done, 4 * (stop - block) - skip)
+        _add_scaled(x[done : done + size], z[skip : skip + size], sigma)
+        done += size
+
+
+@_compiled()
+def _add_runs(runs, t, sigma, lo, hi):
+    """Add noise to runs (address, length, first element, key); of all laid end to end, to elements lo .. hi - 1."""
+    a, b, z = np.empty(BATCH, np.uint64), np.empty(BATCH, np.uint64), np.empty(4 * BATCH, np.float32)
+    scale, signed = sigma[0], runs.view(np.int64)
+    begin = 0
+    for s in range(len(runs)):
+        length = signed[s, 1]
+        i = max(lo - begin, 0)
+        n = min(hi - begin, length) - i
+        begin += length
+        if n > 0:
+            x = carray(_pointer(runs[s, 0] + u64(i * sigma.itemsize)), n, sigma.dtype)
+            _add_run(x, runs[s, 3], t, scale, signed[s, 2] + i, a, b, z)
+
+
+@functools.cache
+def _adder(dtype: torch.dtype) -> Callable[[int, int, int, int, float], None]:
+    """Kernel for one run from element 0 on: (address, length, key, t, sigma).
+
+    Numba takes numbers faster than arrays, and for a known signature faster still; for a tensor of a few
+    hundred elements that is most of the time.
+    """
+    real = {torch.float32: types.float32, torch.float64: types.float64}[dtype]
+    word = types.uint64
+
+    @_compiled(signature=types.void(word, types.int64, word, word, real))
+    def add(address, length, key, t, sigma):
+        a, b, z = np.empty(BATCH, np.uint64), np.empty(BATCH, np.uint64), np.empty(4 * BATCH, np.float32)
+        _add_run(carray(_pointer(address), length, real), key, t, sigma, 0, a, b, z)
+
+    return add
+
+
+@_compiled()
+def _add_rows(runs, t, sigma, length, lo, hi):
+    """Add noise to rows of runs; of all rows laid end to end, each `length` long, to elements lo .. hi - 1."""
+    for p in range(lo // length, (hi - 1) // length + 1):
+        if sigma[p] != 0:
+            _add_runs(runs[p], t[p], sigma[p : p + 1], max(lo - p * length, 0), min(hi - p * length, length))
+
+
+@_compiled()
+def _fill_kept(out, words, last, value, zero):
+    for i in range(out.size):
+        out[i] = value if words[i] <= last else zero
+
+
+@_compiled()
+def _bernoulli(address, length, keys, t, last, value, lo, hi):
+    """Fill rows of memory with masks; of all rows laid end to end, elements lo .. hi - 1."""
+    a, b, w = np.empty(BATCH, np.uint64), np.empty(BATCH, np.uint64), np.empty(2 * BATCH, np.uint64)
+    for p in range(lo // length, (hi - 1) // length + 1):
+        i, end = max(lo - p * length, 0), min(hi - p * length, length)
+        out = carray(_pointer(address[p]), length, value.dtype)
+        while i < end:
+            block, stop = _batch_end(i, end)
+            _words(keys[p], t[p], u64(block), (stop - block + ALIGN - 1) // ALIGN * ALIGN, a, b)
+            for j in range(stop - block):
+                w[2 * j] = a[j]
+                w[2 * j + 1] = b[j]
+            size = min(end, 4 * stop) - i
+            words = w.view(np.uint32)[i - 4 * block :]
+            _fill_kept(out[i : i + size], words, last[p], value[p], value[p] - value[p])
+            i += size
+
+
+@_compiled()
+def _word_rows(out, keys, t):
+    """Words of each stream at step t, row by row."""
+    blocks = (out.shape[1] + 3) // 4
+    n = (blocks + ALIGN - 1) // ALIGN * ALIGN
+    a, b = np.empty(n, np.uint64), np.empty(n, np.uint64)
+    for p in range(len(keys)):
+        _words(keys[p], t, u64(0), n, a, b)
+        for i in range(out.shape[1]):
+            pair = a[i // 4] if i % 4 < 2 else b[i // 4]
+            out[p, i] = pair & LOW if i % 2 == 0 else pair >> HIGH
+
+
+def _addresses(x: Tensor) -> Array:
+    """Address of each row of a matrix."""
+    step = x.stride(0) * x.element_size()
+    return np.uint64(x.data_ptr()) + np.arange(len(x), dtype=np.uint64) * np.uint64(step)
+
+
+def _run(kernel: Callable[..., object], tensors: Tensor | Sequence[Tensor], total: int, *args: object) -> None:
+    if total:
+        split(functools.partial(kernel, *args), total, torch.get_num_threads())
+        torch.autograd.graph.increment_version(tensors)  # torch cannot see what a kernel writes
+
+
+def add_rows_(x: Tensor, offsets: Array, keys: Array, t: Array, sigma: Array) -> None:
+    """x[p, offsets[s] + i] += sigma[p] z(keys[p, s], t[p], i); rows with sigma 0 stay as they are."""
+    runs = np.zeros((*keys.shape, 4), dtype=np.uint64)
+    runs[..., 0] = _addresses(x)[:, None] + (offsets[:-1] * x.element_size()).astype(np.uint64)
+    runs[..., 1] = np.diff(offsets)
+    runs[..., 3] = keys
+    _run(_add_rows, x, x.numel(), runs, t, sigma.astype(_NUMPY[x.dtype]), x.shape[1])
+
+
+def add_parts_(parts: Sequence[Part], t: int, sigma: float, scale: Tensor | None) -> None:
+    """Add noise to parts on the CPU, see `api.add_parts_`."""
+    if scale is not None:
+        sigma *= scale.item()
+    small: list[Tensor] = []
+    large: dict[torch.dtype, list[Part]] = {}
+    others: list[Part] = []
+    for part in parts:
+        x, key, first = part
+        size = x.numel()
+        if x.dtype not in _NUMPY or not x.is_contiguous():
+            others.append(part)
+        elif size <= SMALL and first is None:
+            _adder(x.dtype)(x.data_ptr(), size, key, t, sigma)
+            small.append(x)
+        else:
+            large.setdefault(x.dtype, []).append(part)
+    if small:
+        torch.autograd.graph.increment_version(small)
+    for batch in large.values():
+        _add_direct(batch, t, sigma)
+    if others:
+        _add_to_copies(others, t, sigma)
+
+
+@torch.no_grad()
+def _add_to_copies(parts: Sequence[Part], t: int, sigma: float) -> None:
+    """Add noise to parts that are not contiguous or have 16 bits, by way of copies of a slab or so."""
+    for batch in _slabfuls([slab for part in parts for slab in slabs(part)]):
+        copies = [_contiguous(part.x) for part in batch]
+        _add_direct([part._replace(x=x) for part, x in zip(batch, copies, strict=True)], t, sigma)
+        for part, copy in zip(batch, copies, strict=True):
+            part.x.copy_(copy)
+
+
+def _add_direct(parts: Sequence[Part], t: int, sigma: float) -> None:
+    """Add noise to contiguous parts, all float32 or all float64."""
+    whole = [(x.data_ptr(), x.numel(), 0, key) for x, key, first in parts if first is None]
+    pieces = [_runs(x, key, first) for x, key, first in parts if first is not None]
+    runs = np.concatenate([np.array(whole, dtype=np.uint64).reshape(-1, 4), *pieces])
+    tensors = [part.x for part in parts]
+    scale = np.array([sigma], dtype=_NUMPY[tensors[0].dtype])
+    _run(_add_runs, tensors, int(runs[:, 1].sum()), runs, u64(t), scale)
+
+
+def _runs(x: Tensor, key: int, first: Tensor) -> Array:
+    """Address, length, first element and key of each run of a contiguous tensor."""
+    length = x.numel() // max(len(first), 1)
+    runs = np.empty((len(first), 4), dtype=np.uint64)
+    runs[:, 0] = np.arange(len(first)) * (length * x.element_size()) + x.data_ptr()
+    runs[:, 1], runs[:, 2], runs[:, 3] = length, first.numpy(), key
+    return runs
+
+
+def _slabfuls(parts: Sequence[Part]) -> Iterator[list[Part]]:
+    """Parts of one precision together up to some SLAB elements: small tensors share a call of the kernel."""
+    for kind in (torch.float32, torch.float64):
+        batch: list[Part] = []
+        size = 0
+        for part in parts:
+            if working(part.x.dtype) != kind:
+                continue
+            if batch and size + part.x.numel() > SLAB:
+                yield batch
+                batch, size = [], 0
+            batch.append(part)
+            size += part.x.numel()
+        if batch:
+            yield batch
+
+
+def _contiguous(x: Tensor) -> Tensor:
+    """A contiguous copy in the precision that noise is added in."""
+    return x.to(working(x.dtype), memory_format=torch.contiguous_format, copy=True)
+
+
+def fill_words_(out: Tensor, keys: Array, t: int) -> None:
+    """out[p, i] = word i of stream keys[p] at step t."""
+    _word_rows(out.numpy(), keys, u64(t))
+
+
+def bernoulli_rows_(out: Tensor, keys: Array, t: Array, last: Array, value: Array) -> None:
+    """out[p, i] = value[p] where word i of stream keys[p] at step t[p] is <= last[p], else 0."""
+    limit, kept = last.astype(np.uint32), value.astype(_NUMPY[out.dtype])
+    _run(_bernoulli, out, out.numel(), _addresses(out), out.shape[1], keys, t, limit, kept)
+
+
+_NUMPY = {torch.float32: np.float32, torch.float64: np.float64}

@@ -1,0 +1,1 @@
+"""What makes the machine fast: a whole run as one compiled operator."""

@@ -1,0 +1,1 @@
+"""What the machine is: registers, memory, modules, controller; soft and hard."""

@@ -1,0 +1,146 @@
+"""Losses and gradients of all replicas, as a program that is traced once and then replayed.
+
+`torch.func.vmap` interprets the model anew in every step, which for small layers costs more than the
+arithmetic. The forward and backward pass of one step is therefore recorded as a graph of batched tensor
+operations (`make_fx`), simplified, and replayed while shapes stay the same. Python code in a model or a
+loss runs only while recording; `check` compares the replay with the interpreted step, so that code whose
+path changes during training is found out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch._ops import OpOverload
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils import _pytree as pytree
+
+from gradnoise.errors import PopulationError
+
+aten = torch.ops.aten
+
+#: (leaves, buffers by name, batch, whether all replicas share the batch) -> losses [P] and metrics [P] by name
+Losses = Callable[[Sequence[Tensor], dict[str, Tensor], Any, bool], tuple[Tensor, dict[str, Tensor]]]
+
+
+def losses_and_gradients(
+    losses: Losses, leaves: Sequence[Tensor], buffers: dict[str, Tensor], batch: Any, shared: bool
+) -> tuple[Tensor, dict[str, Tensor], list[Tensor | None]]:
+    """Losses, metrics and gradients of the leaves [P, ...], interpreted; None where a leaf has no part in the loss."""
+    with torch.enable_grad():
+        tracked = [leaf.detach().requires_grad_() for leaf in leaves]
+        values, metrics = losses(tracked, buffers, batch, shared)
+        # the sum over replicas, never the mean: a mean would scale each gradient by 1/P and so wreck clip and noise
+        gradients = torch.autograd.grad(values.sum(), tracked, allow_unused=True)
+    return values.detach(), {n: x.detach() for n, x in metrics.items()}, list(gradients)
+
+
+class Traced:
+    """`losses_and_gradients`, recorded once per tuple of shapes and replayed.
+
+    Args:
+        losses: the losses of all replicas.
+        compile: also compile the graph with torch.compile (slow to start, needs a C++ compiler on a CPU).
+    """
+
+    def __init__(self, losses: Losses, *, compile: bool = False) -> None:
+        self.losses = losses
+        self.compile = compile
+        self._graphs: dict[object, Callable[..., tuple[Tensor, dict[str, Tensor], list[Tensor]]]] = {}
+
+    def __call__(
+        self, leaves: Sequence[Tensor], buffers: dict[str, Tensor], batch: Any, shared: bool
+    ) -> tuple[Tensor, dict[str, Tensor], list[Tensor]]:
+        """Losses, metrics and gradients, from the graph for these shapes."""
+        flat, spec = pytree.tree_flatten((list(leaves), buffers, batch))
+        key = (
+            shared,
+            spec,
+            *((x.shape, x.stride(), x.dtype) for x in flat),
+        )  # some recorded views need the strides
+        if key not in self._graphs:
+            self._graphs[key] = self._record(spec, flat, shared)
+        with torch.no_grad():
+            return self._graphs[key](*flat)
+
+    def _record(
+        self, spec: pytree.TreeSpec, flat: list[Tensor], shared: bool
+    ) -> Callable[..., tuple[Tensor, dict[str, Tensor], list[Tensor]]]:
+        def run(*flat: Tensor) -> tuple[Tensor, dict[str, Tensor], list[Tensor | None]]:
+            leaves, buffers, batch = pytree.tree_unflatten(list(flat), spec)
+            return losses_and_gradients(self.losses, leaves, buffers, batch, shared)
+
+        # buffers are copied: recording runs the step once, and a BatchNorm would count it; the rest keeps its strides
+        leaves, buffers, batch = pytree.tree_unflatten(flat, spec)
+        graph = make_fx(run)(*pytree.tree_leaves((leaves, {n: x.clone() for n, x in buffers.items()}, batch)))
+        simplify(graph)
+        return torch.compile(graph) if self.compile else graph
+
+    def check(self, leaves: Sequence[Tensor], buffers: dict[str, Tensor], batch: Any, shared: bool) -> None:
+        """Compare the replay with the interpreted step.
+
+        Raises:
+            PopulationError: they differ by more than rounding.
+        """
+        copies = [{n: x.clone() for n, x in buffers.items()} for _ in range(2)]
+        replayed, *_ = self(leaves, copies[0], batch, shared)
+        with torch.no_grad():
+            interpreted, _ = self.losses(leaves, copies[1], batch, shared)
+        tolerance = 1e-3 if interpreted.dtype == torch.float32 else 1e-8
+        finite = torch.isfinite(interpreted)
+        if not torch.allclose(replayed[finite], interpreted[finite], rtol=tolerance, atol=tolerance):
+            raise PopulationError(
+                "the model or loss takes another path through its Python code than when training began"
+                " (a step counter, a changing attribute); keep such state in tensors, or pass trace=False"
+            )
+
+
+def simplify(graph: fx.GraphModule) -> None:
+    """Drop operations that change nothing, and make each weight gradient in the layout of its weight.
+
+    The backward pass of a linear layer yields (x^T d)^T, a transposed view that has to be copied element by
+    element into the flat gradient; d^T x is the same matrix in the right order.
+    """
+    pure = not any(isinstance(n.target, OpOverload) and n.target._schema.is_mutable for n in graph.graph.nodes)
+    for node in list(graph.graph.nodes):
+        if node.op == "call_function" and (_is_alias(node) or (pure and _is_copy(node))):
+            node.replace_all_uses_with(node.args[0])
+            graph.graph.erase_node(node)
+    outputs = next(n for n in graph.graph.nodes if n.op == "output")
+    for node in set(pytree.tree_leaves(outputs.args)):
+        if isinstance(node, fx.Node) and node.target is aten.transpose.int and set(node.args[1:]) == {1, 2}:
+            product = node.args[0]
+            if isinstance(product, fx.Node) and product.target is aten.bmm.default and len(product.users) == 1:
+                _transpose_product(graph.graph, node, product)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+
+
+def _is_alias(node: fx.Node) -> bool:
+    """Whether a node is another name for its argument."""
+    views = (aten.detach.default, aten.expand.default, aten.view.default, aten._unsafe_view.default)
+    return node.target in views and _before(node).shape == node.meta["val"].shape
+
+
+def _is_copy(node: fx.Node) -> bool:
+    """Whether a node multiplies by 1; where something is written into tensors the copy may be meant."""
+    if node.target is not aten.mul.Scalar:
+        return False
+    return bool(node.args[1] == 1) and _before(node).dtype == node.meta["val"].dtype
+
+
+def _before(node: fx.Node) -> Tensor:
+    source = node.args[0]
+    assert isinstance(source, fx.Node)
+    return source.meta["val"]
+
+
+def _transpose_product(graph: fx.Graph, node: fx.Node, product: fx.Node) -> None:
+    """Replace (a b)^T by b^T a^T."""
+    with graph.inserting_before(node):
+        a, b = (graph.call_function(aten.transpose.int, (x, 1, 2)) for x in product.args)
+        node.replace_all_uses_with(graph.call_function(aten.bmm.default, (b, a)))
+    graph.erase_node(node)

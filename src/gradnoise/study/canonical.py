@@ -1,0 +1,124 @@
+"""Configurations as text: what a trial's id is the hash of, and what a store keeps.
+
+Ids are for ever. A dataclass is therefore written under a tag that stays what it was when the class was first
+released, wherever the class lives now.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from gradnoise.errors import StudyError
+
+#: Key under which the tag of a dataclass is written.
+TAG_KEY = ""
+
+#: Tag -> where the class lives. Fixed here: a store never decides what is imported.
+BUILT_IN = {
+    "gradnoise.schedule:Annealed": ("gradnoise.noise.schedule", "Annealed"),
+    "gradnoise.schedule:Fixed": ("gradnoise.noise.schedule", "Fixed"),
+    "gradnoise.population.optimizers:AdaGrad": ("gradnoise.population.optimizers", "AdaGrad"),
+    "gradnoise.population.optimizers:Adam": ("gradnoise.population.optimizers", "Adam"),
+    "gradnoise.population.optimizers:RMSProp": ("gradnoise.population.optimizers", "RMSProp"),
+    "gradnoise.population.optimizers:SGD": ("gradnoise.population.optimizers", "SGD"),
+}
+
+
+def tag_of(kind: type) -> str:
+    """The tag of a dataclass: its own class attribute `tag`, else "module:qualname".
+
+    Give a class of your own a `tag` before the first study with it, and it may be moved and renamed later.
+    """
+    return kind.__dict__.get("tag") or f"{kind.__module__}:{kind.__qualname__}"
+
+
+def canonical(value: Any) -> str:
+    """Canonical JSON of a configuration: sorted keys, shortest floats, dataclasses by tag and fields.
+
+    Raises:
+        StudyError: the value holds something that JSON cannot give back.
+    """
+    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def restore(text: str, known: Iterable[type] = ()) -> Any:
+    """Read the configuration that `canonical` wrote.
+
+    Args:
+        text: canonical JSON.
+        known: dataclasses that may occur in it beside our own; nothing that the text names is imported.
+
+    Raises:
+        StudyError: the text holds a dataclass that is not known, or other fields than it has.
+    """
+    by_tag = {tag_of(kind): kind for kind in known}
+
+    def build(plain: dict[str, Any]) -> Any:
+        if TAG_KEY not in plain:
+            return plain
+        tag = plain.pop(TAG_KEY)
+        kind = _built_in(tag) or by_tag.get(tag) if isinstance(tag, str) else None
+        if kind is None:
+            raise StudyError(
+                f"the study was run with {tag!r}, which neither this package nor the experiment's own module defines;"
+                " run it with the code that it was run with"
+            )
+        try:
+            return kind(**plain)
+        except (TypeError, ValueError) as error:
+            raise StudyError(f"the study was run with a {tag} that cannot be made again: {error}") from error
+
+    try:
+        return json.loads(text, object_hook=build)
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, StudyError):
+            raise
+        raise StudyError(f"a configuration in the store is damaged: {error}") from error
+
+
+def dataclasses_in(value: Any) -> Iterator[type]:
+    """The types of all dataclasses in a configuration."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        yield type(value)
+        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from dataclasses_in(item)
+
+
+def _built_in(tag: str) -> type | None:
+    if tag not in BUILT_IN:
+        return None
+    module, name = BUILT_IN[tag]
+    return getattr(importlib.import_module(module), name)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        kind = type(value)
+        if "<locals>" in kind.__qualname__:
+            raise StudyError(
+                f"{kind.__qualname__} is defined in a function; a resumed study finds only module-level ones"
+            )
+        return {TAG_KEY: tag_of(kind)} | {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        if wrong := [k for k in value if not isinstance(k, str)]:
+            raise StudyError(f"keys of a configuration are text, not {wrong[0]!r}")
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise StudyError(f"a configuration may hold finite numbers only, not {value}; None can stand for no limit")
+    if isinstance(value, int | float | str | bool | None):
+        return value
+    raise StudyError(
+        f"a configuration may hold numbers, text, None, lists and frozen dataclasses, not {type(value).__name__}"
+        f" ({value!r}); write a noise schedule as a dataclass such as Annealed(0.01)"
+    )

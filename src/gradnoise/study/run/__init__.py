@@ -1,0 +1,1 @@
+"""Running a study: planning, executors, the engine of populations."""
