@@ -177,12 +177,12 @@ def test_fewer_seeds_then_more(tmp_path, reference):
     assert_same(stored(tmp_path), reference)
 
 
-def test_a_smaller_command_does_not_rewrite_the_deviations(tmp_path):
-    run(small(deviations=("Two seeds.",)), tmp_path)
-    run(small(seeds=(0,), deviations=("One seed.",)), tmp_path)
-    assert stored(tmp_path).record.deviations == ("Two seeds.",)
-    run(small(seeds=(0, 1, 2), deviations=("Three seeds.",)), tmp_path)
-    assert stored(tmp_path).record.deviations == ("Three seeds.",)
+def test_a_smaller_command_rewrites_neither_deviations_nor_recipe(tmp_path):
+    for seeds, words in ((2, "Two seeds."), (1, "One seed."), (3, "Three seeds.")):
+        run(small(seeds=tuple(range(seeds)), deviations=(words,), recipe={"seeds": seeds}), tmp_path)
+        record = stored(tmp_path).record
+        kept = {1: ("Two seeds.", 2)}.get(seeds, (words, seeds))
+        assert (record.deviations, record.recipe) == ((kept[0],), {"seeds": kept[1]})
 
 
 def test_more_arms_and_settings(tmp_path, reference):

@@ -60,6 +60,11 @@ def test_labels_do_not_enter():
     assert renamed.id == trial.id
 
 
+def test_permission_to_equal_the_baseline_and_recipe_do_not_enter():
+    arms = tuple(dataclasses.replace(arm, may_equal_baseline=True) for arm in small().arms)
+    assert ids(small(arms=arms, recipe={"system": "small"})) == ids(small())
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -1,5 +1,6 @@
 """The store takes in a slice as a whole or not at all, and says what is wrong with its file."""
 
+import json
 import math
 import multiprocessing
 import os
@@ -109,6 +110,24 @@ def test_a_configuration_with_schedules_comes_back(store):
     assert store.record().arms[1].values["noise"]["eta"] == 0.3
     store.put_record(store.record())  # what was read can be written again
     assert store.record().arms[1].values["noise"]["eta"] == 0.3
+
+
+def test_a_recipe_comes_back(store):
+    recipe = {"system": "small", "seeds": 2, "steps": None, "data": "auto"}
+    store.put_record(describe(small(recipe=recipe)))
+    assert store.record().recipe == recipe
+
+
+def test_a_store_of_an_older_version(store):
+    """Before there were recipes, and arms that may equal the baseline."""
+    plain = store.meta("record")
+    del plain["recipe"]
+    for arm in plain["arms"]:
+        del arm["may_equal_baseline"]
+    store.db.execute("UPDATE meta SET value = ? WHERE name = 'record'", (json.dumps(plain),))
+    record = store.record()
+    assert record.recipe is None and [a.may_equal_baseline for a in record.arms] == [False, False]
+    assert replace(record, arms=RECORD.arms) == RECORD
 
 
 # What a slice brings

@@ -69,7 +69,7 @@ class StudyRecord:
         rows: table rows in order: (id, title).
         arms: the arms, baseline first (their `values` as plain JSON).
         metric: primary metric.
-        claims, deviations, protocol, selection: see `Study`.
+        claims, deviations, protocol, selection, recipe: see `Study`; recipe is None in stores of older versions.
         steps, seeds, study_seed: how much was asked for.
         provenance: command, versions, hardware, commit, dates: (name, value) lines.
     """
@@ -91,6 +91,7 @@ class StudyRecord:
     study_seed: int
     provenance: tuple[tuple[str, str], ...] = ()
     selection: Selection | None = None
+    recipe: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

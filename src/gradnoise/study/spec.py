@@ -27,11 +27,19 @@ class Arm:
 
     The first arm of a study is the baseline. `Arm("none")` changes nothing;
     `Arm("noise", {"noise": Annealed(0.01)})` adds annealed gradient noise.
+
+    Args:
+        name: what the study calls it.
+        values: configuration over the study's `base` and the setting's values.
+        title: what tables call it; empty for the name.
+        may_equal_baseline: whether the arm may train exactly what the baseline trains, such as a control with
+            eta = 0 or a clip that may never bind. Any other arm that does so stops the study.
     """
 
     name: str
     values: Config = field(default_factory=dict)
     title: str = ""
+    may_equal_baseline: bool = False
 
     @property
     def label(self) -> str:
@@ -199,6 +207,8 @@ class Study:
         deviations: how this study departs from the published protocol, one sentence each.
         protocol: what was done, as (name, value) lines for the report.
         selection: which restart to report beside the mean over restarts; None for none. Verdicts never use it.
+        recipe: plain values from which the same study can be built again, such as {"system": "nram", "scale":
+            "paper"}; kept in the store, so that a folder is enough to go on; None for none.
     """
 
     name: str
@@ -217,6 +227,7 @@ class Study:
     deviations: tuple[str, ...] = ()
     protocol: tuple[tuple[str, str], ...] = ()
     selection: Selection | None = None
+    recipe: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         """Check what can be checked before anything is trained."""

@@ -130,6 +130,7 @@ def _merged(store: Store, study: Study, plan: Plan, command: str) -> StudyRecord
     kept = [t for i, t in store.trials(study.dataclasses()).items() if i not in asked]
     rows, arms = {t.row for t in kept}, {t.arm for t in kept}
     named = {a.name for a in new.arms}
+    fewer = set(new.seeds) < set(old.seeds)
     started = dict(old.provenance).get("started", now())
     lines = tuple((name, started if name == "started" else value) for name, value in new.provenance)
     return dataclasses.replace(
@@ -137,7 +138,8 @@ def _merged(store: Store, study: Study, plan: Plan, command: str) -> StudyRecord
         seeds=tuple(sorted({*old.seeds, *new.seeds})),
         arms=new.arms + tuple(a for a in old.arms if a.name in arms - named),
         rows=new.rows + tuple((r, title) for r, title in old.rows if r in rows - dict(new.rows).keys()),
-        deviations=old.deviations if set(new.seeds) < set(old.seeds) else new.deviations,
+        deviations=old.deviations if fewer else new.deviations,
+        recipe=old.recipe if fewer else new.recipe,
         provenance=lines if plan.chunks else old.provenance,
     )
 
@@ -163,6 +165,7 @@ def describe(study: Study, command: str = "") -> StudyRecord:
         study_seed=study.seed,
         provenance=provenance(command),
         selection=study.selection,
+        recipe=study.recipe,
     )
 
 
