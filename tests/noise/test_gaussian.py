@@ -125,7 +125,7 @@ def test_numba_equals_the_reference_on_rows(data):
     ours, slow = memory.clone(), memory.clone()
     view = (rows, n), (n + gap, 1), shift
     add_rows_(ours.as_strided(*view), offsets=offsets, keys=keys, t=t, sigma=sigma)
-    reference.add_rows_(slow.as_strided(*view), offsets, keys, t.astype(np.uint64), sigma)
+    reference.add_rows_(slow.as_strided(*view), offsets, keys, t.astype(np.uint64), sigma, None)
     assert same_bits(ours, slow)
 
 
@@ -224,7 +224,7 @@ def test_global_generators_are_not_touched():
     x = torch.zeros(2, 1000)
     add_rows_(x, offsets=[0, 1000], keys=[[1], [2]], t=[0, 0], sigma=[1.0, 1.0])
     bernoulli_rows_(x, keys=[1, 2], t=[0, 0], keep=[0.5, 0.5])
-    reference.add_rows_(x, np.array([0, 1000]), np.ones((2, 1), np.uint64), np.ones(2, np.uint64), np.ones(2))
+    reference.add_rows_(x, np.array([0, 1000]), np.ones((2, 1), np.uint64), np.ones(2, np.uint64), np.ones(2), None)
     assert states() == before
 
 

@@ -100,19 +100,30 @@ def _check_matrix(name: str, x: Tensor) -> None:
         raise ValueError(f"the rows of {name} must be contiguous and must not overlap, got strides {list(x.stride())}")
 
 
-def add_rows_(x: Tensor, *, offsets: ArrayLike, keys: ArrayLike, t: ArrayLike, sigma: ArrayLike) -> None:
+def add_rows_(
+    x: Tensor,
+    *,
+    offsets: ArrayLike,
+    keys: ArrayLike,
+    t: ArrayLike,
+    sigma: ArrayLike,
+    scale: Tensor | None = None,
+) -> None:
     """Add Gaussian noise to a matrix in place: x[p, offsets[s] + i] += sigma[p] z(keys[p, s], t[p], i).
 
     In float32 the noise is float32(sigma) z, in float64 sigma z, rounded once before the addition. One pass,
     no temporary of the size of x, on up to torch.get_num_threads() threads; the result does not depend on
-    them.
+    them. With `scale` each row is first multiplied by its scale and rounded, in the same pass: the bits are
+    those of `x.mul_(scale[:, None])` before the noise.
 
     Args:
         x: float32 or float64 [P, N]; elements of a row contiguous, rows at any distance.
         offsets: integers [S + 1] from 0 to N, not decreasing: they cut each row into S named segments.
         keys: uint64 [P, S], the `stream_key` of each segment.
         t: integers >= 0 [P], the step of each row.
-        sigma: float64 [P], standard deviations >= 0. Rows with sigma 0 are left untouched, bit for bit.
+        sigma: float64 [P], standard deviations >= 0. Rows with sigma 0 are only scaled; those with scale 1 as well
+            are left untouched, bit for bit.
+        scale: factors [P] in the dtype of x and on its device, such as those of clipping; None for ones.
 
     Raises:
         ValueError: an argument has another shape, dtype or range.
@@ -129,9 +140,14 @@ def add_rows_(x: Tensor, *, offsets: ArrayLike, keys: ArrayLike, t: ArrayLike, s
         raise ValueError(f"offsets must rise from 0 to {columns}, the length of a row, got {cuts.tolist()}")
     key = _array("keys", keys, np.uint64, (rows, len(cuts) - 1))
     step = _array("t", t, np.uint64, (rows,))
-    scale = _array("sigma", sigma, np.float64, (rows,))
-    _check_sigma(scale)
-    _backend_for(x).add_rows_(x, cuts, key, step, scale)
+    deviation = _array("sigma", sigma, np.float64, (rows,))
+    _check_sigma(deviation)
+    if scale is not None and (scale.shape, scale.dtype, scale.device) != ((rows,), x.dtype, x.device):
+        raise ValueError(
+            f"scale must be {x.dtype} of shape [{rows}] on {x.device}, as x is, got {scale.dtype} of shape"
+            f" {list(scale.shape)} on {scale.device}"
+        )
+    _backend_for(x).add_rows_(x, cuts, key, step, deviation, None if scale is None else scale.detach())
 
 
 def add_(tensors: Sequence[Tensor], *, keys: Sequence[int], t: int, sigma: float) -> None:

@@ -141,9 +141,15 @@ def _normals(a, b, z, n):
 
 
 @_compiled()
-def _add_scaled(x, z, sigma):
+def _scale_and_add(x, scale, z, sigma):
+    for i in range(x.size):  # scale 1 changes no bit and costs nothing beside the loads
+        x[i] = x[i] * scale + sigma * z[i]
+
+
+@_compiled()
+def _scale(x, scale):
     for i in range(x.size):
-        x[i] += sigma * z[i]
+        x[i] *= scale
 
 
 @_compiled()
@@ -154,8 +160,8 @@ def _batch_end(index, end):
 
 
 @_compiled()
-def _add_run(x, key, t, sigma, index, a, b, z):
-    """x[i] += sigma z(key, t, index + i)."""
+def _add_run(x, scale, key, t, sigma, index, a, b, z):
+    """x[i] = scale x[i] + sigma z(key, t, index + i), rounded after every operation."""
     end = index + x.size
     done = 0
     while done < x.size:
@@ -165,15 +171,18 @@ def _add_run(x, key, t, sigma, index, a, b, z):
         _normals(a.view(np.int32), b.view(np.int32), z, 2 * n)
         skip = index + done - 4 * block
         size = min(x.size - done, 4 * (stop - block) - skip)
-        _add_scaled(x[done : done + size], z[skip : skip + size], sigma)
+        _scale_and_add(x[done : done + size], scale, z[skip : skip + size], sigma)
         done += size
 
 
 @_compiled()
-def _add_runs(runs, t, sigma, lo, hi):
-    """Add noise to runs (address, length, first element, key); of all laid end to end, to elements lo .. hi - 1."""
+def _add_runs(runs, t, sigma, scale, lo, hi):
+    """Add noise to runs (address, length, first element, key); of all laid end to end, to elements lo .. hi - 1.
+
+    sigma and scale have one element each, as arrays tell the kernel the precision of the runs.
+    """
     a, b, z = np.empty(BATCH, np.uint64), np.empty(BATCH, np.uint64), np.empty(4 * BATCH, np.float32)
-    scale, signed = sigma[0], runs.view(np.int64)
+    signed = runs.view(np.int64)
     begin = 0
     for s in range(len(runs)):
         length = signed[s, 1]
@@ -182,7 +191,7 @@ def _add_runs(runs, t, sigma, lo, hi):
         begin += length
         if n > 0:
             x = carray(_pointer(runs[s, 0] + u64(i * sigma.itemsize)), n, sigma.dtype)
-            _add_run(x, runs[s, 3], t, scale, signed[s, 2] + i, a, b, z)
+            _add_run(x, scale[0], runs[s, 3], t, sigma[0], signed[s, 2] + i, a, b, z)
 
 
 @functools.cache
@@ -198,17 +207,20 @@ def _adder(dtype: torch.dtype) -> Callable[[int, int, int, int, float], None]:
     @_compiled(signature=types.void(word, types.int64, word, word, real))
     def add(address, length, key, t, sigma):
         a, b, z = np.empty(BATCH, np.uint64), np.empty(BATCH, np.uint64), np.empty(4 * BATCH, np.float32)
-        _add_run(carray(_pointer(address), length, real), key, t, sigma, 0, a, b, z)
+        _add_run(carray(_pointer(address), length, real), real(1), key, t, sigma, 0, a, b, z)
 
     return add
 
 
 @_compiled()
-def _add_rows(runs, t, sigma, length, lo, hi):
-    """Add noise to rows of runs; of all rows laid end to end, each `length` long, to elements lo .. hi - 1."""
+def _add_rows(runs, t, sigma, scale, length, lo, hi):
+    """Scale rows of runs and add noise; of all rows laid end to end, each `length` long, to elements lo .. hi - 1."""
     for p in range(lo // length, (hi - 1) // length + 1):
+        begin, end = max(lo - p * length, 0), min(hi - p * length, length)
         if sigma[p] != 0:
-            _add_runs(runs[p], t[p], sigma[p : p + 1], max(lo - p * length, 0), min(hi - p * length, length))
+            _add_runs(runs[p], t[p], sigma[p : p + 1], scale[p : p + 1], begin, end)
+        elif scale[p] != 1:
+            _scale(carray(_pointer(runs[p, 0, 0]), length, scale.dtype)[begin:end], scale[p])
 
 
 @_compiled()
@@ -261,13 +273,14 @@ def _run(kernel: Callable[..., object], tensors: Tensor | Sequence[Tensor], tota
         torch.autograd.graph.increment_version(tensors)  # torch cannot see what a kernel writes
 
 
-def add_rows_(x: Tensor, offsets: Array, keys: Array, t: Array, sigma: Array) -> None:
-    """x[p, offsets[s] + i] += sigma[p] z(keys[p, s], t[p], i); rows with sigma 0 stay as they are."""
+def add_rows_(x: Tensor, offsets: Array, keys: Array, t: Array, sigma: Array, scale: Tensor | None) -> None:
+    """Scale rows and add noise in one pass, see `api.add_rows_`; a row with scale 1 and sigma 0 is not read."""
     runs = np.zeros((*keys.shape, 4), dtype=np.uint64)
     runs[..., 0] = _addresses(x)[:, None] + (offsets[:-1] * x.element_size()).astype(np.uint64)
     runs[..., 1] = np.diff(offsets)
     runs[..., 3] = keys
-    _run(_add_rows, x, x.numel(), runs, t, sigma.astype(_NUMPY[x.dtype]), x.shape[1])
+    scales = np.ones(len(x), dtype=_NUMPY[x.dtype]) if scale is None else np.ascontiguousarray(scale.numpy())
+    _run(_add_rows, x, x.numel(), runs, t, sigma.astype(_NUMPY[x.dtype]), scales, x.shape[1])
 
 
 def add_parts_(parts: Sequence[Part], t: int, sigma: float, scale: Tensor | None) -> None:
@@ -311,8 +324,8 @@ def _add_direct(parts: Sequence[Part], t: int, sigma: float) -> None:
     pieces = [_runs(x, key, first) for x, key, first in parts if first is not None]
     runs = np.concatenate([np.array(whole, dtype=np.uint64).reshape(-1, 4), *pieces])
     tensors = [part.x for part in parts]
-    scale = np.array([sigma], dtype=_NUMPY[tensors[0].dtype])
-    _run(_add_runs, tensors, int(runs[:, 1].sum()), runs, u64(t), scale)
+    real = _NUMPY[tensors[0].dtype]
+    _run(_add_runs, tensors, int(runs[:, 1].sum()), runs, u64(t), np.array([sigma], real), np.ones(1, real))
 
 
 def _runs(x: Tensor, key: int, first: Tensor) -> Array:

@@ -129,8 +129,10 @@ def _runs(number: Tensor, first: Tensor, count: int) -> Tensor:
 
 
 @torch.no_grad()
-def add_rows_(x: Tensor, offsets: Array, keys: Array, t: Array, sigma: Array) -> None:
-    """x[p, offsets[s] + i] += sigma[p] z(keys[p, s], t[p], i); rows with sigma 0 stay as they are."""
+def add_rows_(x: Tensor, offsets: Array, keys: Array, t: Array, sigma: Array, scale: Tensor | None) -> None:
+    """Scale rows and add noise, see `api.add_rows_`."""
+    if scale is not None:
+        x *= scale[:, None]
     rows = np.flatnonzero(sigma.astype(np.float32 if x.dtype == torch.float32 else np.float64))
     lengths = np.diff(offsets)
     blocks = (lengths + 3) // 4

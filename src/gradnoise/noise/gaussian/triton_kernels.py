@@ -156,8 +156,11 @@ def _runs(part: Part, t: int) -> Array:
     return runs
 
 
-def add_rows_(x: Tensor, offsets: Array, keys: Array, t: Array, sigma: Array) -> None:
-    """x[p, offsets[s] + i] += sigma[p] z(keys[p, s], t[p], i); rows with sigma 0 stay as they are."""
+@torch.no_grad()
+def add_rows_(x: Tensor, offsets: Array, keys: Array, t: Array, sigma: Array, scale: Tensor | None) -> None:
+    """Scale rows and add noise, see `api.add_rows_`."""
+    if scale is not None:
+        x *= scale[:, None]
     noisy = np.flatnonzero(sigma)
     runs = np.zeros((len(noisy), keys.shape[1], 5), dtype=np.int64)
     row = x.data_ptr() + noisy * (x.stride(0) * x.element_size())
