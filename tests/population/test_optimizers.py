@@ -8,10 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.toys import Regression
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from gradnoise.noise.attachment import attach
 from gradnoise.noise.schedule import Annealed
 from gradnoise.population import SGD, AdaGrad, Adam, Optimizer, Population, PopulationError, Replica, RMSProp
+from gradnoise.population.optimizers import _correction, _root
 from gradnoise.population.randomness import seeded
 
 #: Ours, and the class and arguments of torch.optim that make the same update.
@@ -49,7 +51,7 @@ def run(optimizer: Optimizer, g: Tensor, rates: list[float]) -> Tensor:
     lr = torch.tensor(rates, dtype=g.dtype)[:, None]
     path = []
     for t, gradient in enumerate(g):
-        optimizer.update(theta, gradient.clone(), state, lr, t)
+        optimizer.update(theta, gradient.clone(), state, lr, torch.tensor(t))
         path.append(theta.clone())
     return torch.stack(path)
 
@@ -141,6 +143,87 @@ def clip(model: nn.Module, threshold: float) -> None:
     norm = torch.cat([p.grad.flatten() for p in model.parameters()]).norm()
     for p in model.parameters():
         p.grad.mul_(min(1.0, threshold / norm))
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 0.9, 0.999, 0.9999])
+def test_bias_corrections_have_the_bits_of_python_numbers(beta):
+    """Results before t was a tensor came from Python's powers."""
+    for t in [*range(3000), *range(3000, 20_001, 17)]:
+        correction = _correction(beta, torch.tensor(t))
+        assert correction.dtype == torch.float64
+        assert correction.item() == 1 - beta ** (t + 1), t
+        assert _root(correction).item() == (1 - beta ** (t + 1)) ** 0.5, t
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_adam_has_the_bits_of_its_formula_in_python_numbers(dtype):
+    adam, g = Adam(), gradients().to(dtype).repeat(15, 1, 1)
+    theta = torch.linspace(-1, 1, g[0].numel(), dtype=dtype).view_as(g[0])
+    m, v, path = torch.zeros_like(theta), torch.zeros_like(theta), []
+    lr = torch.tensor(RATES, dtype=dtype)[:, None]
+    for t, x in enumerate(g):
+        m.lerp_(x, 1 - 0.9)
+        v.mul_(0.999).addcmul_(x, x, value=1 - 0.999)
+        root = v.sqrt().div_((1 - 0.999 ** (t + 1)) ** 0.5).add_(1e-8)
+        theta.sub_(m.div(root).mul_(lr / (1 - 0.9 ** (t + 1))))
+        path.append(theta.clone())
+    assert torch.equal(run(adam, g, RATES), torch.stack(path))
+
+
+@table
+def test_an_update_can_be_recorded_and_replayed(mine, theirs, arguments):
+    """Recorded at one t and replayed at others, as a CUDA graph is; state stays at its addresses."""
+    g, lr = gradients(), torch.tensor(RATES, dtype=torch.float64)[:, None]
+    theta = torch.linspace(-1, 1, g[0].numel(), dtype=g.dtype).view_as(g[0])
+    state, t = mine.init(theta), torch.zeros((), dtype=torch.int64)
+    places = {name: x.data_ptr() for name, x in state.items()}
+
+    def update(theta, g, state, lr, t):
+        mine.update(theta, g, state, lr, t)
+
+    copies = {name: x.clone() for name, x in state.items()}
+    recorded = make_fx(update, tracing_mode="fake")(theta.clone(), g[0].clone(), copies, lr, t)
+    for now, expected in enumerate(run(mine, g, RATES)):
+        recorded(theta, g[now].clone(), state, lr, t.fill_(now))
+        assert torch.equal(theta, expected), now
+    assert {name: x.data_ptr() for name, x in state.items()} == places
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@table
+def test_a_cuda_graph_replays_updates(mine, theirs, arguments):
+    g = gradients().cuda()
+    lr = torch.tensor(RATES, dtype=torch.float64, device="cuda")[:, None]
+    theta, t = torch.randn_like(g[0]), torch.zeros((), dtype=torch.int64, device="cuda")
+    state, buffer = mine.init(theta), torch.zeros_like(theta)
+    eager, eager_state = theta.clone(), mine.init(theta)
+    mine.update(theta.clone(), buffer, mine.init(theta), lr, t)  # loads the kernels
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        mine.update(theta, buffer, state, lr, t)
+        t += 1
+    for now, x in enumerate(g):
+        buffer.copy_(x)
+        graph.replay()
+        mine.update(eager, x.clone(), eager_state, lr, torch.tensor(now, device="cuda"))
+        assert torch.equal(theta, eager), now
+
+
+@table
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_row_that_is_held_back_keeps_its_theta(mine, theirs, arguments, dtype):
+    """Rate 0 and a gradient of zeros, at the start and with a state behind it."""
+    g = gradients().to(dtype)
+    theta = torch.linspace(-1, 1, g[0].numel(), dtype=dtype).view_as(g[0])
+    state, lr = mine.init(theta), torch.tensor(RATES, dtype=dtype)[:, None]
+    for t, x in enumerate(g):
+        held = [0, 3] if t in (0, 7, 8, 9) else []
+        x[held], rates, before = 0, lr.clone(), theta.clone()
+        rates[held] = 0
+        mine.update(theta, x.clone(), state, rates, torch.tensor(t))
+        assert torch.equal(theta[held], before[held])
+        assert not torch.equal(theta[1], before[1])
 
 
 def test_state_is_as_large_as_it_must_be():

@@ -1,8 +1,10 @@
 """Optimizers as row operations: each row of theta [P, N] is one replica with its own learning rate.
 
 torch.optim refuses per-replica learning rates; these follow its formulas and are tested against it.
-Every optimizer is a frozen dataclass of settings; its state is a dict of [P, N] tensors that the
+Every optimizer is a frozen dataclass of settings; its state is a dict of tensors [P, ...] that the
 population owns, so that checkpoints and leaving replicas need no special case.
+
+No update reads a tensor on the host or moves one to another address, so that a CUDA graph can replay it.
 """
 
 from __future__ import annotations
@@ -20,25 +22,40 @@ class Optimizer(Protocol):
     """Settings of an update rule."""
 
     def init(self, theta: Tensor) -> State:
-        """State before the first update: tensors shaped like theta [P, N]."""
+        """Return the state before the first update: tensors [P, ...], one row a replica, on theta's device."""
         ...
 
-    def update(self, theta: Tensor, g: Tensor, state: State, lr: Tensor, t: int) -> None:
+    def update(self, theta: Tensor, g: Tensor, state: State, lr: Tensor, t: Tensor) -> None:
         """Update theta [P, N] in place from gradients g [P, N], which may be overwritten.
+
+        No step may mix rows, read a tensor on the host (`.item()`, `if tensor`) or replace a tensor of `state`.
+        A row with lr 0 and a gradient of zeros keeps its theta (of a zero the sign may change): so the
+        population holds a replica back.
 
         Args:
             theta: parameters, one replica a row.
             g: gradients, clipped and with noise.
             state: what `init` returned, updated in place.
-            lr: learning rates [P, 1].
-            t: updates done before this one.
+            lr: learning rates [P, 1], of theta's dtype.
+            t: number of updates done before this one, a 0-dim int64 tensor on theta's device.
         """
         ...
 
 
 def _check(name: str, value: float, low: float, high: float) -> None:
+    """Refuse a setting outside [low, high)."""
     if not low <= value < high:
         raise ValueError(f"{name} = {value} is outside [{low}, {high})")
+
+
+def _correction(beta: float, t: Tensor) -> Tensor:
+    """Return 1 - beta^(t + 1), what a mean of t + 1 values that began at 0 is divided by; 0-dim, float64."""
+    return 1 - torch.pow(beta, (t + 1).to(torch.float64))
+
+
+def _root(x: Tensor) -> Tensor:
+    """Return sqrt(x) of a 0-dim tensor, rounded as Python's x ** 0.5; `sqrt` and `pow(x, 0.5)` may differ in a bit."""
+    return torch.pow(x, torch.full_like(x, 0.5))
 
 
 @dataclass(frozen=True)
@@ -50,17 +67,17 @@ class SGD:
     nesterov: bool = False
 
     def __post_init__(self) -> None:
-        """Check ranges."""
+        """Check the ranges of the settings."""
         _check("momentum", self.momentum, 0, 1)
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov needs momentum > 0")
 
     def init(self, theta: Tensor) -> State:
-        """One velocity per parameter, none without momentum."""
+        """Return one velocity per parameter, none without momentum."""
         return {"velocity": torch.zeros_like(theta)} if self.momentum else {}
 
-    def update(self, theta: Tensor, g: Tensor, state: State, lr: Tensor, t: int) -> None:
-        """See `Optimizer.update`."""
+    def update(self, theta: Tensor, g: Tensor, state: State, lr: Tensor, t: Tensor) -> None:
+        """Do one update, see `Optimizer.update`."""
         if self.momentum:
             v = state["velocity"].mul_(self.momentum).add_(g)
             g = g.add_(v, alpha=self.momentum) if self.nesterov else v
@@ -76,11 +93,11 @@ class AdaGrad:
     initial: float = 0.0
 
     def init(self, theta: Tensor) -> State:
-        """The sum of squared gradients."""
+        """Return the sums of squared gradients."""
         return {"sum": torch.full_like(theta, self.initial)}
 
-    def update(self, theta: Tensor, g: Tensor, state: State, lr: Tensor, t: int) -> None:
-        """See `Optimizer.update`."""
+    def update(self, theta: Tensor, g: Tensor, state: State, lr: Tensor, t: Tensor) -> None:
+        """Do one update, see `Optimizer.update`."""
         state["sum"].addcmul_(g, g)
         theta.sub_(g.mul_(lr).div_(state["sum"].sqrt().add_(self.eps)))
 
@@ -95,17 +112,17 @@ class RMSProp:
     momentum: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check ranges."""
+        """Check the ranges of the settings."""
         _check("alpha", self.alpha, 0, 1)
         _check("momentum", self.momentum, 0, 1)
 
     def init(self, theta: Tensor) -> State:
-        """The running mean of squared gradients, and the velocity when there is momentum."""
+        """Return the running means of squared gradients, and velocities where there is momentum."""
         state = {"square": torch.zeros_like(theta)}
         return state | ({"velocity": torch.zeros_like(theta)} if self.momentum else {})
 
-    def update(self, theta: Tensor, g: Tensor, state: State, lr: Tensor, t: int) -> None:
-        """See `Optimizer.update`."""
+    def update(self, theta: Tensor, g: Tensor, state: State, lr: Tensor, t: Tensor) -> None:
+        """Do one update, see `Optimizer.update`."""
         square = state["square"].mul_(self.alpha).addcmul_(g, g, value=1 - self.alpha)
         g = g.div_(square.sqrt().add_(self.eps))
         if self.momentum:
@@ -123,17 +140,17 @@ class Adam:
     eps: float = 1e-8
 
     def __post_init__(self) -> None:
-        """Check ranges."""
+        """Check the ranges of the settings."""
         _check("beta1", self.beta1, 0, 1)
         _check("beta2", self.beta2, 0, 1)
 
     def init(self, theta: Tensor) -> State:
-        """First and second moment."""
+        """Return the running means of gradients and of their squares."""
         return {"m": torch.zeros_like(theta), "v": torch.zeros_like(theta)}
 
-    def update(self, theta: Tensor, g: Tensor, state: State, lr: Tensor, t: int) -> None:
-        """See `Optimizer.update`."""
+    def update(self, theta: Tensor, g: Tensor, state: State, lr: Tensor, t: Tensor) -> None:
+        """Do one update, see `Optimizer.update`."""
         m = state["m"].lerp_(g, 1 - self.beta1)
         v = state["v"].mul_(self.beta2).addcmul_(g, g, value=1 - self.beta2)
-        root = v.sqrt().div_((1 - self.beta2 ** (t + 1)) ** 0.5).add_(self.eps)
-        theta.sub_(m.div(root).mul_(lr / (1 - self.beta1 ** (t + 1))))
+        root = v.sqrt().div_(_root(_correction(self.beta2, t)).to(v.dtype)).add_(self.eps)
+        theta.sub_(m.div(root).mul_(lr / _correction(self.beta1, t).to(lr.dtype)))

@@ -168,7 +168,8 @@ class Population:
         if self._scheduled:
             self._set_rates()
         with torch.no_grad():
-            self.optimizer.update(self.rows.theta, self.g, self.state, self.lr, self.t)
+            t = torch.tensor(self.t, device=self.device)
+            self.optimizer.update(self.rows.theta, self.g, self.state, self.lr, t)
             self.own = self.experiment.updated(self.own, report, self.t)
         if self.weight_keys is not None:
             self._add_noise(self.rows.theta, self._sigmas([r.weight_noise for r in self.replicas]), self.weight_keys)
