@@ -14,7 +14,20 @@ from hypothesis import strategies as st
 from support.small import Toy, small
 
 from gradnoise import Annealed, Fixed
-from gradnoise.population import SGD, AdaGrad, Adam, RMSProp
+from gradnoise.population import (
+    L2,
+    SGD,
+    AdaGrad,
+    Adam,
+    AdamW,
+    Cosine,
+    Exponential,
+    InverseSqrt,
+    LinearDecay,
+    NAdam,
+    RMSProp,
+    Steps,
+)
 from gradnoise.study import Arm, Metric, Setting, StudyError
 from gradnoise.study.canonical import canonical, restore, tag_of
 from gradnoise.study.spec import Trial
@@ -141,6 +154,18 @@ optimizers = st.one_of(
     st.builds(AdaGrad, etas, etas),
     st.builds(RMSProp, rates, etas, rates),
     st.builds(Adam, rates, rates, etas),
+    st.builds(AdamW, rates, rates, etas, etas),
+    st.builds(NAdam, rates, rates, etas, etas),
+    st.builds(L2, st.builds(Adam, rates, rates, etas), etas),
+)
+positive, counts = st.floats(1e-6, 10), st.integers(0, 9)
+learning_rates = st.one_of(
+    positive,
+    st.builds(Cosine, positive, st.integers(10, 99), counts),
+    st.builds(LinearDecay, positive, st.integers(10, 99), counts),
+    st.builds(Steps, positive, st.just((10, 20)) | st.just([30]), positive, counts),
+    st.builds(Exponential, positive, st.floats(0.1, 1), counts),
+    st.builds(InverseSqrt, positive, counts),
 )
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -149,7 +174,7 @@ plain = st.recursive(
 )
 configs = st.fixed_dictionaries(
     {"noise": st.none() | schedules, "optimizer": optimizers},
-    optional={"lr": st.floats(1e-6, 10), "clip": st.none() | etas, "own": plain},
+    optional={"lr": learning_rates, "clip": st.none() | etas, "own": plain},
 )
 
 

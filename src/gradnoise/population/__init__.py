@@ -5,23 +5,32 @@ from gradnoise.population.check import check_experiment
 from gradnoise.population.chunks import best_size, plan
 from gradnoise.population.draws import Draws
 from gradnoise.population.experiment import Experiment, Minibatches
-from gradnoise.population.optimizers import SGD, AdaGrad, Adam, Optimizer, RMSProp
+from gradnoise.population.optimizers import L2, SGD, AdaGrad, Adam, AdamW, NAdam, Optimizer, RMSProp
 from gradnoise.population.population import Population
 from gradnoise.population.randomness import derive_seed
+from gradnoise.population.rates import Cosine, Exponential, InverseSqrt, LinearDecay, Steps
 from gradnoise.population.replica import Replica
 
 __all__ = [
+    "L2",
     "SGD",
     "AdaGrad",
     "Adam",
+    "AdamW",
+    "Cosine",
     "Draws",
     "Experiment",
+    "Exponential",
+    "InverseSqrt",
+    "LinearDecay",
     "Minibatches",
+    "NAdam",
     "Optimizer",
     "Population",
     "PopulationError",
     "RMSProp",
     "Replica",
+    "Steps",
     "best_size",
     "check_experiment",
     "derive_seed",

@@ -9,6 +9,7 @@ No update reads a tensor on the host or moves one to another address, so that a 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -58,6 +59,16 @@ def _root(x: Tensor) -> Tensor:
     return torch.pow(x, torch.full_like(x, 0.5))
 
 
+def _adam(
+    theta: Tensor, g: Tensor, state: State, lr: Tensor, t: Tensor, beta1: float, beta2: float, eps: float
+) -> None:
+    """Update theta and the moments m and v [P, N] by Adam's rule, see `Optimizer.update`."""
+    m = state["m"].lerp_(g, 1 - beta1)
+    v = state["v"].mul_(beta2).addcmul_(g, g, value=1 - beta2)
+    root = v.sqrt().div_(_root(_correction(beta2, t)).to(v.dtype)).add_(eps)
+    theta.sub_(m.div(root).mul_(lr / _correction(beta1, t).to(lr.dtype)))
+
+
 @dataclass(frozen=True)
 class SGD:
     """theta <- theta - lr * v with v <- momentum * v + g (heavy ball), or Nesterov's form of it."""
@@ -92,6 +103,11 @@ class AdaGrad:
     eps: float = 1e-10
     initial: float = 0.0
 
+    def __post_init__(self) -> None:
+        """Check the ranges of the settings."""
+        _check("eps", self.eps, 0, math.inf)
+        _check("initial", self.initial, 0, math.inf)
+
     def init(self, theta: Tensor) -> State:
         """Return the sums of squared gradients."""
         return {"sum": torch.full_like(theta, self.initial)}
@@ -114,6 +130,7 @@ class RMSProp:
     def __post_init__(self) -> None:
         """Check the ranges of the settings."""
         _check("alpha", self.alpha, 0, 1)
+        _check("eps", self.eps, 0, math.inf)
         _check("momentum", self.momentum, 0, 1)
 
     def init(self, theta: Tensor) -> State:
@@ -143,6 +160,7 @@ class Adam:
         """Check the ranges of the settings."""
         _check("beta1", self.beta1, 0, 1)
         _check("beta2", self.beta2, 0, 1)
+        _check("eps", self.eps, 0, math.inf)
 
     def init(self, theta: Tensor) -> State:
         """Return the running means of gradients and of their squares."""
@@ -150,7 +168,102 @@ class Adam:
 
     def update(self, theta: Tensor, g: Tensor, state: State, lr: Tensor, t: Tensor) -> None:
         """Do one update, see `Optimizer.update`."""
+        _adam(theta, g, state, lr, t, self.beta1, self.beta2, self.eps)
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """Adam after theta <- (1 - lr * weight_decay) theta, weight decay apart from the gradient.
+
+    Source: Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization", algorithm 2.
+    """
+
+    tag: ClassVar[str] = "gradnoise.population.optimizers:AdamW"
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.01
+
+    def __post_init__(self) -> None:
+        """Check the ranges of the settings."""
+        _check("beta1", self.beta1, 0, 1)
+        _check("beta2", self.beta2, 0, 1)
+        _check("eps", self.eps, 0, math.inf)
+        _check("weight_decay", self.weight_decay, 0, math.inf)
+
+    def init(self, theta: Tensor) -> State:
+        """Return the running means of gradients and of their squares."""
+        return {"m": torch.zeros_like(theta), "v": torch.zeros_like(theta)}
+
+    def update(self, theta: Tensor, g: Tensor, state: State, lr: Tensor, t: Tensor) -> None:
+        """Do one update, see `Optimizer.update`."""
+        theta.mul_(1 - lr * self.weight_decay)
+        _adam(theta, g, state, lr, t, self.beta1, self.beta2, self.eps)
+
+
+@dataclass(frozen=True)
+class NAdam:
+    """Adam with Nesterov's momentum, which grows from half of beta1 to beta1 as t does.
+
+    With n = t + 1, mu_n = beta1 * (1 - 0.96^(n * momentum_decay) / 2) and M_n = mu_1 mu_2 ... mu_n:
+    theta <- theta - lr * m_hat / (sqrt(v_hat) + eps), m_hat = mu_(n+1) m / (1 - M_(n+1)) + (1 - mu_n) g / (1 - M_n).
+
+    Source: Dozat 2016, "Incorporating Nesterov Momentum into Adam", algorithm 2 in the form of torch.optim.
+    """
+
+    tag: ClassVar[str] = "gradnoise.population.optimizers:NAdam"
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    momentum_decay: float = 0.004
+
+    def __post_init__(self) -> None:
+        """Check the ranges of the settings."""
+        _check("beta1", self.beta1, 0, 1)
+        _check("beta2", self.beta2, 0, 1)
+        _check("eps", self.eps, 0, math.inf)
+        _check("momentum_decay", self.momentum_decay, 0, math.inf)
+
+    def init(self, theta: Tensor) -> State:
+        """Return the running means of gradients and of their squares, and the product of the mu so far, [P, 1]."""
+        product = theta.new_ones(len(theta), 1, dtype=torch.float64)  # each replica's own, so that rows can leave
+        return {"m": torch.zeros_like(theta), "v": torch.zeros_like(theta), "product": product}
+
+    def update(self, theta: Tensor, g: Tensor, state: State, lr: Tensor, t: Tensor) -> None:
+        """Do one update, see `Optimizer.update`."""
+        mu, after = self._mu(t + 1), self._mu(t + 2)
+        product = state["product"].mul_(mu)
         m = state["m"].lerp_(g, 1 - self.beta1)
         v = state["v"].mul_(self.beta2).addcmul_(g, g, value=1 - self.beta2)
-        root = v.sqrt().div_(_root(_correction(self.beta2, t)).to(v.dtype)).add_(self.eps)
-        theta.sub_(m.div(root).mul_(lr / _correction(self.beta1, t).to(lr.dtype)))
+        root = v.div(_correction(self.beta2, t).to(v.dtype)).sqrt_().add_(self.eps)
+        theta.sub_(g.div_(root).mul_(lr * ((1 - mu) / (1 - product)).to(lr.dtype)))
+        theta.sub_(m.div(root).mul_(lr * (after / (1 - product * after)).to(lr.dtype)))
+
+    def _mu(self, n: Tensor) -> Tensor:
+        """Return the momentum of update n, counted from 1; 0-dim, float64."""
+        return self.beta1 * (1 - 0.5 * torch.pow(0.96, n.to(torch.float64) * self.momentum_decay))
+
+
+@dataclass(frozen=True)
+class L2:
+    """An optimizer with g <- g + weight_decay * theta first: an L2 penalty, what torch.optim calls weight_decay.
+
+    As in torch.optim, clipping and noise come before it. `L2(SGD(momentum=0.9), 5e-4)`; see AdamW for decay that
+    does not pass through the optimizer's state.
+    """
+
+    tag: ClassVar[str] = "gradnoise.population.optimizers:L2"
+    optimizer: Optimizer
+    weight_decay: float
+
+    def __post_init__(self) -> None:
+        """Check the ranges of the settings."""
+        _check("weight_decay", self.weight_decay, 0, math.inf)
+
+    def init(self, theta: Tensor) -> State:
+        """Return the state of the optimizer inside."""
+        return self.optimizer.init(theta)
+
+    def update(self, theta: Tensor, g: Tensor, state: State, lr: Tensor, t: Tensor) -> None:
+        """Do one update, see `Optimizer.update`."""
+        self.optimizer.update(theta, g.add_(theta, alpha=self.weight_decay), state, lr, t)

@@ -24,8 +24,16 @@ BUILT_IN = {
     "gradnoise.schedule:Fixed": ("gradnoise.noise.schedule", "Fixed"),
     "gradnoise.population.optimizers:AdaGrad": ("gradnoise.population.optimizers", "AdaGrad"),
     "gradnoise.population.optimizers:Adam": ("gradnoise.population.optimizers", "Adam"),
+    "gradnoise.population.optimizers:AdamW": ("gradnoise.population.optimizers", "AdamW"),
+    "gradnoise.population.optimizers:L2": ("gradnoise.population.optimizers", "L2"),
+    "gradnoise.population.optimizers:NAdam": ("gradnoise.population.optimizers", "NAdam"),
     "gradnoise.population.optimizers:RMSProp": ("gradnoise.population.optimizers", "RMSProp"),
     "gradnoise.population.optimizers:SGD": ("gradnoise.population.optimizers", "SGD"),
+    "gradnoise.population.rates:Cosine": ("gradnoise.population.rates", "Cosine"),
+    "gradnoise.population.rates:Exponential": ("gradnoise.population.rates", "Exponential"),
+    "gradnoise.population.rates:InverseSqrt": ("gradnoise.population.rates", "InverseSqrt"),
+    "gradnoise.population.rates:LinearDecay": ("gradnoise.population.rates", "LinearDecay"),
+    "gradnoise.population.rates:Steps": ("gradnoise.population.rates", "Steps"),
 }
 
 
