@@ -325,6 +325,25 @@ def test_settings_can_be_read_back(optimizer):
     assert restore(canonical(optimizer)) == optimizer
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "text"),
+    [
+        (SGD(), 'SGD","momentum":0.0,"nesterov":false}'),
+        (AdaGrad(), 'AdaGrad","eps":1e-10,"initial":0.0}'),
+        (RMSProp(), 'RMSProp","alpha":0.99,"eps":1e-08,"momentum":0.0}'),
+        (Adam(), 'Adam","beta1":0.9,"beta2":0.999,"eps":1e-08}'),
+        (AdamW(), 'AdamW","beta1":0.9,"beta2":0.999,"eps":1e-08,"weight_decay":0.01}'),
+        (NAdam(), 'NAdam","beta1":0.9,"beta2":0.999,"eps":1e-08,"momentum_decay":0.004}'),
+    ],
+)
+def test_frozen_text(optimizer, text):
+    """Part of the ids of trials: a new field or default would make finished studies start again."""
+    assert canonical(optimizer) == '{"":"gradnoise.population.optimizers:' + text
+    assert canonical(L2(optimizer, 0.1)) == (
+        '{"":"gradnoise.population.optimizers:L2","optimizer":' + canonical(optimizer) + ',"weight_decay":0.1}'
+    )
+
+
 @pytest.mark.parametrize("lr", [0.0, -1.0, float("nan"), float("inf")])
 def test_learning_rates_out_of_range(lr):
     with pytest.raises(PopulationError, match="a learning rate is a finite number > 0"):
