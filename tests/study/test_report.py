@@ -1,5 +1,4 @@
 import dataclasses
-import math
 import re
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
@@ -10,9 +9,10 @@ import pytest
 from matplotlib.figure import Figure
 from support.report_fakes import METRIC, helpful, paired, study, trial
 
+from gradnoise.study.analysis.headline import conclusions
 from gradnoise.study.analysis.summary import summarise
 from gradnoise.study.report.extras import Table
-from gradnoise.study.report.figures import plots, quantiles
+from gradnoise.study.report.figures import plots
 from gradnoise.study.report.methods import methods_used
 from gradnoise.study.report.page import render_report, slug, typeset, write_report
 from gradnoise.study.report.panels import panel_figure
@@ -98,7 +98,7 @@ class TestPage:
         headings = re.findall(r'<(?:h1|h2|p class="headline")>(.*?)</', html)
         assert headings == [
             "A fake study",
-            summarise(helpful()).headline,
+            conclusions(summarise(helpful()))[0],
             "Results beside the published ones",
             "Published claims",
             "Verdicts, row by row",
@@ -241,16 +241,6 @@ class TestDrawing:
         for name in [n for n in PALETTE if n.startswith("arm-")] + ["ink", "muted"]:
             for colour, page in zip(PALETTE[name], PALETTE["page"], strict=True):
                 assert contrast(colour, page) >= 4.5, (name, colour)
-
-    def test_quantiles_carry_diverged_runs_on(self):
-        curves = [
-            Curve(np.array([10, 20, 30]), np.array([1.0, 2.0, 3.0])),
-            Curve(np.array([10]), np.array([5.0])),
-            Curve(np.array([10, 20]), np.array([math.nan, 4.0])),
-        ]
-        steps, median = quantiles(curves, [0.5], [math.nan, 9.0, math.nan])
-        assert steps.tolist() == [10, 20, 30]
-        assert median.tolist() == [3.0, 4.0, 6.0]
 
     def test_no_plot_without_something_to_draw(self):
         metric = dataclasses.replace(METRIC, success=None)

@@ -3,7 +3,6 @@
 import dataclasses
 import io
 import math
-from collections import Counter
 
 import pandas as pd
 import pytest
@@ -36,7 +35,7 @@ def run(
 
 
 def values(trials, **options) -> dict[str, float]:
-    return {f.metric.name: f.value for f in choose(trials, SELECTION, 0.95, 0, **options).figures}
+    return {f.metric.name: f.value for f in choose(trials, SELECTION, 0.95, 0, **options).metrics}
 
 
 class TestChoosing:
@@ -63,8 +62,8 @@ class TestChoosing:
         ]
         chosen = choose(trials, SELECTION, 0.95, 0)
         assert dict(chosen.seeds) == {"a": 0, "b": 1}
-        assert chosen.figure("validation_error").value == 30.0
-        assert chosen.figure("validation_error").over_restarts.mean == 27.5
+        assert chosen.of("validation_error").value == 30.0
+        assert chosen.of("validation_error").over_restarts.mean == 27.5
 
     def test_a_seed_that_lacks_a_setting_waits(self):
         trials = [run(0, 3.0, 0, 3.0, "a"), run(0, 3.0, 0, 3.0, "b"), run(1, 0.0, 0, 0.0, "a")]
@@ -72,7 +71,7 @@ class TestChoosing:
         assert choose([*trials, pending], SELECTION, 0.95, 0).restarts == 1
         assert values([*trials, pending])["train_error"] == 3.0
         nothing = choose([pending], SELECTION, 0.95, 0)
-        assert nothing.restarts == 0 and nothing.seeds == {} and math.isnan(nothing.figures[0].value)
+        assert nothing.restarts == 0 and nothing.seeds == {} and math.isnan(nothing.metrics[0].value)
 
     @given(st.lists(st.tuples(*[st.floats(0, 100)] * 4), min_size=1, max_size=6), st.randoms(use_true_random=False))
     def test_held_out_values_and_the_order_of_runs_decide_nothing(self, runs, random):
@@ -86,20 +85,20 @@ class TestInterval:
     def test_resampled_restarts_choose_anew(self):
         """Of two restarts the better one is drawn with probability 3/4; with it the choice is as before."""
         trials = [run(0, 1.0, 0, 10.0), run(1, 2.0, 0, 4.0)]
-        narrow, wide = (choose(trials, SELECTION, level, 0).figure("validation_error").interval for level in (0.4, 0.9))
+        narrow, wide = (choose(trials, SELECTION, level, 0).of("validation_error").interval for level in (0.4, 0.9))
         assert (narrow.low, narrow.high) == (10.0, 10.0)
         assert (wide.low, wide.high) == (4.0, 10.0)
 
     def test_a_restart_is_drawn_with_all_its_settings(self):
         """Settings whose runs mirror each other cancel in every resample, unless they were drawn apart."""
         trials = [run(s, float(s), 0, v, name) for s in range(4) for name, v in (("a", 10.0 * s), ("b", 30 - 10.0 * s))]
-        interval = choose(trials, SELECTION, 0.95, 0).figure("validation_error").interval
+        interval = choose(trials, SELECTION, 0.95, 0).of("validation_error").interval
         assert (interval.low, interval.high) == (15.0, 15.0)
 
     def test_it_repeats_and_one_restart_has_none(self):
         trials = [run(s, s % 3, s, 7.0 * s % 5) for s in range(6)]
         assert choose(trials, SELECTION, 0.95, 5) == choose(trials, SELECTION, 0.95, 5)
-        assert choose(trials[:1], SELECTION, 0.95, 5).figures[0].interval.high == math.inf
+        assert choose(trials[:1], SELECTION, 0.95, 5).metrics[0].interval.high == math.inf
 
 
 @pytest.fixture(scope="module")
@@ -169,15 +168,3 @@ class TestAsking:
             assert store.record().selection == chosen
             store.extend(describe(small(metric=self.METRIC)), [], [])
             assert store.record().selection is None
-
-
-def test_rows_of_many_settings_are_drawn_as_means():
-    """More settings than line styles: one curve a seed, whole seeds only."""
-    from gradnoise.study.report.figures import _pooled
-
-    trials = [run(s, 1.0, 0, 10.0 * k, f"task {k}") for s in range(3) for k in range(6)]
-    pooled = list(_pooled(study(trials[:-1], metric=HELD)))
-    assert Counter(t.seed for t in pooled) == {0: 1, 1: 1}
-    assert pooled[0].curves["validation_error"].values[-1] == 25.0
-    few = study(trials[:3], metric=HELD)
-    assert list(_pooled(few)) == list(few.trials)

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 from support.report_fakes import METRIC, helpful, paired, study, trial
 
+from gradnoise.study.analysis.comparison import Outcome
+from gradnoise.study.analysis.headline import conclusions
 from gradnoise.study.analysis.scores import at_chance, best_value, final_value, seed_means, short_settings
 from gradnoise.study.analysis.statistics import bca_mean, holm, scaled, sign_flip, wilson
 from gradnoise.study.analysis.summary import summarise
-from gradnoise.study.analysis.verdict import Outcome
 from gradnoise.study.report.methods import methods_used
 from gradnoise.study.spec import Arm, Claim, Metric, StudyError
 
@@ -85,7 +86,7 @@ class TestCells:
         summary = summarise(study(trials))
         cell = summary.cell("a", "none")
         assert cell is not None and (cell.n, cell.fates.done, cell.fates.diverged) == (7, 8, 1)
-        assert any("1 diverged runs have no score" in note for note in summary.notes)
+        assert any("1 diverged runs have no score" in note for note in conclusions(summary)[1:])
 
     def test_a_diverged_run_never_succeeds(self):
         cell = summarise(study([trial("none", 0, 99.0, status="diverged")])).cell("a", "none")
@@ -206,12 +207,12 @@ class TestClaims:
 
 class TestHeadline:
     def test_counts_rows_then_claims_then_the_largest_effect(self):
-        summary = summarise(helpful())
-        assert summary.headline == (
+        headline, *notes = conclusions(summarise(helpful()))
+        assert headline == (
             "Noise helps in 1 of 3 rows, hurts in none, makes no difference in 1 and is undecided in 1."
         )
-        assert summary.notes[0] == ("2 of 4 published claims are reproduced, 1 is undecided, 1 was not tested.")
-        assert summary.notes[1].startswith("The largest effect is in “Row a”: Noise helps: +42.")
+        assert notes[0] == ("2 of 4 published claims are reproduced, 1 is undecided, 1 was not tested.")
+        assert notes[1].startswith("The largest effect is in “Row a”: Noise helps: +42.")
 
     @pytest.mark.parametrize(
         ("gain", "seeds", "said"),
@@ -227,17 +228,16 @@ class TestHeadline:
             return 50.0 + seed + gain * (arm == "noise") * (1.0 + 0.01 * seed)
 
         trials = [*paired(value, seeds), *paired(value, seeds, row="b")]
-        assert summarise(study(trials, rows=("a", "b"))).headline == said
+        assert conclusions(summarise(study(trials, rows=("a", "b"))))[0] == said
 
     def test_a_single_comparison_speaks_for_itself(self):
         summary = summarise(study(paired(lambda arm, seed: 50.0 + seed + (arm == "noise") * 9.0)))
-        assert summary.headline == summary.effects[0].verdict.sentence
-        assert summary.notes == ()
+        assert conclusions(summary) == [summary.effects[0].verdict.sentence]
 
     def test_before_any_pair_is_whole(self):
         trials = [trial("none", 0, 50.0), trial("noise", 0, None, status="running")]
         summary = summarise(study(trials, claims=[claim("helps")]))
-        assert summary.headline == "No verdict yet: 1 of 2 trials are done, and no pair is whole."
+        assert conclusions(summary) == ["No verdict yet: 1 of 2 trials are done, and no pair is whole."]
         assert summary.findings[0].status == "not tested"
 
     def test_a_partial_study_says_so(self):
@@ -245,7 +245,8 @@ class TestHeadline:
             *paired(lambda arm, seed: 50.0 + (arm == "noise")),
             trial("none", 8, None, status="pending"),
         ]
-        assert any(note.startswith("So far 16 of 17 trials are done.") for note in summarise(study(trials)).notes)
+        said = conclusions(summarise(study(trials)))
+        assert any(note.startswith("So far 16 of 17 trials are done.") for note in said)
 
     def test_an_arm_of_one_row_is_named_with_its_row(self):
         arms = (Arm("none", title="no noise"), Arm("noise"), Arm("drop", title="dropout"))
@@ -254,7 +255,7 @@ class TestHeadline:
             *paired(lambda arm, seed: 50.0 + seed + 9.0 * (arm == "noise"), row="b"),
             *(trial("drop", s, 10.0) for s in range(8)),
         ]
-        notes = summarise(study(trials, rows=("a", "b"), arms=arms)).notes
+        notes = conclusions(summarise(study(trials, rows=("a", "b"), arms=arms)))
         assert any(note.startswith("Dropout runs in one row, “Row a”: Dropout hurts: ") for note in notes)
 
 

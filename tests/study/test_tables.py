@@ -5,8 +5,10 @@ import pytest
 from rich.console import Console
 from support.report_fakes import METRIC, helpful, paired, study, trial
 
+from gradnoise.study.analysis.headline import conclusions
+from gradnoise.study.analysis.shapes import Summary
 from gradnoise.study.analysis.statistics import Interval
-from gradnoise.study.analysis.summary import Summary, summarise
+from gradnoise.study.analysis.summary import summarise
 from gradnoise.study.report.tables import markdown, print_summary, terminal_table
 from gradnoise.study.report.text import bounds, decimals, display_title, lines, number, p_value
 from gradnoise.study.spec import Arm, Claim
@@ -65,7 +67,7 @@ class TestLines:
 class TestTerminal:
     def test_has_headline_figures_published_figures_and_verdicts(self, summary):
         text = printed(summary, 200)
-        assert summary.headline in text
+        assert conclusions(summary)[0] in text
         assert "(97.0)" in text and "▲ helps" in text and "= no difference" in text and "? undecided" in text
         assert "✓ reproduced  C1" in text and "– not tested  C4" in text
 

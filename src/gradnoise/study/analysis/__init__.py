@@ -1,9 +1,12 @@
 """From trials to a verdict: scores, statistics, verdicts, claims, summary. Pure: no files, no clock, no printing."""
 
+from gradnoise.study.analysis.comparison import Comparison, Outcome, compare
+from gradnoise.study.analysis.headline import conclusions
 from gradnoise.study.analysis.selection import chosen_trials
+from gradnoise.study.analysis.shapes import Summary
 from gradnoise.study.analysis.statistics import Interval, wilson
-from gradnoise.study.analysis.summary import Summary, summarise
-from gradnoise.study.analysis.verdict import Comparison, Outcome, Verdict, compare, verdict
+from gradnoise.study.analysis.summary import summarise
+from gradnoise.study.analysis.verdict import Verdict, decide
 
 __all__ = [
     "Comparison",
@@ -13,7 +16,8 @@ __all__ = [
     "Verdict",
     "chosen_trials",
     "compare",
+    "conclusions",
+    "decide",
     "summarise",
-    "verdict",
     "wilson",
 ]

@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass
 
 from gradnoise.errors import StudyError
+from gradnoise.study.analysis.comparison import Comparison, Outcome
 from gradnoise.study.analysis.scores import CHANCE_MARGINS, Reading
 from gradnoise.study.analysis.statistics import Interval, least_pairs
-from gradnoise.study.analysis.verdict import Comparison, Outcome, Verdict
+from gradnoise.study.analysis.verdict import Verdict
 from gradnoise.study.spec import Claim, Metric
 
 EXPECTATIONS = ("helps", "hurts", "no difference", "chance")
@@ -34,9 +35,9 @@ def judge(
     verdict: Verdict | None,
     treatment: Reading | None,
 ) -> Finding:
-    """Judge a claim.
+    """Judge whether a claim is reproduced.
 
-    - helps, hurts: reproduced if that is the verdict; not reproduced if it is another one.
+    - helps, hurts: reproduced if that is the verdict; not reproduced if the verdict is another one.
     - no difference: reproduced if the whole interval lies within the margin, even where it leaves out 0.
     - chance: reproduced if the whole interval of the treatment's mean lies within CHANCE_MARGINS margins
       of chance; not reproduced if it lies wholly outside; needs as many seeds as a verdict does.

@@ -1,20 +1,21 @@
-"""What a study found, in sentences: the headline and what belongs beside it."""
+"""What a study found, in sentences: the headline and the notes that belong with it."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from gradnoise.study.analysis.claims import NOT_REPRODUCED, NOT_TESTED, REPRODUCED, UNDECIDED, Finding
-from gradnoise.study.analysis.verdict import Outcome
-
-if TYPE_CHECKING:
-    from gradnoise.study.analysis.summary import Effect, Summary
+from gradnoise.study.analysis.comparison import Outcome
+from gradnoise.study.analysis.shapes import Effect, Summary
 
 
-def sentences(summary: Summary) -> list[str]:
-    """The headline, then the sentences that belong beside it."""
+def conclusions(summary: Summary) -> list[str]:
+    """Return the headline, then the sentences that belong with it.
+
+    Args:
+        summary: what `summarise` returned.
+    """
     done, asked = summary.done, summary.asked
     if not any(e.comparison.n for e in summary.effects):
         return [f"No verdict yet: {done:,} of {asked:,} trials are done, and no pair is whole."]

@@ -1,4 +1,4 @@
-"""What runs scored: each alone, each seed over the settings of its row, and all of a cell together."""
+"""What runs scored: each run alone, each seed over the settings of its row, all runs of a cell together."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Reading:
     mean: float
     """Mean over the seeds that have a value in every setting of the row, so that settings weigh equally."""
     interval: Interval
-    """BCa interval of that mean over seeds; Wilson's of a rate."""
+    """BCa interval of that mean over seeds; Wilson's interval for a rate."""
     seeds: int
     """Number of those seeds."""
 
 
 def read(trials: Sequence[TrialResult], score: Score, metric: Metric, level: float, seed: int) -> Reading:
-    """Read the runs of one arm in one row.
+    """Summarise what the runs of one arm in one row scored.
 
     Args:
         trials: runs of one arm and row, over all settings and seeds.
@@ -66,13 +66,13 @@ def _interval(means: Sequence[float], metric: Metric, level: float, seed: int) -
 
 
 def final_value(trial: TrialResult, metric: Metric) -> float:
-    """The value that counts; nan if the trial is not done, or diverged without a declared value."""
+    """Return the final value; nan if the trial is not done, or diverged without a declared value."""
     value = trial.final.get(metric.name, math.nan) if trial.done else math.nan
     return float(value) if math.isfinite(value) else math.nan
 
 
 def best_value(trial: TrialResult, metric: Metric) -> float:
-    """The best over all evaluations, the final value among them; nan where `final_value` is."""
+    """Return the best over all evaluations, the final value included; nan where `final_value` is."""
     final = final_value(trial, metric)
     curve = trial.curves.get(metric.name)
     seen = [] if curve is None else [float(v) for v in curve.values if math.isfinite(v)]
@@ -80,12 +80,12 @@ def best_value(trial: TrialResult, metric: Metric) -> float:
 
 
 def succeeded(trial: TrialResult, metric: Metric) -> bool:
-    """Whether a trial finished and its final value meets the success rule; a diverged one never succeeds."""
+    """Tell whether a trial finished and its final value meets the success rule; a diverged one never succeeds."""
     return trial.status == "finished" and metric.succeeded(final_value(trial, metric))
 
 
 def at_chance(value: float, metric: Metric) -> bool:
-    """Whether a value is at most CHANCE_MARGINS margins better than chance; False without a chance level."""
+    """Tell whether a value is at most CHANCE_MARGINS margins better than chance; False without a chance level."""
     if metric.chance is None:
         return False
     gain = value - metric.chance if metric.higher_is_better else metric.chance - value
@@ -93,7 +93,7 @@ def at_chance(value: float, metric: Metric) -> bool:
 
 
 def seed_means(trials: Sequence[TrialResult], score: Score, metric: Metric) -> dict[int, float]:
-    """Seed -> mean over the settings among `trials`, for the seeds that have a value in every one of them."""
+    """Average each seed over the settings of `trials`: seed -> mean, for seeds with a value in every setting."""
     values: dict[int, list[float]] = {}
     for trial in trials:
         values.setdefault(trial.seed, []).append(score(trial, metric))
@@ -105,13 +105,13 @@ def seed_means(trials: Sequence[TrialResult], score: Score, metric: Metric) -> d
 def paired_seed_means(
     baseline: Sequence[TrialResult], treatment: Sequence[TrialResult], score: Score, metric: Metric
 ) -> tuple[dict[int, float], dict[int, float]]:
-    """`seed_means` of two arms, restricted to the seeds that both have."""
+    """Return `seed_means` of two arms, restricted to the seeds that both have."""
     a, b = seed_means(baseline, score, metric), seed_means(treatment, score, metric)
     return {s: a[s] for s in a if s in b}, {s: b[s] for s in b if s in a}
 
 
 def short_settings(labels: Iterable[str]) -> dict[str, str]:
-    """Setting labels without the parts that all of them share; "" for the only setting of a row.
+    """Shorten setting labels by the parts that all of them share; "" for the only setting of a row.
 
     Example:
         >>> short_settings(["init=he, lr=0.1", "init=he, lr=0.01"])
@@ -124,7 +124,7 @@ def short_settings(labels: Iterable[str]) -> dict[str, str]:
 
 
 def by_setting(trials: Iterable[TrialResult], short: Mapping[str, str]) -> dict[str, list[TrialResult]]:
-    """Trials by short setting label, in the order of `short`, which maps the settings of the whole row."""
+    """Group trials by short setting label, in the order of `short`, which maps the settings of the whole row."""
     groups: dict[str, list[TrialResult]] = {label: [] for label in short.values()}
     for trial in trials:
         groups[short[trial.setting]].append(trial)

@@ -1,7 +1,7 @@
-"""One run for a cell: of each setting the restart that training itself would choose, as in "best of 10 restarts".
+"""One run for a cell: in each setting the restart that training itself would choose, as in "best of 10 restarts".
 
-Which restart is best is partly luck, so every figure of the chosen runs has an interval from drawing as many
-restarts again, with replacement, and choosing anew; the mean over all restarts belongs beside it.
+Which restart is best is partly luck. So every number of the chosen runs has an interval, from drawing as many
+restarts again, with replacement, and choosing anew, and is reported with the mean over all restarts.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ RESAMPLES = 10_000
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One metric of the chosen runs, and of all runs beside it."""
+class ChosenMetric:
+    """One metric: of the chosen runs, and over all restarts."""
 
     metric: Metric
     value: float
@@ -39,21 +39,21 @@ class Chosen:
     """What the chosen runs of one arm in one row scored."""
 
     restarts: int
-    """Seeds that are done in every setting of the row: those chosen from."""
+    """How many seeds are done in every setting of the row: the choice is among them."""
     seeds: Mapping[str, int]
     """Setting -> seed of its chosen run."""
-    figures: tuple[Figure, ...]
+    metrics: tuple[ChosenMetric, ...]
     """In the order of `Selection.report`."""
 
-    def figure(self, metric: str) -> Figure:
-        """The figure of a metric by name."""
-        return next(f for f in self.figures if f.metric.name == metric)
+    def of(self, metric: str) -> ChosenMetric:
+        """Return the entry of a metric by its name."""
+        return next(m for m in self.metrics if m.metric.name == metric)
 
 
 def choose(
     trials: Sequence[TrialResult], selection: Selection, level: float, seed: int, *, resamples: int = RESAMPLES
 ) -> Chosen:
-    """Choose a run of each setting and read it.
+    """Choose a run in each setting and read the reported metrics of the chosen ones.
 
     Args:
         trials: runs of one arm and row, over all settings and seeds; those not done are left out.
@@ -70,19 +70,24 @@ def choose(
     return Chosen(
         restarts=len(runs),
         seeds={setting: trial.seed for setting, trial in chosen_trials(trials, selection).items()},
-        figures=tuple(
-            Figure(m, float(scored[k]), Interval(low[k], high[k], level), read(trials, final_value, m, level, seed))
+        metrics=tuple(
+            ChosenMetric(
+                m, float(scored[k]), Interval(low[k], high[k], level), read(trials, final_value, m, level, seed)
+            )
             for k, m in enumerate(selection.report)
         ),
     )
 
 
 def chosen_trials(trials: Sequence[TrialResult], selection: Selection) -> dict[str, TrialResult]:
-    """Setting -> the run that stands for it; {} as long as no seed is done in every setting.
+    """Choose the run that stands for each setting.
 
     Args:
         trials: runs of one arm and row, over all settings and seeds.
         selection: how to choose.
+
+    Returns:
+        Setting -> run; {} as long as no seed is done in every setting.
     """
     runs = _whole(trials)
     best = _ranks(runs, selection).argmin(0) if runs else []
@@ -90,7 +95,7 @@ def chosen_trials(trials: Sequence[TrialResult], selection: Selection) -> dict[s
 
 
 def _whole(trials: Sequence[TrialResult]) -> list[list[TrialResult]]:
-    """The runs [R][S] of the seeds that are done in every setting, seeds ascending."""
+    """Collect the runs [R][S] of the R seeds that are done in all S settings, seeds ascending."""
     settings = list(dict.fromkeys(t.setting for t in trials))
     done = {(t.setting, t.seed): t for t in trials if t.done}
     seeds = sorted({seed for _, seed in done if all((s, seed) in done for s in settings)})
@@ -98,7 +103,7 @@ def _whole(trials: Sequence[TrialResult]) -> list[list[TrialResult]]:
 
 
 def _ranks(runs: Sequence[Sequence[TrialResult]], selection: Selection) -> NDArray[np.int64]:
-    """Place [R, S] of each restart in each setting, 0 for the one to choose; equal restarts by seed."""
+    """Rank the restarts in each setting, [R, S]: 0 is chosen; equal restarts are ranked by seed."""
     rank = np.zeros((len(runs), len(runs[0]) if runs else 0), np.int64)
     for s in range(rank.shape[1]):
         keys = [[math.inf if math.isnan(v) else v for v in _keys(row[s], selection)] for row in runs]
@@ -112,7 +117,7 @@ def _keys(trial: TrialResult, selection: Selection) -> list[float]:
 
 
 def _of_chosen(values: NDArray[np.float64], rank: NDArray[np.int64], drawn: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Means over settings [B, M] of the runs chosen among drawn restarts [B, K]."""
+    """Average M metrics over settings, [B, M], for the runs chosen in each of B draws of K restarts."""
     chosen = np.take_along_axis(drawn, rank[drawn].argmin(1), 1)  # [B, S]
     return values[chosen, np.arange(rank.shape[1])].mean(1)
 
@@ -120,7 +125,7 @@ def _of_chosen(values: NDArray[np.float64], rank: NDArray[np.int64], drawn: NDAr
 def _interval(
     rank: NDArray[np.int64], values: NDArray[np.float64], level: float, seed: int, resamples: int
 ) -> tuple[list[float], list[float]]:
-    """Ends of the percentile intervals [M]; a restart is drawn as a whole, with all its settings."""
+    """Compute the ends of the percentile intervals, [M]; a restart is drawn as a whole, with all its settings."""
     rng = np.random.Generator(np.random.PCG64(seed))
     drawn = rng.integers(len(rank), size=(resamples, len(rank)))
     pieces = [_of_chosen(values, rank, part) for part in np.array_split(drawn, 20)]

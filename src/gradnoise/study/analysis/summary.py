@@ -1,9 +1,9 @@
-"""What a study found: cells, paired effects, verdicts on published claims, one headline. Pure.
+"""From the results of a study to its summary: cells, paired effects, verdicts, findings on published claims.
 
 The seed is the unit of every test and of every interval of a mean. A row pools settings (two learning
 rates, say), and the runs of one seed share initial weights and minibatches: values are first averaged
-over the row's settings within a seed, and seeds that lack a setting wait. Success counts take each run
-for itself, since counts cannot be averaged; they decide nothing.
+over the row's settings within a seed, and a seed that lacks a setting is not counted yet. Success counts
+take each run for itself, since counts cannot be averaged. They decide nothing.
 """
 
 from __future__ import annotations
@@ -11,12 +11,10 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from gradnoise.study.analysis.claims import Finding, judge
-from gradnoise.study.analysis.headline import sentences
+from gradnoise.study.analysis.comparison import Comparison, compare
 from gradnoise.study.analysis.scores import (
-    Reading,
     Score,
     at_chance,
     best_value,
@@ -27,118 +25,21 @@ from gradnoise.study.analysis.scores import (
     short_settings,
     succeeded,
 )
-from gradnoise.study.analysis.selection import Chosen, choose
-from gradnoise.study.analysis.statistics import BestOfK, Interval, best_of_k, holm, wilson
-from gradnoise.study.analysis.verdict import Comparison, Verdict, compare, verdict
+from gradnoise.study.analysis.selection import choose
+from gradnoise.study.analysis.shapes import Cell, Effect, Fates, Summary, difference_unit
+from gradnoise.study.analysis.statistics import best_of_k, holm, wilson
+from gradnoise.study.analysis.verdict import Verdict, decide
 from gradnoise.study.results import StudyRecord, StudyResults, TrialResult
 from gradnoise.study.spec import Claim, Metric
 
 Trials = Sequence[TrialResult]
 
 
-@dataclass(frozen=True)
-class Fates:
-    """What became of the runs of a cell under one setting ("" for all of them together)."""
-
-    setting: str
-    done: int
-    stuck: int
-    """Ended at chance; 0 when the metric declares no chance level."""
-    learning: int
-    diverged: int
-    successes: int | None
-    """None when the metric declares no success rule, as is `interval`."""
-    interval: Interval | None
-    """Wilson interval of the success rate."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One arm in one row."""
-
-    row: str
-    arm: str
-    asked: int
-    """Trials asked for."""
-    n: int
-    """Trials done and scored. A diverged trial is scored if its experiment says what a broken model scores,
-    and left out of best and mean otherwise."""
-    final: Reading
-    over_training: Reading
-    """The second reading: each run by the best of its evaluations."""
-    restarts: BestOfK | None
-    """What the best of k = n // 4 restarts is worth; None with fewer than 8 runs, and where `chosen` says it."""
-    chosen: Chosen | None
-    """The restart that training would choose, in studies that report one; None in others."""
-    fates: Fates
-    by_setting: tuple[Fates, ...]
-
-
-@dataclass(frozen=True)
-class Effect:
-    """One arm against the baseline in one row."""
-
-    row: str
-    arm: str
-    seeds: tuple[int, ...]
-    """Seeds behind `comparison.differences`, in that order."""
-    comparison: Comparison
-    p_adjusted: float
-    """After Holm's adjustment over all effects of the study."""
-    verdict: Verdict
-    over_training: Comparison
-    """The same comparison by the best of each run's evaluations; it decides nothing."""
-
-
-@dataclass(frozen=True)
-class Summary:
-    """All that tables and report say of a study."""
-
-    record: StudyRecord
-    asked: int
-    done: int
-    updates: tuple[int, int]
-    """Fewest and most updates of a trial."""
-    cells: tuple[Cell, ...]
-    effects: tuple[Effect, ...]
-    findings: tuple[Finding, ...]
-    headline: str
-    """The result in one sentence."""
-    notes: tuple[str, ...]
-    """Sentences that belong beside the headline."""
-
-    def cell(self, row: str, arm: str) -> Cell | None:
-        """The cell of a row and an arm; None where that arm does not run."""
-        return next((c for c in self.cells if (c.row, c.arm) == (row, arm)), None)
-
-    def effect(self, row: str, arm: str) -> Effect | None:
-        """The effect of an arm in a row; None for the baseline and where the arm does not run."""
-        return next((e for e in self.effects if (e.row, e.arm) == (row, arm)), None)
-
-    def published(self, row: str, arm: str) -> dict[str, float]:
-        """Published figures of a row and an arm, gathered from all claims: "best", "mean" -> number."""
-        claims = (c for c in self.record.claims if c.row == row)
-        return {name: value for c in claims for name, value in c.figures.get(arm, {}).items()}
-
-    def row_title(self, row: str) -> str:
-        """What tables call a row."""
-        return dict(self.record.rows).get(row, row)
-
-    def arm_label(self, arm: str) -> str:
-        """What tables call an arm."""
-        return next((a.label for a in self.record.arms if a.name == arm), arm)
-
-    @property
-    def length(self) -> str:
-        """How long trials are, such as "60,000 updates" or "5,600 to 6,160 updates"."""
-        return " to ".join(f"{n:,}" for n in dict.fromkeys(self.updates)) + " updates"
-
-
 def summarise(results: StudyResults, *, level: float = 0.95) -> Summary:
-    """Read a study: score its runs, compare its arms over pairs, judge the claims that it tests.
+    """Summarise a study: score its runs, compare its arms over pairs, judge the claims that it tests.
 
     Args:
-        results: a record and its trials; trials that are not done yet count as asked for, no more.
+        results: a record and its trials; trials that are not done yet are counted as asked for only.
         level: confidence level of all intervals and verdicts, in (0, 1).
 
     Raises:
@@ -158,7 +59,7 @@ def summarise(results: StudyResults, *, level: float = 0.95) -> Summary:
     known = [trial for key in order for trial in groups[key]]
     findings = tuple(_judge(claim, cells, effects, record.metric) for claim in record.claims)
     steps = [t.config.get("steps", record.steps) for t in known] or [record.steps]
-    summary = Summary(
+    return Summary(
         record=record,
         asked=len(known),
         done=sum(t.done for t in known),
@@ -166,16 +67,7 @@ def summarise(results: StudyResults, *, level: float = 0.95) -> Summary:
         cells=cells,
         effects=effects,
         findings=findings,
-        headline="",
-        notes=(),
     )
-    headline, *notes = sentences(summary)
-    return dataclasses.replace(summary, headline=headline, notes=tuple(notes))
-
-
-def difference_unit(metric: Metric) -> str:
-    """Unit of a difference: percentages differ by points."""
-    return "points" if metric.unit == "%" else metric.unit
 
 
 def _judge(claim: Claim, cells: Sequence[Cell], effects: Sequence[Effect], metric: Metric) -> Finding:
@@ -219,7 +111,7 @@ Groups = tuple[Trials, Trials]
 
 
 def _effects(pairs: Sequence[Groups], record: StudyRecord, level: float) -> tuple[Effect, ...]:
-    """Effects of (baseline trials, treatment trials), adjusted together."""
+    """Compare pairs of (baseline trials, treatment trials), and adjust their p-values together."""
     comparisons = [_compare(pair, final_value, record, level) for pair in pairs]
     adjusted = holm([c.p for c in comparisons])
     return tuple(
@@ -238,7 +130,7 @@ def _effects(pairs: Sequence[Groups], record: StudyRecord, level: float) -> tupl
 
 def _verdict(comparison: Comparison, p: float, arm: str, record: StudyRecord) -> Verdict:
     metric = record.metric
-    return verdict(
+    return decide(
         comparison,
         treatment=next(a.label for a in record.arms if a.name == arm),
         baseline=record.arms[0].label,

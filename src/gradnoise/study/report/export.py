@@ -15,17 +15,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradnoise.study.analysis.scores import best_value, final_value, succeeded
-from gradnoise.study.analysis.selection import chosen_trials
+from gradnoise.study.analysis.selection import ChosenMetric, chosen_trials
+from gradnoise.study.analysis.shapes import Cell, Effect, Summary
 from gradnoise.study.analysis.statistics import Interval
-from gradnoise.study.analysis.summary import Cell, Summary
 from gradnoise.study.report.text import claim_lines
 from gradnoise.study.results import StudyResults, TrialResult
 
-Record = Mapping[str, Any]
+Record = dict[str, Any]
 
 
 def trials_csv(results: StudyResults) -> bytes:
-    """One line per trial.
+    """Write one line per trial.
 
     Columns: id, row, setting, arm, seed, status, step, diverged_at; of the primary metric the `final` value,
     the `best` over evaluations and `success` (1 or 0); `chosen` (1 or 0) where restarts are chosen from;
@@ -58,7 +58,7 @@ def trials_csv(results: StudyResults) -> bytes:
 
 
 def _chosen(results: StudyResults) -> set[str]:
-    """Ids of the trials that stand for their restarts."""
+    """Collect the ids of the trials that stand for their restarts."""
     if results.record.selection is None:
         return set()
     cells: dict[tuple[str, str], list[TrialResult]] = {}
@@ -69,7 +69,7 @@ def _chosen(results: StudyResults) -> set[str]:
 
 
 def _flat(name: str, value: Any) -> dict[str, Any]:
-    """Nested mappings as dotted columns; the name of a dataclass (key "") keeps the column of its parent."""
+    """Flatten nested mappings into dotted columns; the tag of a dataclass (key "") keeps its parent's column."""
     if not isinstance(value, Mapping):
         return {name: json.dumps(value) if isinstance(value, list | tuple) else value}
     columns: dict[str, Any] = {}
@@ -79,12 +79,12 @@ def _flat(name: str, value: Any) -> dict[str, Any]:
 
 
 def summary_csv(summary: Summary) -> bytes:
-    """One line per row and arm: our figures, the published ones, the difference and the verdict."""
+    """Write one line per row and arm: our numbers, the published ones, the difference and the verdict."""
     return _csv([_cell(summary, cell) for cell in summary.cells])
 
 
 def _cell(summary: Summary, cell: Cell) -> Record:
-    effect, fates = summary.effect(cell.row, cell.arm), cell.fates
+    fates = cell.fates
     published = summary.published(cell.row, cell.arm)
     record = {
         "row": cell.row,
@@ -102,15 +102,26 @@ def _cell(summary: Summary, cell: Cell) -> Record:
         record |= {f"{prefix}best": reading.best, f"{prefix}mean": reading.mean, f"{prefix}sd": reading.sd}
         record |= {f"{prefix}seeds": reading.seeds, **_interval(f"{prefix}mean", reading.interval)}
     record |= {f"published_{name}": published.get(name) for name in ("best", "mean")}
-    for figure in cell.chosen.figures if cell.chosen else ():
-        name, primary = figure.metric.name, summary.record.metric.name
-        record |= {f"chosen_{name}": figure.value, **_interval(f"chosen_{name}", figure.interval)}
-        record |= {f"published_{name}": published.get("best" if name == primary else name)}
-        record |= {f"mean_{name}": figure.over_restarts.mean}
-        record |= _interval(f"mean_{name}", figure.over_restarts.interval)
+    for chosen in cell.chosen.metrics if cell.chosen else ():
+        record |= _chosen_metric(chosen, published, summary.record.metric.name)
+    return record | _effect(summary.effect(cell.row, cell.arm))
+
+
+def _chosen_metric(chosen: ChosenMetric, published: Mapping[str, float], primary: str) -> Record:
+    name, mean = chosen.metric.name, chosen.over_restarts
+    return {
+        f"chosen_{name}": chosen.value,
+        **_interval(f"chosen_{name}", chosen.interval),
+        f"published_{name}": published.get("best" if name == primary else name),
+        f"mean_{name}": mean.mean,
+        **_interval(f"mean_{name}", mean.interval),
+    }
+
+
+def _effect(effect: Effect | None) -> Record:
     comparison = effect.comparison if effect else None
     second = effect.over_training if effect else None
-    return record | {
+    return {
         "pairs": comparison.n if comparison else None,
         "difference": comparison.difference if comparison else None,
         **_interval("difference", comparison.interval if comparison else None),
@@ -123,7 +134,7 @@ def _cell(summary: Summary, cell: Cell) -> Record:
 
 
 def claims_csv(summary: Summary) -> bytes:
-    """One line per published claim: the figures, from baseline to treatment, and what became of it."""
+    """Write one line per published claim: the numbers, from baseline to treatment, and the finding."""
     return _csv(
         [
             {
@@ -151,7 +162,7 @@ def _interval(name: str, interval: Interval | None) -> Record:
 
 
 def curves_csv_gz(results: StudyResults) -> bytes:
-    """One line per trial, metric and evaluation: id, step, metric, value; gzip without a time stamp."""
+    """Write one line per trial, metric and evaluation: id, step, metric, value; gzip without a time stamp."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("id", "step", "metric", "value"))
@@ -163,7 +174,7 @@ def curves_csv_gz(results: StudyResults) -> bytes:
 
 
 def _csv(records: Sequence[Record], sort: tuple[str, ...] = ()) -> bytes:
-    """Records as CSV. Columns as they first appear; those that start with a prefix in `sort` last, sorted."""
+    """Write records as CSV. Columns as they first appear; those that start with a prefix in `sort` last, sorted."""
     names = dict.fromkeys(key for record in records for key in record)
     columns = [name for name in names if not name.startswith(sort)] if sort else list(names)
     for prefix in sort:

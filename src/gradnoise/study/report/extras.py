@@ -15,7 +15,7 @@ class Table:
     """A table of text.
 
     Args:
-        headings: of the columns; the first one names the lines.
+        headings: of the columns; the first column names the lines.
         rows: cells, as many as headings in each row.
         caption: how to read it.
     """
@@ -25,7 +25,7 @@ class Table:
     caption: str = ""
 
     def csv(self) -> bytes:
-        """As a CSV file."""
+        """Return the table as a CSV file."""
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows((self.headings, *self.rows))
         return text.getvalue().encode()

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gradnoise.study.analysis.comparison import Outcome
 from gradnoise.study.analysis.scores import CHANCE_MARGINS
+from gradnoise.study.analysis.shapes import Summary
 from gradnoise.study.analysis.statistics import least_pairs
-from gradnoise.study.analysis.summary import Summary
-from gradnoise.study.analysis.verdict import Outcome
 
 
 @dataclass(frozen=True)
 class Method:
-    """What was done, how, and who proposed it."""
+    """What was done, how, and where it was published."""
 
     name: str
     how: str
@@ -20,7 +20,7 @@ class Method:
 
 
 def methods_used(summary: Summary) -> list[Method]:
-    """The methods behind exactly the numbers of this summary."""
+    """List the methods behind the numbers of this summary, and no others."""
     metric, effects = summary.record.metric, [e for e in summary.effects if e.comparison.n]
     rates, means = metric.success is not None, not all(e.comparison.rate for e in effects)
     undecided = any(e.verdict.outcome is Outcome.UNDECIDED for e in effects)

@@ -10,7 +10,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from gradnoise.files import replace_atomically
-from gradnoise.study.analysis.summary import Summary, summarise
+from gradnoise.study.analysis.headline import conclusions
+from gradnoise.study.analysis.shapes import Summary
+from gradnoise.study.analysis.summary import summarise
 from gradnoise.study.report.export import claims_csv, curves_csv_gz, summary_csv, trials_csv
 from gradnoise.study.report.extras import Extra, Table
 from gradnoise.study.report.figures import plots
@@ -35,20 +37,19 @@ _TEMPLATES = Path(__file__).with_name("templates")
 
 
 def write_report(
-    results: StudyResults, out_dir: str | Path, extra: Extra = (), *, summary: Summary | None = None
+    results: StudyResults, out_dir: str | Path, extras: Extra = (), *, summary: Summary | None = None
 ) -> Path:
     """Write the report of a study and everything beside it.
 
     report.html is the page, summary.md its tables; summary.csv, claims.csv, trials.csv and curves.csv.gz hold its
     numbers; figures/ holds every figure as SVG and PNG, tables/ the experiment's own tables. Each file is replaced
-    as a whole, so that a reader never meets a part;
-    the same results give the same bytes.
+    as a whole, so that a reader never meets a part. The same results give the same bytes.
 
     Args:
         results: a study, finished or not.
         out_dir: folder for the files, made if it is not there.
-        extra: figures and tables of the experiment.
-        summary: what `summarise` makes of the results, if it is at hand.
+        extras: figures and tables of the experiment.
+        summary: what `summarise` makes of the results, if that was computed before.
 
     Returns:
         The path of report.html.
@@ -58,19 +59,19 @@ def write_report(
     made = plots(results, summary)
     title, arms = display_title(summary.record), [a.label for a in summary.record.arms]
     drawn = {plot.name: sheet(plot, arms, f"{plot.title}: {title}") for plot in made}
-    added = {f"extra-{i}-{slug(name)}": item for i, (name, item) in enumerate(extra, 1)}
+    added = {f"extra-{i}-{slug(name)}": item for i, (name, item) in enumerate(extras, 1)}
     tables = {name: item for name, item in added.items() if isinstance(item, Table)}
     drawn |= {name: item for name, item in added.items() if not isinstance(item, Table)}
     files = {
         "summary.csv": summary_csv(summary),
         "trials.csv": trials_csv(results),
         **({"claims.csv": claims_csv(summary)} if summary.findings else {}),
-        "summary.md": markdown(summary, extra).encode(),
+        "summary.md": markdown(summary, extras).encode(),
         "curves.csv.gz": curves_csv_gz(results),
         **{f"figures/{name}.svg": plain_svg(figure, name) for name, figure in drawn.items()},
         **{f"figures/{name}.png": png(figure) for name, figure in drawn.items()},
         **{f"tables/{name}.csv": table.csv() for name, table in tables.items()},
-        "report.html": render_report(summary, made, extra).encode(),
+        "report.html": render_report(summary, made, extras).encode(),
     }
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -78,13 +79,13 @@ def write_report(
     return folder / "report.html"
 
 
-def render_report(summary: Summary, made: Sequence[Plot], extra: Extra = ()) -> str:
-    """The page as HTML: no script, nothing fetched.
+def render_report(summary: Summary, made: Sequence[Plot], extras: Extra = ()) -> str:
+    """Render the page as HTML: no script, nothing fetched.
 
     Args:
         summary: what `summarise` returned.
         made: what `plots` returned.
-        extra: figures and tables of the experiment.
+        extras: figures and tables of the experiment.
     """
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
@@ -95,12 +96,12 @@ def render_report(summary: Summary, made: Sequence[Plot], extra: Extra = ()) -> 
         keep_trailing_newline=True,
     )
     environment.filters |= {"typeset": typeset, "unit": with_unit}
-    context = {**_text(summary), **_figures(summary, made, extra)}
+    context = {**_text(summary), **_drawings(made, extras)}
     return environment.get_template("report.html.j2").render(context)
 
 
 def typeset(text: str) -> str:
-    """Text with minus signs where hyphens stand before numbers, and no line break inside "p = 0.01".
+    """Put minus signs where hyphens stand before numbers, and keep "p = 0.01" on one line.
 
     Example:
         >>> typeset("[-1.0, +2.0] in 2-fold")
@@ -111,14 +112,17 @@ def typeset(text: str) -> str:
 
 
 def slug(text: str) -> str:
-    """A title as part of a file name: letters, digits and dashes."""
+    """Turn a title into a part of a file name: letters, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "figure"
 
 
 def _text(summary: Summary) -> Mapping[str, Any]:
     record, table = summary.record, lines(summary)
+    headline, *notes = conclusions(summary)
     return {
         "summary": summary,
+        "headline": headline,
+        "notes": notes,
         "record": record,
         "metric": record.metric,
         "title": display_title(record),
@@ -140,7 +144,7 @@ def _text(summary: Summary) -> Mapping[str, Any]:
     }
 
 
-def _figures(summary: Summary, made: Sequence[Plot], extra: Extra) -> Mapping[str, Any]:
+def _drawings(made: Sequence[Plot], extras: Extra) -> Mapping[str, Any]:
     drawn = [
         {
             "plot": plot,
@@ -156,17 +160,17 @@ def _figures(summary: Summary, made: Sequence[Plot], extra: Extra) -> Mapping[st
     ]
     added = [
         (name, "" if isinstance(item, Table) else themed_svg(item, f"extra-{i}", name), item)
-        for i, (name, item) in enumerate(extra)
+        for i, (name, item) in enumerate(extras)
     ]
     return {
         "plots": drawn,
-        "extra": added,
-        "has_tables": any(isinstance(item, Table) for _, item in extra),
+        "extras": added,
+        "has_tables": any(isinstance(item, Table) for _, item in extras),
         "palette": PALETTE,
         "dashes": _dash_arrays(),
     }
 
 
 def _dash_arrays() -> list[str]:
-    """The line styles of the settings as SVG dash arrays, for the legend."""
+    """Return the line styles of the settings as SVG dash arrays, for the legend."""
     return ["" if isinstance(d, str) else " ".join(str(2.0 * length) for length in d[1]) for d in DASHES]

@@ -1,4 +1,4 @@
-"""Panels and how they look: axes, lanes, sheets. Nothing here uses pyplot, and nothing is drawn at random.
+"""Panels and how they look: axes, legends, sheets. Nothing here uses pyplot, and nothing is drawn at random.
 
 The page shows panels one by one, so that they flow on a narrow screen; a file has all panels of a plot on one
 sheet.
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -18,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from gradnoise.study.report.svg import ARMS, INK, MUTED, PAGE, RULE, arm_slot
+from gradnoise.study.report.svg import ARMS, INK, MUTED, RULE, arm_slot
 
 #: Line styles of the settings of a row, in turn.
 DASHES = ("solid", (0, (4, 1.6)), (0, (1, 1.4)), (0, (6, 1.5, 1, 1.5)))
@@ -52,17 +53,17 @@ class Plot:
 
 
 def arm_colour(index: int) -> str:
-    """Colour of the arm with this index."""
+    """Return the colour of the arm with this index."""
     return ARMS[arm_slot(index)]
 
 
 def dash(index: int) -> str | tuple[int, tuple[float, ...]]:
-    """Line style of the setting with this index."""
+    """Return the line style of the setting with this index."""
     return DASHES[index % len(DASHES)]
 
 
 def panel_figure(panel: Panel) -> Figure:
-    """A panel as a figure of its own, without title."""
+    """Draw a panel as a separate figure, without title."""
     figure = Figure(figsize=(panel.width, panel.height), layout="constrained")
     with _plain_text():
         panel.draw(figure.add_subplot())
@@ -70,7 +71,7 @@ def panel_figure(panel: Panel) -> Figure:
 
 
 def sheet(plot: Plot, arms: Sequence[str], title: str) -> Figure:
-    """All panels of a plot in one figure, with titles and a legend.
+    """Draw all panels of a plot in one figure, with titles and a legend.
 
     Args:
         plot: what to draw.
@@ -90,15 +91,28 @@ def sheet(plot: Plot, arms: Sequence[str], title: str) -> Figure:
             panel.draw(axes)
             if len(plot.panels) > 1:
                 axes.set_title(panel.title, fontsize=9.5, color=INK, loc="left", pad=18)
-        _legend(figure, plot, arms)
+        entries: list[tuple[str, dict[str, Any]]] = [(arms[i], {"color": arm_colour(i), "lw": 2}) for i in plot.arms]
+        if len(plot.settings) > 1:
+            entries += [(s, {"color": INK, "ls": dash(i)}) for i, s in enumerate(plot.settings)]
+        legend(figure, entries, columns=3, colour=INK)
     return figure
 
 
-def _legend(figure: Figure, plot: Plot, arms: Sequence[str]) -> None:
-    handles = [Line2D([], [], color=arm_colour(i), lw=2, label=arms[i]) for i in plot.arms]
-    if len(plot.settings) > 1:
-        handles += [Line2D([], [], color=INK, ls=dash(i), label=s) for i, s in enumerate(plot.settings)]
-    figure.legend(handles=handles, loc="outside lower left", ncols=3, frameon=False, fontsize=SMALL, labelcolor=INK)
+def legend(
+    figure: Figure, entries: Iterable[tuple[str, Mapping[str, Any]]], *, columns: int = 4, colour: str | None = None
+) -> None:
+    """Draw a legend below the axes of a figure.
+
+    Args:
+        figure: with constrained layout, which makes room.
+        entries: (label, look), where a look is keywords of matplotlib's `Line2D`.
+        columns: how many columns at most.
+        colour: of the text; None for black, which a page shows in the colour of its own text.
+    """
+    handles = [Line2D([], [], label=label, **look) for label, look in entries]
+    figure.legend(
+        handles=handles, loc="outside lower left", ncols=columns, frameon=False, fontsize=SMALL, labelcolor=colour
+    )
 
 
 def _plain_text() -> AbstractContextManager[None]:
@@ -107,7 +121,7 @@ def _plain_text() -> AbstractContextManager[None]:
 
 
 def style(axes: Axes, *, x: str = "", y: str = "") -> None:
-    """Calm axes: horizontal hairlines, no box, names of the axes in small type at their ends."""
+    """Make axes calm: horizontal hairlines, no box, names of the axes in small type at their ends."""
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set(color=MUTED, linewidth=0.7)
@@ -119,48 +133,7 @@ def style(axes: Axes, *, x: str = "", y: str = "") -> None:
 
 
 def style_steps(axes: Axes, last: float) -> None:
-    """The x axis of training: updates from 0 to `last`."""
+    """Make the x axis that of training: updates from 0 to `last`."""
     axes.set_xlim(0, last)
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-
-
-@dataclass(frozen=True)
-class Lane:
-    """A strip of a lane chart: a heading, or something drawn at one height with words at its right end."""
-
-    heading: str = ""
-    label: str = ""
-    draw: Callable[[Axes, float], None] = lambda axes, y: None
-    """Called with the axes and the height of the lane's middle; lanes are 1 apart."""
-
-
-def lane_panel(lanes: Sequence[Lane], x: str, spacing: float, under: Callable[[Axes], None]) -> Panel:
-    """Lanes from top to bottom, each heading above the lanes that follow it.
-
-    Args:
-        lanes: what to draw.
-        x: name of the x axis.
-        spacing: inches from lane to lane.
-        under: draws what lies below the lanes, and sets the limits of x where they are known.
-    """
-
-    def draw(axes: Axes) -> None:
-        style(axes, x=x)
-        axes.grid(False, axis="y")
-        axes.grid(True, axis="x", color=RULE, linewidth=0.7)
-        axes.spines["bottom"].set_visible(False)
-        axes.set_yticks([])
-        axes.xaxis.set_major_locator(MaxNLocator(6))
-        under(axes)
-        for y, lane in enumerate(lanes):
-            lane.draw(axes, y)
-            across = axes.get_yaxis_transform()
-            back = {"facecolor": PAGE, "edgecolor": "none", "pad": 1.5}
-            if lane.heading:  # over the grid and under what the lanes draw
-                words = {"fontsize": SMALL, "color": INK, "va": "center", "bbox": back, "zorder": 1.5}
-                axes.text(0, y, lane.heading, transform=across, **words)
-            axes.text(1.015, y, lane.label, transform=across, fontsize=SMALL, color=MUTED, va="center")
-        axes.set_ylim(len(lanes) - 0.4, -0.6)
-
-    return Panel("", 4.8, 0.5 + spacing * len(lanes), draw)

@@ -35,12 +35,12 @@ ARMS = tuple(light for name, (light, _) in PALETTE.items() if name.startswith("a
 
 
 def arm_slot(index: int) -> int:
-    """Which of `ARMS` the arm with this index has: the baseline its own, treatments the others in turn."""
+    """Return which of `ARMS` the arm with this index has: the first for the baseline, the others in turn."""
     return 0 if index == 0 else 1 + (index - 1) % (len(ARMS) - 1)
 
 
 def themed_svg(figure: Figure, slug: str, label: str) -> str:
-    """A figure as an <svg> element for the page, without any reference outside itself.
+    """Render a figure as an <svg> element for the page, without any reference outside itself.
 
     Args:
         figure: drawn in the light colours of `PALETTE`; black becomes the colour of the text around it.
@@ -63,12 +63,12 @@ def themed_svg(figure: Figure, slug: str, label: str) -> str:
 
 
 def plain_svg(figure: Figure, slug: str) -> bytes:
-    """A figure as an SVG file on white: for papers and programs that know no CSS."""
+    """Render a figure as an SVG file on white: for papers and programs that know no CSS."""
     return _render(figure, "svg", slug)
 
 
 def png(figure: Figure) -> bytes:
-    """A figure as a PNG file on white, 200 dots an inch."""
+    """Render a figure as a PNG file on white, 200 dots an inch."""
     return _render(figure, "png", "", dpi=200)
 
 
@@ -90,7 +90,7 @@ def _own_ids(body: str, slug: str) -> str:
 
 
 def _compact(path: str) -> str:
-    """A path with a tenth of a unit (of some 330 to the figure), small shapes with a thousandth."""
+    """Round a path to a tenth of a unit (of some 330 to the figure), small shapes to a thousandth."""
     digits = 1 if len(path) > 400 else 3
     path = re.sub(r"-?\d+\.\d+", lambda m: f"{round(float(m[0]), digits):g}", path)
     return re.sub(r"\s*\n\s*", "", path.strip())

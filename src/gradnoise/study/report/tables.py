@@ -1,8 +1,8 @@
-"""The table of a study in a terminal and as Markdown: our figures beside the published ones."""
+"""The table of a study in a terminal and as Markdown: our numbers next to the published ones."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from rich.cells import cell_len
@@ -10,11 +10,12 @@ from rich.console import Console
 from rich.text import Text
 
 from gradnoise.study.analysis.claims import Finding
-from gradnoise.study.analysis.summary import Summary, difference_unit
+from gradnoise.study.analysis.headline import conclusions
+from gradnoise.study.analysis.shapes import Summary, difference_unit
 from gradnoise.study.report.extras import Extra, Table
 from gradnoise.study.report.text import (
     SYMBOLS,
-    ChosenFigure,
+    ChosenText,
     Line,
     best_heading,
     caption,
@@ -52,8 +53,9 @@ def print_summary(summary: Summary, console: Console | None = None) -> None:
     """
     console = console or Console()
     console.print(Text(display_title(summary.record), style="dim"))
-    console.print(Text(summary.headline, style="bold"))
-    for note in summary.notes:
+    headline, *notes = conclusions(summary)
+    console.print(Text(headline, style="bold"))
+    for note in notes:
         console.print(Text(note))
     console.print()
     console.print(terminal_table(summary, console.width), no_wrap=True, overflow="ignore", crop=False)
@@ -68,7 +70,7 @@ def print_summary(summary: Summary, console: Console | None = None) -> None:
 
 
 def terminal_table(summary: Summary, width: int = 80) -> Text:
-    """The table for a terminal; below `width` columns each difference gets a line of its own."""
+    """Lay out the table for a terminal; where `width` columns are too few, each difference gets a separate line."""
     table = lines(summary)
     columns = [_padded(column) for column in _terminal_columns(summary, table)]
     heads = [column[0] for column in columns]
@@ -87,11 +89,11 @@ def terminal_table(summary: Summary, width: int = 80) -> Text:
 
 
 def chosen_table(summary: Summary) -> Text:
-    """The runs that training would choose: each reported metric, the published figure, the mean over restarts."""
+    """Lay out the chosen runs for a terminal: each reported metric, the published number, the mean over restarts."""
     table = lines(summary)
     columns = [_padded(["", *(f"  {x.label}" for x in table)])]
     for i, heading in enumerate(chosen_headings(summary)):
-        columns.append(_padded([heading, *(_figure(x.chosen[i]) for x in table)]))
+        columns.append(_padded([heading, *(_chosen_cell(x.chosen[i]) for x in table)]))
     heads, *cells = zip(*columns, strict=True)
     text = Text().append(f"{'  '.join(heads).rstrip()}\n", style="dim")
     for line, row in zip(table, cells, strict=True):
@@ -102,17 +104,17 @@ def chosen_table(summary: Summary) -> Text:
 
 
 def chosen_headings(summary: Summary) -> list[str]:
-    """Titles of the reported metrics with their units."""
+    """Return the titles of the reported metrics with their units."""
     selection = summary.record.selection
     return [with_unit(m.title, m.unit) for m in selection.report] if selection else []
 
 
-def _figure(figure: ChosenFigure) -> str:
-    return f"{_beside(figure.value, figure.interval, figure.published)}; mean {figure.mean}"
+def _chosen_cell(chosen: ChosenText) -> str:
+    return f"{_beside(chosen.value, chosen.interval, chosen.published)}; mean {chosen.mean}"
 
 
 def _terminal_columns(summary: Summary, table: list[Line]) -> list[list[str]]:
-    """Columns, heading first; intervals stand in brackets, published figures in parentheses."""
+    """Make the columns, heading first; intervals stand in brackets, published numbers in parentheses."""
     suffix = " (paper)" if any(c.figures for c in summary.record.claims) else ""
     best = [_beside(x.final.best, "", x.best_published) for x in table]
     mean = [_beside(x.final.mean, x.final.mean_interval, x.mean_published) for x in table]
@@ -148,8 +150,14 @@ def _equals(p: str) -> str:
     return p if p.startswith("<") else f"= {p}"
 
 
-def markdown(summary: Summary, extra: Extra = ()) -> str:
-    """Headline, tables and claims of a study as GitHub Markdown, and the experiment's own tables."""
+def markdown(summary: Summary, extras: Extra = ()) -> str:
+    """Write headline, tables and claims of a study as GitHub Markdown, and the experiment's own tables.
+
+    Args:
+        summary: what `summarise` returned.
+        extras: figures and tables of the experiment; figures are left out.
+    """
+    headline, *notes = conclusions(summary)
     columns = _columns(summary)
     align = ["---", "---", *("---:" for _ in columns), "---"]
     table = [["Row", "Arm", *(c.heading for c in columns), "Verdict"], align]
@@ -162,21 +170,25 @@ def markdown(summary: Summary, extra: Extra = ()) -> str:
     ]
     parts = [
         f"# {_escape(display_title(summary.record))}",
-        f"**{_escape(summary.headline)}**",
-        *map(_escape, summary.notes),
-        "\n".join(f"| {' | '.join(row)} |" for row in table),
+        f"**{_escape(headline)}**",
+        *map(_escape, notes),
+        _grid(table),
         _escape(caption(summary)),
         *(_chosen_markdown(summary) if summary.record.selection else []),
         *(["## Published claims", "\n".join(claims)] if claims else []),
-        *(text for title, item in extra if isinstance(item, Table) for text in _extra_markdown(title, item)),
+        *(text for title, item in extras if isinstance(item, Table) for text in _extra_markdown(title, item)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _grid(rows: Iterable[Iterable[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _extra_markdown(title: str, table: Table) -> list[str]:
     align = ["---", *("---:" for _ in table.headings[1:])]
     body = [map(_escape, table.headings), align, *(map(_escape, row) for row in table.rows)]
-    return [f"## {_escape(title)}", "\n".join(f"| {' | '.join(row)} |" for row in body), _escape(table.caption)]
+    return [f"## {_escape(title)}", _grid(body), _escape(table.caption)]
 
 
 def _chosen_markdown(summary: Summary) -> list[str]:
@@ -190,7 +202,7 @@ def _chosen_markdown(summary: Summary) -> list[str]:
         table.append([_escape(line.title), _escape(line.label), *(_escape(cell) for three in cells for cell in three)])
     return [
         "## The run that training would choose",
-        "\n".join(f"| {' | '.join(row)} |" for row in table),
+        _grid(table),
         _escape(chosen_caption(summary)),
     ]
 
@@ -227,7 +239,7 @@ def _symbol(status: str) -> str:
 
 
 def _escape(text: str) -> str:
-    """Text as Markdown text: nothing in it formats or links, and no pipe ends a cell."""
+    """Escape text for Markdown: nothing in it formats or links, and no pipe ends a cell."""
     for mark in ("\\", "|", "*", "_", "`", "<", "](", "]["):
         text = text.replace(mark, f"\\{mark}")
     return " ".join(text.split())

@@ -1,4 +1,4 @@
-"""The table of a study as text, line by line; terminal, Markdown and page only lay it out."""
+"""The table of a study as text, line by line. Terminal, Markdown and page only lay it out."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gradnoise.study.analysis.claims import NOT_REPRODUCED, NOT_TESTED, REPRODUCED, UNDECIDED, Finding
+from gradnoise.study.analysis.comparison import Comparison, Outcome
 from gradnoise.study.analysis.scores import Reading
 from gradnoise.study.analysis.selection import Chosen
+from gradnoise.study.analysis.shapes import Cell, Summary, difference_unit
 from gradnoise.study.analysis.statistics import Interval
-from gradnoise.study.analysis.summary import Cell, Summary, difference_unit
-from gradnoise.study.analysis.verdict import Comparison, Outcome
 from gradnoise.study.results import StudyRecord
 from gradnoise.study.spec import Metric, Selection
 
@@ -31,7 +31,7 @@ SYMBOLS = {
 
 
 @dataclass(frozen=True)
-class Figures:
+class ReadingText:
     """One reading of an arm in a row, as text; "" where there is nothing to say."""
 
     best: str
@@ -51,8 +51,8 @@ class Line:
     arm: str
     label: str
     runs: str
-    final: Figures
-    over_training: Figures
+    final: ReadingText
+    over_training: ReadingText
     best_published: str
     mean_published: str
     success: str
@@ -61,11 +61,11 @@ class Line:
     verdict: str
     restarts: str
     restarts_interval: str
-    chosen: tuple[ChosenFigure, ...]
+    chosen: tuple[ChosenText, ...]
 
 
 @dataclass(frozen=True)
-class ChosenFigure:
+class ChosenText:
     """One metric of the runs that training would choose, as text."""
 
     value: str
@@ -77,7 +77,7 @@ class ChosenFigure:
 
 @dataclass(frozen=True)
 class ClaimLine:
-    """A published claim as text: from the baseline's figure to the treatment's, published and ours."""
+    """A published claim as text: from the baseline's number to the treatment's, published and ours."""
 
     finding: Finding
     published_mean: str
@@ -87,7 +87,7 @@ class ClaimLine:
 
 
 def lines(summary: Summary) -> list[Line]:
-    """The table, one line per row and arm."""
+    """Return the table of a study, one line per row and arm."""
     out: list[Line] = []
     for cell in summary.cells:
         first = all(line.row != cell.row for line in out)
@@ -105,8 +105,8 @@ def _line(summary: Summary, cell: Cell, title: str) -> Line:
         arm=cell.arm,
         label=summary.arm_label(cell.arm),
         runs=f"{fates.done:,}" if fates.done == cell.asked else f"{fates.done:,} of {cell.asked:,}",
-        final=_figures(cell.final, effect.comparison if effect else None, digits, best_run(summary, cell)),
-        over_training=_figures(
+        final=_reading(cell.final, effect.comparison if effect else None, digits, best_run(summary, cell)),
+        over_training=_reading(
             cell.over_training, effect.over_training if effect else None, digits, math.nan if cell.chosen else None
         ),
         best_published=number(published["best"], digits) if "best" in published else "",
@@ -122,31 +122,31 @@ def _line(summary: Summary, cell: Cell, title: str) -> Line:
 
 
 def best_run(summary: Summary, cell: Cell) -> float:
-    """The primary metric of the chosen runs, in studies that choose; else of the best run."""
-    return cell.chosen.figure(summary.record.metric.name).value if cell.chosen else cell.final.best
+    """Return the primary metric of the chosen runs, in studies that choose, or of the best run."""
+    return cell.chosen.of(summary.record.metric.name).value if cell.chosen else cell.final.best
 
 
 def best_heading(record: StudyRecord) -> str:
-    """What tables call the column of `best_run`."""
+    """Return what tables call the column of `best_run`."""
     return "Chosen run" if record.selection else "Best"
 
 
-def _chosen(chosen: Chosen, primary: Metric, published: Mapping[str, float]) -> Iterator[ChosenFigure]:
-    for figure in chosen.figures:
-        digits, name = decimals(figure.metric), figure.metric.name
+def _chosen(chosen: Chosen, primary: Metric, published: Mapping[str, float]) -> Iterator[ChosenText]:
+    for entry in chosen.metrics:
+        digits, name = decimals(entry.metric), entry.metric.name
         paper = published.get("best" if name == primary.name else name)
-        yield ChosenFigure(
-            value=number(figure.value, digits),
-            interval=bounds(figure.interval, digits),
+        yield ChosenText(
+            value=number(entry.value, digits),
+            interval=bounds(entry.interval, digits),
             published="" if paper is None else number(paper, digits),
-            mean=number(figure.over_restarts.mean, digits),
-            mean_interval=bounds(figure.over_restarts.interval, digits),
+            mean=number(entry.over_restarts.mean, digits),
+            mean_interval=bounds(entry.over_restarts.interval, digits),
         )
 
 
-def _figures(reading: Reading, comparison: Comparison | None, digits: int, best: float | None = None) -> Figures:
+def _reading(reading: Reading, comparison: Comparison | None, digits: int, best: float | None = None) -> ReadingText:
     compared = comparison if comparison and comparison.n else None
-    return Figures(
+    return ReadingText(
         best=number(reading.best if best is None else best, digits),
         mean=number(reading.mean, digits),
         mean_interval=bounds(reading.interval, digits),
@@ -156,7 +156,7 @@ def _figures(reading: Reading, comparison: Comparison | None, digits: int, best:
 
 
 def claim_lines(summary: Summary) -> list[ClaimLine]:
-    """The claims, in the order of the study."""
+    """Return the claims, in the order of the study."""
     return [_claim_line(summary, finding) for finding in summary.findings]
 
 
@@ -182,12 +182,12 @@ def _arrow(values: Sequence[float | None], digits: int) -> str:
 
 
 def display_title(record: StudyRecord) -> str:
-    """Title of a study; it says so when its data only stands in for the published data set."""
+    """Return the title of a study, which names data that only stands in for the published data set."""
     return f"{record.title} [stand-in data: {record.data_title}]" if record.stand_in else record.title
 
 
 def caption(summary: Summary) -> str:
-    """How to read the table, in a few sentences."""
+    """Explain the table in a few sentences."""
     record, metric = summary.record, summary.record.metric
     level = f"{100.0 * _level(summary):.4g}%"
     sentences = [
@@ -213,7 +213,7 @@ def _best_caption(record: StudyRecord) -> str:
 
 
 def chosen_caption(summary: Summary) -> str:
-    """How to read the table of chosen runs; "" in studies that choose none."""
+    """Explain the table of chosen runs; "" in studies that choose none."""
     selection = summary.record.selection
     if selection is None:
         return ""
@@ -228,12 +228,12 @@ def chosen_caption(summary: Summary) -> str:
 
 
 def _title(selection: Selection, metric: str) -> str:
-    """What a metric of a selection is called in sentences."""
+    """Return what a metric of a selection is called in sentences."""
     return next((m.title for m in selection.report if m.name == metric), metric.replace("_", " "))
 
 
 def attached(value: float, unit: str) -> str:
-    """A number and its unit, such as "80%" or "3 points"."""
+    """Write a number and its unit, such as "80%" or "3 points"."""
     return f"{value:g}{unit}" if unit in ("", "%") else f"{value:g} {unit}"
 
 
@@ -242,22 +242,22 @@ def _level(summary: Summary) -> float:
 
 
 def with_unit(heading: str, unit: str) -> str:
-    """A heading and its unit, such as "Mean, %"."""
+    """Write a heading and its unit, such as "Mean, %"."""
     return f"{heading}, {unit}" if unit else heading
 
 
 def difference_heading(metric: Metric) -> str:
-    """Heading of a column of differences."""
+    """Return the heading of a column of differences."""
     return with_unit("Difference", difference_unit(metric))
 
 
 def decimals(metric: Metric) -> int:
-    """Decimals that show a tenth of the smallest difference that matters."""
+    """Return how many decimals show a tenth of the smallest difference that matters."""
     return max(0, 1 - math.floor(math.log10(metric.margin))) if metric.margin > 0.0 else 3
 
 
 def number(value: float, digits: int, signed: bool = False) -> str:
-    """A number with a fixed count of decimals; a dash for nan.
+    """Write a number with a fixed count of decimals; a dash for nan.
 
     Example:
         >>> number(-0.04, 1, signed=True)
@@ -269,17 +269,17 @@ def number(value: float, digits: int, signed: bool = False) -> str:
 
 
 def bounds(interval: Interval, digits: int, signed: bool = False) -> str:
-    """An interval in brackets; "" when it is unbounded."""
+    """Write an interval in brackets; "" if it is unbounded."""
     if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
         return ""
     return f"[{number(interval.low, digits, signed)}, {number(interval.high, digits, signed)}]"
 
 
 def percent(interval: Interval) -> str:
-    """An interval of rates in brackets, in percent."""
+    """Write an interval of rates in brackets, in percent."""
     return f"[{interval.low:.0%}, {interval.high:.0%}]"
 
 
 def p_value(p: float) -> str:
-    """A p-value with two digits; "< 0.0001" below that."""
+    """Write a p-value with two digits; "< 0.0001" below that."""
     return "< 0.0001" if p < 0.0001 else f"{p:.2g}"

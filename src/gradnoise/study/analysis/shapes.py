@@ -1,0 +1,113 @@
+"""What a study found, as values: cells, paired effects, findings on claims, and the summary that holds them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gradnoise.study.analysis.claims import Finding
+from gradnoise.study.analysis.comparison import Comparison
+from gradnoise.study.analysis.scores import Reading
+from gradnoise.study.analysis.selection import Chosen
+from gradnoise.study.analysis.statistics import BestOfK, Interval
+from gradnoise.study.analysis.verdict import Verdict
+from gradnoise.study.results import StudyRecord
+from gradnoise.study.spec import Metric
+
+
+@dataclass(frozen=True)
+class Fates:
+    """How the runs of a cell ended under one setting ("" for all of them together)."""
+
+    setting: str
+    done: int
+    stuck: int
+    """Ended at chance; 0 when the metric declares no chance level."""
+    learning: int
+    diverged: int
+    successes: int | None
+    """None when the metric declares no success rule, as is `interval`."""
+    interval: Interval | None
+    """Wilson interval of the success rate."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One arm in one row."""
+
+    row: str
+    arm: str
+    asked: int
+    """Trials asked for."""
+    n: int
+    """Trials done and scored. A diverged trial is scored if its experiment declares what a broken model
+    scores. Otherwise it is left out of best and mean."""
+    final: Reading
+    over_training: Reading
+    """The second reading: each run counts with the best of its evaluations."""
+    restarts: BestOfK | None
+    """What the best of k = n // 4 restarts is worth; None with fewer than 8 runs, and in studies with `chosen`."""
+    chosen: Chosen | None
+    """The restart that training would choose, in studies that report one; None in other studies."""
+    fates: Fates
+    by_setting: tuple[Fates, ...]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One arm against the baseline in one row."""
+
+    row: str
+    arm: str
+    seeds: tuple[int, ...]
+    """Seeds behind `comparison.differences`, in that order."""
+    comparison: Comparison
+    p_adjusted: float
+    """After Holm's adjustment over all effects of the study."""
+    verdict: Verdict
+    over_training: Comparison
+    """The same comparison by the best of each run's evaluations. This one decides nothing."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All that tables and report tell about a study."""
+
+    record: StudyRecord
+    asked: int
+    done: int
+    updates: tuple[int, int]
+    """Fewest and most updates of a trial."""
+    cells: tuple[Cell, ...]
+    effects: tuple[Effect, ...]
+    findings: tuple[Finding, ...]
+
+    def cell(self, row: str, arm: str) -> Cell | None:
+        """Return the cell of a row and an arm; None where that arm does not run."""
+        return next((c for c in self.cells if (c.row, c.arm) == (row, arm)), None)
+
+    def effect(self, row: str, arm: str) -> Effect | None:
+        """Return the effect of an arm in a row; None for the baseline and where the arm does not run."""
+        return next((e for e in self.effects if (e.row, e.arm) == (row, arm)), None)
+
+    def published(self, row: str, arm: str) -> dict[str, float]:
+        """Gather the published numbers of a row and an arm from all claims: "best", "mean" -> number."""
+        claims = (c for c in self.record.claims if c.row == row)
+        return {name: value for c in claims for name, value in c.figures.get(arm, {}).items()}
+
+    def row_title(self, row: str) -> str:
+        """Return what tables call a row."""
+        return dict(self.record.rows).get(row, row)
+
+    def arm_label(self, arm: str) -> str:
+        """Return what tables call an arm."""
+        return next((a.label for a in self.record.arms if a.name == arm), arm)
+
+    @property
+    def length(self) -> str:
+        """Length of the trials, such as "60,000 updates" or "5,600 to 6,160 updates"."""
+        return " to ".join(f"{n:,}" for n in dict.fromkeys(self.updates)) + " updates"
+
+
+def difference_unit(metric: Metric) -> str:
+    """Return the unit of a difference: percentages differ by points."""
+    return "points" if metric.unit == "%" else metric.unit
