@@ -12,7 +12,7 @@ hypothesis.settings.load_profile("untimed")
 
 #: What processes of a fork server find imported; a test worker has one such server for all its tests.
 PRELOAD = [
-    "gradnoise.noise.gaussian.numba_kernels",
+    "gradnoise.noise.gaussian.numba_backend",
     "gradnoise.paper",
     "gradnoise.study",
     "torch._dynamo",

@@ -1,22 +1,17 @@
-import ast
-import importlib.util
 import math
 import random
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from support.streams import reference_normal, same_bits
 
 from gradnoise.noise import gaussian
 from gradnoise.noise.gaussian import (
-    Part,
     add_,
     add_rows_,
-    api,
     backend,
     bernoulli_rows_,
     normal,
@@ -26,16 +21,6 @@ from gradnoise.noise.gaussian import (
 from gradnoise.noise.gaussian.constants import MASK32
 
 numba_only = pytest.mark.skipif(backend() != "numba", reason="compares the Numba kernels with the reference")
-
-
-def reference_normal(key, t, count, start=0):
-    z = torch.zeros(count)
-    reference.add_parts_([Part(z, key, torch.tensor([start]))], t, 1.0, None)
-    return z
-
-
-def same_bits(a, b):
-    return a.shape == b.shape and a.dtype == b.dtype and a.numpy().tobytes() == b.numpy().tobytes()
 
 
 # --- the frozen mapping -------------------------------------------------------------------------------
@@ -121,11 +106,12 @@ def test_numba_equals_the_reference_on_rows(data):
     memory = torch.from_numpy(rng.normal(size=shift + rows * (n + gap))).to(dtype)
     keys = rng.integers(0, 2**64, (rows, len(lengths)), dtype=np.uint64)
     t = rng.integers(0, 2**63, rows)
-    sigma = rng.choice([0.0, 1e-3, 1.0, 30.0], rows)
+    sigma = torch.from_numpy(rng.choice([0.0, 1e-3, 1.0, 30.0], rows))
     ours, slow = memory.clone(), memory.clone()
     view = (rows, n), (n + gap, 1), shift
     add_rows_(ours.as_strided(*view), offsets=offsets, keys=keys, t=t, sigma=sigma)
-    reference.add_rows_(slow.as_strided(*view), offsets, keys, t.astype(np.uint64), sigma, None)
+    bits = torch.from_numpy(keys.view(np.int64)), torch.from_numpy(t)
+    reference.add_rows_(slow.as_strided(*view), offsets, *bits, sigma, None)
     assert same_bits(ours, slow)
 
 
@@ -137,13 +123,11 @@ def test_numba_equals_the_reference_on_masks(data):
     dtype = data.draw(st.sampled_from([torch.float32, torch.float64]))
     keep = np.array(data.draw(st.lists(st.floats(0, 1), min_size=rows, max_size=rows)), dtype=np.float64)
     assume((keep[keep > 0] > 1e-30).all())  # 1 / keep is finite in float32
-    keys, t = np.arange(rows, dtype=np.uint64), np.arange(rows, dtype=np.uint64) + 3
+    keys, t = torch.arange(rows), torch.arange(rows) + 3
     memory = torch.zeros(rows * (n + gap), dtype=dtype)
     ours, slow = memory.as_strided((rows, n), (n + gap, 1)), torch.zeros(rows, n, dtype=dtype)
     bernoulli_rows_(ours, keys=keys, t=t, keep=keep)
-    last = np.maximum(np.ceil(keep * 2.0**32), 1).astype(np.uint64) - np.uint64(1)
-    value = np.array([1 / k if k else 0.0 for k in keep])
-    reference.bernoulli_rows_(slow, keys, t, last, value)
+    reference.bernoulli_rows_(slow, keys, t, torch.from_numpy(keep))
     assert same_bits(ours.contiguous(), slow)
     assert memory.as_strided((rows, gap), (n + gap, 1), n).count_nonzero() == 0
 
@@ -224,7 +208,8 @@ def test_global_generators_are_not_touched():
     x = torch.zeros(2, 1000)
     add_rows_(x, offsets=[0, 1000], keys=[[1], [2]], t=[0, 0], sigma=[1.0, 1.0])
     bernoulli_rows_(x, keys=[1, 2], t=[0, 0], keep=[0.5, 0.5])
-    reference.add_rows_(x, np.array([0, 1000]), np.ones((2, 1), np.uint64), np.ones(2, np.uint64), np.ones(2), None)
+    ones = torch.ones(2, dtype=torch.int64)
+    reference.add_rows_(x, np.array([0, 1000]), ones[:, None], ones, ones.double(), None)
     assert states() == before
 
 
@@ -233,154 +218,3 @@ def test_torch_learns_of_the_change():
     version = x._version
     add_([x], keys=[1], t=0, sigma=1.0)
     assert x._version > version
-
-
-# --- the distribution ---------------------------------------------------------------------------------
-
-
-def test_the_distribution_is_normal_by_kolmogorov_smirnov():
-    """False alarm: 1e-4 per key before the seed was fixed, so 8e-4 in all."""
-    for seed in range(8):
-        z = normal(stream_key(seed, "ks"), seed, 100_000).numpy()
-        assert stats.kstest(z, "norm").pvalue > 1e-4
-
-
-def test_the_tails_are_normal_to_5_sigma():
-    """Each of 10 counts has a two-sided p > 1e-4: a false alarm in 1e-3 of the seeds."""
-    n = 2**25
-    z = normal(stream_key(0, "tails"), 0, n).numpy()
-    for k in (1, 2, 3, 4, 5):
-        expected = n * stats.norm.sf(k)
-        for count in (int((z > k).sum()), int((z < -k).sum())):
-            law = stats.binom(n, expected / n)
-            assert min(law.cdf(count), law.sf(count - 1)) > 0.5e-4, (k, count, expected)
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_each_dtype_gets_mean_0_variance_1_and_many_distinct_values(dtype):
-    n = 1_000_000
-    x = torch.zeros(n, dtype=dtype)
-    add_([x], keys=[11], t=0, sigma=1.0)
-    z = x.double()
-    # Five standard deviations of the estimates, false alarm 6e-7 each.
-    assert abs(z.mean()) < 5 / n**0.5
-    assert abs(z.var() - 1) < 5 * (2 / n) ** 0.5 + (2e-5 if dtype == torch.bfloat16 else 0)
-    assert len(x.unique()) > {torch.float16: 20_000, torch.bfloat16: 3_000}.get(dtype, 0.9 * n)
-
-
-def test_streams_steps_and_neighbours_are_uncorrelated():
-    """|r| sqrt(n) < 5 for 15 correlations, of values and of squares: a false alarm in 2e-5 of the seeds."""
-    n = 200_000
-    base = normal(stream_key(0, "a"), 0, n + 4).double()
-    others = {
-        "next seed": normal(stream_key(1, "a"), 0, n),
-        "other name": normal(stream_key(0, "b"), 0, n),
-        "next key": normal(stream_key(0, "a") ^ 1, 0, n),
-        "next step": normal(stream_key(0, "a"), 1, n),
-        "step and 2^32": normal(stream_key(0, "a"), 2**32, n),
-        "2^32 blocks on": normal(stream_key(0, "a"), 0, n, start=2**34),
-        **{f"element + {k}": base[k : n + k] for k in (1, 2, 3, 4)},
-    }
-    for name, other in others.items():
-        for a, b in ((base[:n], other.double()), (base[:n] ** 2, other.double() ** 2)):
-            r = torch.corrcoef(torch.stack([a, b]))[0, 1]
-            assert abs(r) * n**0.5 < 5, name
-
-
-# --- arguments ----------------------------------------------------------------------------------------
-
-GOOD = {"offsets": [0, 2, 4], "keys": [[1, 2], [3, 4]], "t": [0, 1], "sigma": [1.0, 1.0]}
-
-
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        ({"offsets": [0, 2, 5]}, "offsets must rise from 0 to 4"),
-        ({"offsets": [0, 3, 2, 4]}, "offsets must rise"),
-        ({"offsets": []}, "offsets must have shape"),
-        ({"keys": [[1, 2]]}, r"keys must have shape \[2, 2\], got \[1, 2\]"),
-        ({"keys": [[1, 2], [3, -4]]}, "keys must not be negative, got -4"),
-        ({"keys": [[1, 2], [3, 0.5]]}, "keys must be integers"),
-        ({"t": [0, -1]}, "t must not be negative, got -1"),
-        ({"t": torch.ones(2)}, "t must be integers"),
-        ({"sigma": [1.0, -0.5]}, "sigma must be finite and >= 0, got -0.5"),
-        ({"sigma": [math.nan, 1.0]}, "sigma must be finite and >= 0, got nan"),
-    ],
-)
-def test_bad_arguments_are_named(change, message):
-    x = torch.zeros(2, 4)
-    with pytest.raises(ValueError, match=message):
-        add_rows_(x, **(GOOD | change))
-    assert x.count_nonzero() == 0
-
-
-@pytest.mark.parametrize(
-    "x, message",
-    [
-        (torch.zeros(4, 2).t(), "rows of x must be contiguous"),
-        (torch.zeros(4).expand(2, 4), "must not overlap"),
-        (torch.zeros(2, 4, dtype=torch.bfloat16), "matrix of float32 or float64, got torch.bfloat16"),
-        (torch.zeros(8), "must be a matrix"),
-    ],
-)
-def test_unusable_matrices_are_refused(x, message):
-    with pytest.raises(ValueError, match=message):
-        add_rows_(x, **GOOD)
-
-
-def test_tensor_arguments_are_checked():
-    with pytest.raises(ValueError, match="got 1 tensors and 2 keys"):
-        add_([torch.zeros(2)], keys=[1, 2], t=0, sigma=1.0)
-    with pytest.raises(ValueError, match="noise goes onto real floating-point tensors"):
-        add_([torch.zeros(2, dtype=torch.int64)], keys=[1], t=0, sigma=1.0)
-    with pytest.raises(ValueError, match="t must be an integer >= 0, got -1"):
-        normal(0, -1, 3)
-
-
-@pytest.fixture
-def set_backend(monkeypatch):
-    def choose(name):
-        monkeypatch.setenv("GRADNOISE_BACKEND", name)
-        forget()
-
-    def forget():
-        backend.cache_clear()
-        api._module.cache_clear()
-
-    yield choose
-    forget()
-
-
-def test_the_environment_chooses_the_backend(set_backend):
-    x, y = torch.zeros(2, 3000), torch.zeros(2, 3000)
-    arguments = {"offsets": [0, 1501, 3000], "keys": [[1, 2], [3, 4]], "t": [0, 5], "sigma": [1.0, 0.1]}
-    add_rows_(x, **arguments)
-    set_backend("torch")
-    assert backend() == "torch"
-    add_rows_(y, **arguments)
-    assert same_bits(x, y) and same_bits(normal(5, 0, 3), reference_normal(5, 0, 3))
-
-
-def test_an_unknown_backend_is_refused(set_backend):
-    set_backend("fast")
-    with pytest.raises(ValueError, match="GRADNOISE_BACKEND must be one of auto, numba, triton, torch, got 'fast'"):
-        backend()
-
-
-def test_without_numba_the_reference_takes_over(set_backend, monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    set_backend("auto")
-    assert backend() == "torch"
-    set_backend("numba")
-    with pytest.raises(ValueError, match="GRADNOISE_BACKEND=numba needs numba"):
-        backend()
-
-
-@pytest.mark.parametrize("backend", ["numba_kernels", "triton_kernels"])
-def test_every_backend_has_what_the_reference_has(backend):
-    # read, not imported: Triton may not be installed
-    tree = ast.parse(Path(reference.__file__).with_name(f"{backend}.py").read_text(encoding="utf-8"))
-    names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
-    names |= {target.id for node in tree.body if isinstance(node, ast.Assign)
-              for target in node.targets if isinstance(target, ast.Name)}  # fmt: skip
-    assert {name for name in vars(reference) if name.endswith("_") and name[0] != "_"} <= names

@@ -19,7 +19,7 @@ class GradientNoise(TrainerCallback):
     The clock t counts the optimizer's updates, not micro-batches, and is in the checkpoint's optimizer.pt. A
     second `train()` of the same Trainer keeps its optimizer, so t goes on.
 
-    The standard deviation of the next update is logged beside the loss as "noise_sigma": in `state.log_history`,
+    The standard deviation of the next update is logged with the loss as "noise_sigma": in `state.log_history`,
     in what the Trainer prints, and for the reporting callbacks that stand after this one.
 
     Args:
@@ -67,7 +67,7 @@ class GradientNoise(TrainerCallback):
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, logs: dict[str, Any], **_: Any
     ) -> None:
-        """Add the standard deviation to what is logged beside the loss."""
+        """Add the standard deviation to what is logged with the loss."""
         if self.noise is not None and "loss" in logs:
             # The Trainer has put a copy of `logs` into the history already; callbacks after this one get `logs`.
             state.log_history[-1]["noise_sigma"] = logs["noise_sigma"] = self.noise.sigma

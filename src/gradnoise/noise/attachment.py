@@ -122,17 +122,17 @@ class Noise:
 
     @property
     def step(self) -> int:
-        """The next update's t: how many updates were made so far."""
+        """Return the next update's t: how many updates were made so far."""
         return self._steps.clock.t
 
     @property
     def sigma(self) -> float:
-        """Standard deviation of the next update's noise, for groups without options of their own."""
+        """Return sigma of the next update's noise, for groups without options of their own."""
         return sigma(self.schedule, self.step)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Within this context updates get no noise. They count: the clock goes on, and noise with it."""
+        """Leave updates in this context without noise. They count: the clock goes on, and with it the noise."""
         before, self._paused = self._paused, True
         try:
             yield
@@ -147,7 +147,7 @@ class Noise:
             self._attached = False
 
     def state_dict(self) -> dict[str, int]:
-        """Clock and seed, for checkpoints that do not keep the optimizer's own state."""
+        """Return clock and seed, for checkpoints that do not keep the optimizer's own state."""
         return {"version": gaussian.VERSION, "seed": self.seed, "t": self.step}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -171,15 +171,15 @@ class Noise:
         self._steps.clock.t = int(state["t"])
 
     def replay(self, name: str, t: int) -> Tensor:
-        """The noise that update t adds to one parameter: sigma_t z, whether or not it was paused then.
+        """Return the noise that update t adds to one parameter: sigma_t z, whether or not it was paused then.
 
         Args:
-            name: the parameter's name, as given by `named_parameters`, else "group.index".
+            name: the parameter's name, as given by `named_parameters`, or "group.index" without them.
             t: update, counted from 0.
 
         Returns:
             Dense tensor of the (whole) parameter's shape on the CPU: float64 for a float64 parameter, complex64
-            or complex128 for complex ones, else float32.
+            or complex128 for complex ones, float32 for all others.
 
         Raises:
             ValueError: no parameter has this name, or t is no integer >= 0.
@@ -194,27 +194,28 @@ class Noise:
         raise ValueError(f"no parameter with noise is named {name!r}; the nearest is {near[0]!r}")
 
     def diagnostics(self) -> list[GroupDiagnostics]:
-        """What noise the coming update adds, beside the gradients as they are now, per parameter group.
+        """Compare the noise of the coming update with the gradients as they are now, per parameter group.
 
         Call it between clipping and `step`. It draws the noise of the coming update once more, a parameter at
         a time, and copies numbers off the device: for every hundredth step, not for each. Under a process
         group every rank has to call it. While paused the noise is what would be added.
         """
         t = self.step
-        deviations = [sigma(self._schedule_of(group), t) for group in self.optimizer.param_groups]
+        groups = self.optimizer.param_groups
+        sigmas = [sigma(self._schedule_of(group), t) for group in groups]  # one that raises does so before any drawing
         return [
-            diagnose(i, self._of(group), t, deviation, self._rows)
-            for i, (group, deviation) in enumerate(zip(self.optimizer.param_groups, deviations, strict=True))
+            diagnose(i, self._of(group), t, sigma_t, self._rows)
+            for i, (group, sigma_t) in enumerate(zip(groups, sigmas, strict=True))
         ]
 
     def _add(self, t: int, scale: Tensor | None) -> None:
         if self._paused:
             return
-        by_deviation: dict[float, list[Stream]] = {}
+        by_sigma: dict[float, list[Stream]] = {}
         for group in self.optimizer.param_groups:
-            by_deviation.setdefault(sigma(self._schedule_of(group), t), []).extend(self._of(group))
-        for deviation, streams in by_deviation.items():
-            add_noise_(streams, t, deviation, self._rows, scale)
+            by_sigma.setdefault(sigma(self._schedule_of(group), t), []).extend(self._of(group))
+        for sigma_t, streams in by_sigma.items():
+            add_noise_(streams, t, sigma_t, self._rows, scale)
 
     def _schedule_of(self, group: Mapping[str, Any]) -> Schedule:
         if ETA not in group and GAMMA not in group:
@@ -228,14 +229,14 @@ class Noise:
         return Annealed(group.get(ETA, self.schedule.eta), group.get(GAMMA, self.schedule.gamma))
 
     def _of(self, group: Mapping[str, Any]) -> list[Stream]:
-        """Streams of a group's parameters, one for a parameter that is listed twice."""
+        """Return the streams of a group's parameters, one for a parameter that is listed twice."""
         parameters = dict.fromkeys(group["params"])
         if not parameters.keys() <= self._streams.keys():
             self._name_all()  # a group was added
         return [stream for p in parameters if (stream := self._streams[p])]
 
     def _places(self) -> list[tuple[str, Tensor]]:
-        """Each parameter with its place, "group.index", in the optimizer's order."""
+        """Return each parameter with its place, "group.index", in the optimizer's order."""
         groups = enumerate(self.optimizer.param_groups)
         return [(f"{g}.{i}", p) for g, group in groups for i, p in enumerate(group["params"])]
 
@@ -257,18 +258,19 @@ class Noise:
         return self._names[p]
 
     @staticmethod
-    def _draw(stream: Stream, t: int, deviation: float) -> Tensor:
+    def _draw(stream: Stream, t: int, sigma_t: float) -> Tensor:
+        """Return the noise of a whole parameter, in its shape."""
         p = stream.parameter
         real = torch.float64 if p.dtype in (torch.float64, torch.complex128) else torch.float32
         count = p.numel() * (2 if p.is_complex() else 1)
         z = gaussian.normal(stream.key, t, count).to(real)
         if p.is_complex():
-            return torch.view_as_complex(torch.tensor(deviation / 2**0.5, dtype=real) * z.view(*p.shape, 2))
-        return torch.tensor(deviation, dtype=real) * z.view(p.shape)
+            return torch.view_as_complex(torch.tensor(sigma_t / 2**0.5, dtype=real) * z.view(*p.shape, 2))
+        return torch.tensor(sigma_t, dtype=real) * z.view(p.shape)
 
 
 def _unwrap(optimizer: Any) -> Optimizer:
-    """The torch optimizer inside wrappers; one whose __init__ never ran has no hooks to register."""
+    """Return the torch optimizer inside wrappers; one whose __init__ never ran has no hooks to register."""
     inner = optimizer
     while not (isinstance(inner, Optimizer) and "_optimizer_step_pre_hooks" in vars(inner)):
         inner = getattr(inner, "optimizer", None) or getattr(inner, "original_optimizer", None)

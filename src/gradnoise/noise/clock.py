@@ -18,8 +18,8 @@ class Clock:
     """Reads and advances the clock of one optimizer.
 
     A fused optimizer under GradScaler learns only on its device whether gradients overflowed and the update is
-    skipped. From a GPU the answer is fetched behind the update's kernels, and waited for when the clock is next
-    read; the device meanwhile has the next forward and backward pass to work on.
+    skipped. From a GPU the answer is copied without waiting, ahead of the update's kernels, and the host waits for it
+    when the clock is next read: by then the device is busy with the next forward and backward pass, or done with it.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
@@ -27,13 +27,14 @@ class Clock:
         self._overflow: tuple[Tensor, torch.cuda.Event] | None = None
         self._hooks = (
             optimizer.register_state_dict_pre_hook(lambda _: self._settle()),
-            optimizer.register_load_state_dict_pre_hook(lambda *_: self._settle()),  # or it would settle in the loaded
+            # Otherwise a pending overflow would be subtracted from the clock that was just loaded.
+            optimizer.register_load_state_dict_pre_hook(lambda *_: self._settle()),
         )
         self.t = self.t  # distributed checkpoints fill only keys that are there
 
     @property
     def t(self) -> int:
-        """Updates made so far, hence the t of the next one."""
+        """Return the updates made so far, hence the t of the next one."""
         self._settle()
         return max(group.get(CLOCK, 0) for group in self._optimizer.param_groups)
 

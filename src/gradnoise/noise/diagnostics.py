@@ -1,4 +1,4 @@
-"""How large the noise is beside the gradient: what one looks at to choose eta."""
+"""Sizes of the noise and of the gradient: the numbers that help to choose eta."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class GroupDiagnostics:
 
     @property
     def ratio(self) -> float:
-        """Noise to gradient. Around 1 the noise drowns the gradient of this minibatch."""
+        """Return noise to gradient. Around 1 the noise drowns the gradient of this minibatch."""
         if self.gradient_norm == 0:
             return math.inf if self.noise_norm else math.nan
         return self.noise_norm / self.gradient_norm
@@ -41,14 +41,14 @@ class GroupDiagnostics:
 
 @torch.no_grad()
 def diagnose(group: int, streams: Sequence[Stream], t: int, sigma: float, rows: Rows) -> GroupDiagnostics:
-    """Norms of gradients and of the noise that update t adds to them; gradients stay as they are."""
+    """Return the norms of gradients and of the noise that update t adds to them; gradients stay as they are."""
     streams = [s for s in streams if s.parameter.grad is not None]
     gradient_norm = _norm(s.parameter.grad for s in streams)
     return GroupDiagnostics(group, t, sigma, gradient_norm, _norm(_noise(s, t, sigma, rows) for s in streams))
 
 
 def _noise(stream: Stream, t: int, sigma: float, rows: Rows) -> Tensor:
-    """The noise on a gradient, in its own layout."""
+    """Return the noise on a gradient, in its own layout."""
     gradient = stream.parameter.grad
     assert gradient is not None
     if gradient.layout == torch.sparse_coo:
@@ -64,7 +64,7 @@ def _noise(stream: Stream, t: int, sigma: float, rows: Rows) -> Tensor:
 
 
 def _norm(tensors: Iterable[Tensor | None]) -> float:
-    """L2 norm of all tensors together, of DTensors over all ranks."""
+    """Return the L2 norm of all tensors together, of DTensors over all ranks."""
     total = 0.0
     for x in tensors:
         assert x is not None

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch.distributed.tensor import Placement
 
 Rows: TypeAlias = Literal["present", "all"]
-"""Which rows of a sparse gradient get noise: those that are there, or all, which makes them all present."""
+"""Rows of a sparse gradient that get noise: those that are present, or all, which makes all of them present."""
 
 
 class Stream(NamedTuple):
@@ -35,7 +35,7 @@ class Stream(NamedTuple):
 
     @classmethod
     def of(cls, p: Tensor, name: str, seed: int) -> Stream:
-        """The stream that a parameter's name and the seed decide."""
+        """Return the stream that a parameter's name and the seed decide."""
         if getattr(p, "_fsdp_flattened", False):
             raise NotImplementedError(
                 f"parameter {name!r} belongs to FullyShardedDataParallel (FSDP1), whose shards do not tell their"
@@ -90,18 +90,18 @@ def check_rows(rows: str) -> None:
 
 
 def add_noise_(
-    streams: Iterable[Stream], t: int, deviation: float, rows: Rows = "present", scale: Tensor | None = None
+    streams: Iterable[Stream], t: int, sigma_t: float, rows: Rows = "present", scale: Tensor | None = None
 ) -> None:
     """Add noise to the gradients of parameters, each given with its name and key.
 
     Args:
         streams: where noise goes and which.
         t: update.
-        deviation: sigma_t; 0 touches nothing.
+        sigma_t: standard deviation of the noise; 0 touches nothing.
         rows: of sparse gradients.
         scale: loss scale that the gradients still carry, a 0-dim tensor.
     """
-    if deviation == 0:
+    if sigma_t == 0:
         return
     reals: list[Part] = []
     halves: list[Part] = []
@@ -116,13 +116,13 @@ def add_noise_(
             p.grad = grad = _resolved(grad, rows)
         (halves if grad.is_complex() else reals).append(part_of(grad, name, key))
     if reals:
-        add_parts_(reals, t=t, sigma=deviation, scale=scale)
+        add_parts_(reals, t=t, sigma=sigma_t, scale=scale)
     if halves:  # of complex numbers: sigma^2 is the variance of both together
-        add_parts_(halves, t=t, sigma=deviation / math.sqrt(2), scale=scale)
+        add_parts_(halves, t=t, sigma=sigma_t / math.sqrt(2), scale=scale)
 
 
 def part_of(grad: Tensor, name: str, key: int) -> Part:
-    """The part of the stream that a gradient's memory holds; a complex number is two elements.
+    """Return the part of the stream that a gradient's memory holds; a complex number is two elements.
 
     Raises:
         NotImplementedError: the gradient is of a kind that noise has no meaning for.
@@ -143,7 +143,7 @@ def part_of(grad: Tensor, name: str, key: int) -> Part:
 
 
 def _resolved(grad: Tensor, rows: Rows) -> Tensor:
-    """A sparse gradient without repeated rows, which would get noise twice; a dense one that is no lazy conjugate."""
+    """Return a sparse gradient without repeated rows, which would get noise twice; resolve a lazy conjugate."""
     if grad.layout != torch.sparse_coo:
         return grad.resolve_conj()
     if rows == "all":
@@ -155,7 +155,7 @@ def _resolved(grad: Tensor, rows: Rows) -> Tensor:
 
 
 def _row_starts(grad: Tensor) -> Tensor:
-    """Where each row of a coalesced sparse gradient begins in the dense one."""
+    """Return where each row of a coalesced sparse gradient begins in the dense one."""
     place = torch.zeros_like(grad.indices()[0])
     for index, size in zip(grad.indices(), grad.shape, strict=False):
         place = place * size + index
@@ -163,7 +163,7 @@ def _row_starts(grad: Tensor) -> Tensor:
 
 
 def _local(grad: Tensor, name: str) -> tuple[Tensor, Tensor | None]:
-    """This rank's piece of a DTensor, and where its runs begin in the whole."""
+    """Return this rank's piece of a DTensor, and where its runs begin in the whole."""
     from torch.distributed._functional_collectives import AsyncCollectiveTensor
     from torch.distributed.tensor import DTensor
 
@@ -197,7 +197,7 @@ def _local(grad: Tensor, name: str) -> tuple[Tensor, Tensor | None]:
 def _place(
     whole: tuple[int, ...], mesh: DeviceMesh, placements: tuple[Placement, ...]
 ) -> tuple[tuple[int, ...], Tensor | None]:
-    """Shape of this rank's piece of a DTensor, and where its runs begin: the indices are cut as the tensor was."""
+    """Return the shape of this rank's piece of a DTensor and where its runs begin; indices are cut like it."""
     indices = [torch.arange(size, device="cpu") for size in whole]
     for placement, ranks, rank in zip(placements, mesh.shape, mesh.get_coordinate() or (), strict=True):
         if (dim := getattr(placement, "dim", None)) is not None:
@@ -213,7 +213,7 @@ def _chunk(x: Tensor, count: int, i: int) -> Tensor:
 
 
 def runs(indices: Sequence[Tensor], whole: tuple[int, ...]) -> Tensor | None:
-    """Where the runs of a block begin in the row-major order of the whole tensor.
+    """Return where the runs of a block begin in the row-major order of the whole tensor.
 
     Args:
         indices: for each dimension those that the block has, ascending.

@@ -15,7 +15,7 @@ PREFIXES = ("module.", "_module.")
 
 
 def names_of(named_parameters: Iterable[tuple[str, Tensor]]) -> dict[Tensor, str]:
-    """The name of each parameter, without what wrappers add; a tied parameter goes by its first name.
+    """Return the name of each parameter, without what wrappers add; a tied parameter goes by its first name.
 
     Args:
         named_parameters: (name, parameter) pairs, as `model.named_parameters()` gives them.
@@ -26,7 +26,7 @@ def names_of(named_parameters: Iterable[tuple[str, Tensor]]) -> dict[Tensor, str
     names: dict[Tensor, str] = {}
     for name, p in named_parameters:
         names.setdefault(p, ".".join(part for part in name.split(".") if part not in WRAPPERS))
-    # As often as they come: a bare model with a part named "module" is wrapped, too.
+    # Again and again: a bare model with a part named "module" may be wrapped, too.
     while prefix := next((x for x in PREFIXES if names and all(n.startswith(x) for n in names.values())), ""):
         names = {p: name.removeprefix(prefix) for p, name in names.items()}
     if len(set(names.values())) < len(names):

@@ -48,7 +48,7 @@ class Annealed:
         _require("gamma", self.gamma)
 
     def __call__(self, t: Any) -> Any:
-        """sigma_t^2 in float64, for an int or an array of t >= 0."""
+        """Return sigma_t^2 in float64, for an int or an array of t >= 0."""
         return np.float64(self.eta) / (1.0 + np.asarray(t, dtype=np.float64)) ** self.gamma
 
 
@@ -72,12 +72,12 @@ class Fixed:
         _require("sigma", self.sigma)
 
     def __call__(self, t: Any) -> Any:
-        """sigma^2 in float64, of the shape of t."""
+        """Return sigma^2 in float64, of the shape of t."""
         return np.full(np.shape(t), self.sigma, dtype=np.float64)[()] ** 2
 
 
 def sigma(schedule: Schedule, t: int) -> float:
-    """Standard deviation of the noise at update t: sqrt(schedule(t)).
+    """Return the standard deviation of the noise at update t: sqrt(schedule(t)).
 
     Args:
         schedule: callable t -> variance.

@@ -82,7 +82,7 @@ class BeforeUpdate:
 
 
 def _step_frame() -> FrameType | None:
-    """The frame in which torch calls the hooks of `step`."""
+    """Return the frame in which torch calls the hooks of `step`."""
     frame: FrameType | None = sys._getframe(2)
     while frame is not None and frame.f_code.co_filename != OPTIMIZER_FILE:
         frame = frame.f_back
@@ -97,7 +97,7 @@ def _is_on_stack(frame: FrameType) -> bool:
 
 
 def _is_rehearsal(optimizer: Optimizer) -> bool:
-    """True for a step that moves nothing: every learning rate and every gradient is 0."""
+    """Recognize a step that moves nothing: every learning rate and every gradient is 0."""
     groups = optimizer.param_groups
     if any(_moves(group.get("lr", 1)) for group in groups):
         return False
@@ -106,11 +106,11 @@ def _is_rehearsal(optimizer: Optimizer) -> bool:
 
 
 def _moves(rate: float | Tensor) -> bool:
-    """Whether a learning rate is not 0; one on a device is not read, for that would wait for the device."""
+    """Tell whether a learning rate is not 0; one on a device is not read, for that would wait for the device."""
     return (isinstance(rate, Tensor) and not rate.is_cpu) or bool(rate != 0)
 
 
 def _any(gradient: Tensor) -> bool:
-    """Whether an element is not 0, on whichever rank it lies."""
+    """Tell whether an element is not 0, on whichever rank it lies."""
     found = (gradient._values() if gradient.layout == torch.sparse_coo else gradient).any()
     return bool(getattr(found, "full_tensor", lambda: found)())

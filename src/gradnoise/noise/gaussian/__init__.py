@@ -5,22 +5,15 @@ elements and steps; Box-Muller in float32 makes four normals of each block. Ever
 same bits.
 """
 
-from gradnoise.noise.gaussian.api import (
-    add_,
-    add_parts_,
-    add_rows_,
-    backend,
-    bernoulli_rows_,
-    check_step,
-    normal,
-    uniform_words,
-    word_rows,
-)
+from gradnoise.noise.gaussian.api import add_, add_parts_, add_rows_, bernoulli_rows_, normal, word_rows
+from gradnoise.noise.gaussian.arguments import check_step
+from gradnoise.noise.gaussian.backends import Backend, backend
 from gradnoise.noise.gaussian.parts import Part
 from gradnoise.noise.gaussian.stream import VERSION, stream_key
 
 __all__ = [
     "VERSION",
+    "Backend",
     "Part",
     "add_",
     "add_parts_",
@@ -30,6 +23,5 @@ __all__ = [
     "check_step",
     "normal",
     "stream_key",
-    "uniform_words",
     "word_rows",
 ]

@@ -1,103 +1,26 @@
-"""Public functions of the noise streams: checks of the arguments and the choice of a backend."""
+"""Public functions of the noise streams: they check their arguments and hand the work to a backend."""
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 import math
-import operator
-import os
-import sys
 from collections.abc import Sequence
-from types import ModuleType
-from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from gradnoise.noise.gaussian import reference
-from gradnoise.noise.gaussian.parts import NATIVE, Part
-
-ArrayLike: TypeAlias = Tensor | NDArray[Any] | Sequence[Any]
-"""A tensor, numpy array or (nested) sequence of numbers."""
-
-BACKENDS = ("auto", "numba", "triton", "torch")
-
-
-@functools.cache
-def backend(device: str = "cpu") -> str:
-    """Name of the code that draws noise for tensors on a device: "numba", "triton" or "torch".
-
-    On a CPU that is Numba and on a GPU Triton, where they are installed; "torch" is the slower reference, which
-    runs anywhere. The numbers are the same bit for bit. The environment variable GRADNOISE_BACKEND, read once
-    per process, decides otherwise: "torch" takes the reference everywhere, "numba" and "triton" make it an error
-    if that one cannot run on its kind of device, "auto" is the default.
-
-    Args:
-        device: kind of device: "cpu", "cuda", ...
-
-    Raises:
-        ValueError: GRADNOISE_BACKEND is none of the four, or asks for what cannot run.
-    """
-    choice = os.environ.get("GRADNOISE_BACKEND", "auto")
-    if choice not in BACKENDS:
-        raise ValueError(f"GRADNOISE_BACKEND must be one of {', '.join(BACKENDS)}, got {choice!r}")
-    native = {"cpu": "numba", "cuda": "triton"}.get(device, "torch")
-    # The kernels look at pairs of 32-bit words as one 64-bit number, low half first.
-    possible = importlib.util.find_spec(native) is not None and sys.byteorder == "little"
-    if choice == native and not possible:
-        raise ValueError(f"GRADNOISE_BACKEND={native} needs {native} (pip install {native}) on a little-endian machine")
-    return native if possible and choice != "torch" else "torch"
-
-
-def _backend_for(x: Tensor) -> ModuleType:
-    return _module("cpu" if x.is_cpu else x.device.type)  # asking for the device costs as much as a small kernel
-
-
-@functools.cache
-def _module(device: str) -> ModuleType:
-    """The backend's module; compiling and importing take a while, so only where it is needed."""
-    match backend(device):
-        case "numba":
-            from gradnoise.noise.gaussian import numba_kernels as module
-        case "triton":
-            from gradnoise.noise.gaussian import triton_kernels as module
-        case _:
-            module = reference
-    return module
-
-
-def _array(name: str, values: ArrayLike, dtype: type[np.generic], shape: tuple[int, ...]) -> NDArray[Any]:
-    if isinstance(values, Tensor):
-        array = values.detach().cpu().numpy()
-    elif isinstance(values, np.ndarray):
-        array = values
-    else:  # NumPy makes float64 of lists with integers on both sides of 2^63; as objects they stay exact
-        array = np.asarray(values, dtype=np.float64 if dtype is np.float64 else object)
-    if array.shape != shape:
-        raise ValueError(f"{name} must have shape {list(shape)}, got {list(array.shape)}")
-    if dtype is not np.float64 and array.size:
-        if not (array.dtype.kind in "iu" or all(isinstance(v, (int, np.integer)) for v in array.flat)):
-            raise ValueError(f"{name} must be integers, got {array.tolist()}")
-        if array.min() < 0:
-            raise ValueError(f"{name} must not be negative, got {array.min()}")
-    return np.ascontiguousarray(array, dtype=dtype)
-
-
-def _check_sigma(sigma: NDArray[Any]) -> None:
-    bad = ~(np.isfinite(sigma) & (sigma >= 0))
-    if bad.any():
-        raise ValueError(f"sigma must be finite and >= 0, got {sigma[bad][0]}")
-
-
-def _check_matrix(name: str, x: Tensor) -> None:
-    if x.dim() != 2 or x.dtype not in NATIVE:
-        raise ValueError(f"{name} must be a matrix of float32 or float64, got {x.dtype} of shape {list(x.shape)}")
-    rows, columns = x.shape
-    if (columns > 1 and x.stride(1) != 1) or (rows > 1 and x.stride(0) < columns):
-        raise ValueError(f"the rows of {name} must be contiguous and must not overlap, got strides {list(x.stride())}")
+from gradnoise.noise.gaussian.arguments import (
+    ArrayLike,
+    check_matrix,
+    check_scale,
+    check_step,
+    integers,
+    offsets_of,
+    reals,
+    steps,
+)
+from gradnoise.noise.gaussian.backends import Backend, backend_of
+from gradnoise.noise.gaussian.parts import Part
 
 
 def add_rows_(
@@ -105,7 +28,7 @@ def add_rows_(
     *,
     offsets: ArrayLike,
     keys: ArrayLike,
-    t: ArrayLike,
+    t: ArrayLike | int,
     sigma: ArrayLike,
     scale: Tensor | None = None,
 ) -> None:
@@ -116,11 +39,14 @@ def add_rows_(
     them. With `scale` each row is first multiplied by its scale and rounded, in the same pass: the bits are
     those of `x.mul_(scale[:, None])` before the noise.
 
+    Keys, t and sigma may be given as tensors on the GPU where x lies. They are then used there: nothing is copied
+    and the host does not wait, but their values cannot be checked.
+
     Args:
         x: float32 or float64 [P, N]; elements of a row contiguous, rows at any distance.
         offsets: integers [S + 1] from 0 to N, not decreasing: they cut each row into S named segments.
-        keys: uint64 [P, S], the `stream_key` of each segment.
-        t: integers >= 0 [P], the step of each row.
+        keys: uint64 [P, S], the `stream_key` of each segment (or int64 with the same bits, on a GPU).
+        t: integers >= 0, the step of each row [P] or of all rows [].
         sigma: float64 [P], standard deviations >= 0. Rows with sigma 0 are only scaled; those with scale 1 as well
             are left untouched, bit for bit.
         scale: factors [P] in the dtype of x and on its device, such as those of clipping; None for ones.
@@ -131,30 +57,26 @@ def add_rows_(
     Example:
         >>> x = torch.zeros(2, 5)
         >>> keys = [[stream_key(seed, name) for name in ("a", "b")] for seed in (0, 1)]
-        >>> add_rows_(x, offsets=[0, 3, 5], keys=keys, t=[0, 0], sigma=[0.1, 0.0])
+        >>> add_rows_(x, offsets=[0, 3, 5], keys=keys, t=0, sigma=[0.1, 0.0])
     """
-    _check_matrix("x", x)
+    check_matrix("x", x)
     rows, columns = x.shape
-    cuts = _array("offsets", offsets, np.int64, (max(len(offsets), 1),))
-    if cuts[0] != 0 or cuts[-1] != columns or (np.diff(cuts) < 0).any():
-        raise ValueError(f"offsets must rise from 0 to {columns}, the length of a row, got {cuts.tolist()}")
-    key = _array("keys", keys, np.uint64, (rows, len(cuts) - 1))
-    step = _array("t", t, np.uint64, (rows,))
-    deviation = _array("sigma", sigma, np.float64, (rows,))
-    _check_sigma(deviation)
-    if scale is not None and (scale.shape, scale.dtype, scale.device) != ((rows,), x.dtype, x.device):
-        raise ValueError(
-            f"scale must be {x.dtype} of shape [{rows}] on {x.device}, as x is, got {scale.dtype} of shape"
-            f" {list(scale.shape)} on {scale.device}"
-        )
-    _backend_for(x).add_rows_(x, cuts, key, step, deviation, None if scale is None else scale.detach())
+    cuts = offsets_of(offsets, columns)
+    key = integers("keys", keys, (rows, len(cuts) - 1), x.device)
+    step = steps(t, rows, x.device)
+    sigmas = reals("sigma", sigma, (rows,), x.device)
+    if scale is not None:
+        check_scale(scale, x)
+        scale = scale.detach()
+    backend_of(x).add_rows_(x, cuts, key, step, sigmas, scale)
 
 
 def add_(tensors: Sequence[Tensor], *, keys: Sequence[int], t: int, sigma: float) -> None:
     """Add Gaussian noise to tensors in place: element i (row-major) of tensors[s] += sigma z(keys[s], t, i).
 
-    float32 and float64 as in `add_rows_`; float16 and bfloat16 are added to in float32 and rounded once.
-    No temporary is larger than some 10^5 elements.
+    This is the function for noise on anything that is not the gradient of an optimizer's parameter: weights,
+    activations, inputs. float32 and float64 as in `add_rows_`; float16 and bfloat16 are added to in float32 and
+    rounded once. No temporary is larger than some 10^5 elements.
 
     Args:
         tensors: dense real floating-point tensors of any shape, stride and device.
@@ -188,28 +110,17 @@ def add_parts_(parts: Sequence[Part], *, t: int, sigma: float, scale: Tensor | N
     t = check_step(t)
     if sigma == 0:
         return
-    modules: dict[ModuleType, list[Part]] = {}
+    batches: dict[Backend, list[Part]] = {}
     for part in parts:
         if not part.x.dtype.is_floating_point:
             raise ValueError(f"noise goes onto real floating-point tensors, got {part.x.dtype}")
-        modules.setdefault(_backend_for(part.x), []).append(part)
-    for module, batch in modules.items():
-        module.add_parts_(batch, t, sigma, scale)
-
-
-def check_step(t: int) -> int:
-    """The step as a Python integer; refuses what is none."""
-    try:
-        step = operator.index(t)
-    except TypeError:
-        step = -1
-    if not 0 <= step < 2**64:
-        raise ValueError(f"t must be an integer >= 0, got {t!r}")
-    return step
+        batches.setdefault(backend_of(part.x), []).append(part)
+    for backend, batch in batches.items():
+        backend.add_parts_(batch, t, sigma, scale)
 
 
 def normal(key: int, t: int, count: int, start: int = 0) -> Tensor:
-    """Standard normals z(key, t, i) of one stream, for i = start .. start + count - 1.
+    """Return standard normals z(key, t, i) of one stream, for i = start .. start + count - 1.
 
     Args:
         key: `stream_key` of the stream.
@@ -228,61 +139,41 @@ def normal(key: int, t: int, count: int, start: int = 0) -> Tensor:
     return z
 
 
-def uniform_words(key: int, t: int, count: int) -> Tensor:
-    """Raw Philox words of one stream: element i is word i mod 4 of block i // 4.
+def word_rows(keys: ArrayLike, t: ArrayLike | int, count: int, device: torch.device | str = "cpu") -> Tensor:
+    """Return the first Philox words of several streams: element i of a row is word i mod 4 of block i // 4.
 
     Args:
-        key: `stream_key` of the stream.
-        t: step >= 0.
-        count: how many.
-
-    Returns:
-        int64 [count], uniform on the integers of [0, 2^32).
-    """
-    t = check_step(t)
-    return reference.words(key, t, 0, count, torch.device("cpu"))
-
-
-def word_rows(keys: ArrayLike, t: int, count: int, device: torch.device | str = "cpu") -> Tensor:
-    """The first words of several streams at one step: row p is `uniform_words(keys[p], t, count)`.
-
-    Args:
-        keys: uint64 [P], the `stream_key` of each row.
-        t: step >= 0.
+        keys: uint64 [P], the `stream_key` of each row; used where they lie if that is `device`, as in `add_rows_`.
+        t: step >= 0, one for all rows [] or one for each [P].
         count: words of each row.
         device: of the result.
 
     Returns:
         int64 [P, count], uniform on the integers of [0, 2^32).
     """
-    t = check_step(t)
-    key = _array("keys", keys, np.uint64, (len(keys),))
-    out = torch.empty(len(key), count, dtype=torch.int64, device=device)
-    _backend_for(out).fill_words_(out, key, t)
+    rows = len(keys)
+    out = torch.empty(rows, count, dtype=torch.int64, device=device)
+    key, step = integers("keys", keys, (rows,), out.device), steps(t, rows, out.device)
+    backend_of(out).fill_words_(out, key, step)
     return out
 
 
-def bernoulli_rows_(out: Tensor, *, keys: ArrayLike, t: ArrayLike, keep: ArrayLike) -> None:
+def bernoulli_rows_(out: Tensor, *, keys: ArrayLike, t: ArrayLike | int, keep: ArrayLike) -> None:
     """Fill a matrix with dropout masks: out[p, i] = 1/keep[p] where word i < keep[p] 2^32, else 0.
 
-    Word i of row p is number i of `uniform_words` for keys[p] and t[p].
+    Word i of row p is number i of `word_rows` for keys[p] and t[p]. Keys, t and keep may lie on a GPU, as in
+    `add_rows_`.
 
     Args:
         out: float32 or float64 [P, n]; elements of a row contiguous, rows at any distance.
         keys: uint64 [P], the `stream_key` of each row; use another stream than for noise.
-        t: integers >= 0 [P], the step of each row.
+        t: integers >= 0, the step of each row [P] or of all rows [].
         keep: float64 [P] in [0, 1], the probability to keep an element.
 
     Raises:
         ValueError: an argument has another shape, dtype or range.
     """
-    _check_matrix("out", out)
-    rows = (len(out),)
-    key, step = _array("keys", keys, np.uint64, rows), _array("t", t, np.uint64, rows)
-    kept = _array("keep", keep, np.float64, rows)
-    if not ((kept >= 0) & (kept <= 1)).all():
-        raise ValueError(f"keep must be a probability in [0, 1], got {kept.tolist()}")
-    last = np.maximum(np.ceil(kept * 2.0**32), 1).astype(np.uint64) - np.uint64(1)
-    # With keep 0 the one word that `last` lets through gets the value 0, too.
-    value = np.divide(1.0, kept, out=np.zeros_like(kept), where=kept > 0)
-    _backend_for(out).bernoulli_rows_(out, key, step, last, value)
+    check_matrix("out", out)
+    rows = len(out)
+    key, step = integers("keys", keys, (rows,), out.device), steps(t, rows, out.device)
+    backend_of(out).bernoulli_rows_(out, key, step, reals("keep", keep, (rows,), out.device, most=1.0))

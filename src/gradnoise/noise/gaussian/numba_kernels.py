@@ -1,4 +1,6 @@
-"""The mapping as one-pass Numba kernels, equal to `reference` bit for bit.
+"""Compiled loops: the mapping and what writes it to memory, equal to `reference` bit for bit.
+
+One file, because Numba compiles again only what was changed in the very file that it finds a function in.
 
 A batch of blocks goes through three loops that LLVM vectorises: words, normals, addition. What makes that
 work: 64-bit lanes for Philox (vpmuludq ignores the upper half, so nothing is masked), a fused Box-Muller loop
@@ -10,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Any, cast
 
 import llvmlite.ir as ir
@@ -20,18 +22,11 @@ import numpy as np
 import torch
 from numba import carray, types  # pyright: ignore[reportPrivateImportUsage]
 from numba.core import cgutils
-from numpy.typing import NDArray
-from torch import Tensor
 
 from gradnoise.noise.gaussian import constants
-from gradnoise.noise.gaussian.parts import SLAB, Part, slabs, working
-from gradnoise.noise.gaussian.threads import split
-
-Array = NDArray[Any]
 
 BATCH = 256  # blocks per batch; divides 2^32, so the upper counter word is constant within a batch
-SMALL = 1024  # up to so many elements a tensor has a call of its own
-ALIGN = 8  # short batches are rounded up to whole vectors; what is drawn too much is dropped
+ALIGN = 8  # short batches are rounded up to whole vectors; surplus draws are discarded
 
 intrinsic = cast(Callable[[Callable[..., Any]], Any], numba.extending.intrinsic)
 
@@ -63,7 +58,7 @@ def _compiled(signature: Any = None, **options: Any) -> Callable[[Callable[..., 
 
 @intrinsic
 def _bits(typing_context: Any, x: Any) -> Any:
-    """Bits of a float32 as int32."""
+    """Reinterpret the bits of a float32 as int32."""
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.bitcast(args[0], ir.IntType(32))
@@ -73,7 +68,7 @@ def _bits(typing_context: Any, x: Any) -> Any:
 
 @intrinsic
 def _float(typing_context: Any, x: Any) -> Any:
-    """Float32 that has the bits of an int32."""
+    """Reinterpret the bits of an int32 as float32."""
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.bitcast(args[0], ir.FloatType())
@@ -83,7 +78,7 @@ def _float(typing_context: Any, x: Any) -> Any:
 
 @intrinsic
 def _pointer(typing_context: Any, address: Any) -> Any:
-    """Address (uint64) as a pointer."""
+    """Turn an address (uint64) into a pointer."""
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.inttoptr(args[0], cgutils.voidptr_t)
@@ -93,7 +88,7 @@ def _pointer(typing_context: Any, address: Any) -> Any:
 
 @_compiled()
 def _words(key, t, block, n, a, b):
-    """Words of n blocks from `block` on: a[j] = (w0, w1) and b[j] = (w2, w3), w0 and w2 in the low halves."""
+    """Draw the words of n blocks from `block` on: a[j] = (w0, w1) and b[j] = (w2, w3), w0 and w2 in the low halves."""
     upper = block >> HIGH
     for j in range(n):
         c0, c1, c2, c3 = block + u64(j), upper, t & LOW, t >> HIGH
@@ -142,7 +137,7 @@ def _normals(a, b, z, n):
 
 @_compiled()
 def _scale_and_add(x, scale, z, sigma):
-    for i in range(x.size):  # scale 1 changes no bit and costs nothing beside the loads
+    for i in range(x.size):  # scale 1 changes no bit and costs next to nothing
         x[i] = x[i] * scale + sigma * z[i]
 
 
@@ -154,14 +149,14 @@ def _scale(x, scale):
 
 @_compiled()
 def _batch_end(index, end):
-    """Blocks [block, stop) that hold elements index .. end - 1, cut where a batch ends."""
+    """Return the blocks [block, stop) that hold elements index .. end - 1, cut where a batch ends."""
     block = index // 4
     return block, min((block // BATCH + 1) * BATCH, (end + 3) // 4)
 
 
 @_compiled()
 def _add_run(x, scale, key, t, sigma, index, a, b, z):
-    """x[i] = scale x[i] + sigma z(key, t, index + i), rounded after every operation."""
+    """Set x[i] to scale x[i] + sigma z(key, t, index + i), rounded after every operation."""
     end = index + x.size
     done = 0
     while done < x.size:
@@ -176,7 +171,7 @@ def _add_run(x, scale, key, t, sigma, index, a, b, z):
 
 
 @_compiled()
-def _add_runs(runs, t, sigma, scale, lo, hi):
+def add_runs(runs, t, sigma, scale, lo, hi):
     """Add noise to runs (address, length, first element, key); of all laid end to end, to elements lo .. hi - 1.
 
     sigma and scale have one element each, as arrays tell the kernel the precision of the runs.
@@ -195,8 +190,8 @@ def _add_runs(runs, t, sigma, scale, lo, hi):
 
 
 @functools.cache
-def _adder(dtype: torch.dtype) -> Callable[[int, int, int, int, float], None]:
-    """Kernel for one run from element 0 on: (address, length, key, t, sigma).
+def adder(dtype: torch.dtype) -> Callable[[int, int, int, int, float], None]:
+    """Return the kernel for one run from element 0 on: (address, length, key, t, sigma).
 
     Numba takes numbers faster than arrays, and for a known signature faster still; for a tensor of a few
     hundred elements that is most of the time.
@@ -213,12 +208,12 @@ def _adder(dtype: torch.dtype) -> Callable[[int, int, int, int, float], None]:
 
 
 @_compiled()
-def _add_rows(runs, t, sigma, scale, length, lo, hi):
+def add_rows(runs, t, sigma, scale, length, lo, hi):
     """Scale rows of runs and add noise; of all rows laid end to end, each `length` long, to elements lo .. hi - 1."""
     for p in range(lo // length, (hi - 1) // length + 1):
         begin, end = max(lo - p * length, 0), min(hi - p * length, length)
         if sigma[p] != 0:
-            _add_runs(runs[p], t[p], sigma[p : p + 1], scale[p : p + 1], begin, end)
+            add_runs(runs[p], t[p], sigma[p : p + 1], scale[p : p + 1], begin, end)
         elif scale[p] != 1:
             _scale(carray(_pointer(runs[p, 0, 0]), length, scale.dtype)[begin:end], scale[p])
 
@@ -230,7 +225,7 @@ def _fill_kept(out, words, last, value, zero):
 
 
 @_compiled()
-def _bernoulli(address, length, keys, t, last, value, lo, hi):
+def fill_masks(address, length, keys, t, last, value, lo, hi):
     """Fill rows of memory with masks; of all rows laid end to end, elements lo .. hi - 1."""
     a, b, w = np.empty(BATCH, np.uint64), np.empty(BATCH, np.uint64), np.empty(2 * BATCH, np.uint64)
     for p in range(lo // length, (hi - 1) // length + 1):
@@ -249,125 +244,13 @@ def _bernoulli(address, length, keys, t, last, value, lo, hi):
 
 
 @_compiled()
-def _word_rows(out, keys, t):
-    """Words of each stream at step t, row by row."""
+def fill_words(out, keys, t):
+    """Fill rows with the words of their streams."""
     blocks = (out.shape[1] + 3) // 4
     n = (blocks + ALIGN - 1) // ALIGN * ALIGN
     a, b = np.empty(n, np.uint64), np.empty(n, np.uint64)
     for p in range(len(keys)):
-        _words(keys[p], t, u64(0), n, a, b)
+        _words(keys[p], t[p], u64(0), n, a, b)
         for i in range(out.shape[1]):
             pair = a[i // 4] if i % 4 < 2 else b[i // 4]
             out[p, i] = pair & LOW if i % 2 == 0 else pair >> HIGH
-
-
-def _addresses(x: Tensor) -> Array:
-    """Address of each row of a matrix."""
-    step = x.stride(0) * x.element_size()
-    return np.uint64(x.data_ptr()) + np.arange(len(x), dtype=np.uint64) * np.uint64(step)
-
-
-def _run(kernel: Callable[..., object], tensors: Tensor | Sequence[Tensor], total: int, *args: object) -> None:
-    if total:
-        split(functools.partial(kernel, *args), total, torch.get_num_threads())
-        torch.autograd.graph.increment_version(tensors)  # torch cannot see what a kernel writes
-
-
-def add_rows_(x: Tensor, offsets: Array, keys: Array, t: Array, sigma: Array, scale: Tensor | None) -> None:
-    """Scale rows and add noise in one pass, see `api.add_rows_`; a row with scale 1 and sigma 0 is not read."""
-    runs = np.zeros((*keys.shape, 4), dtype=np.uint64)
-    runs[..., 0] = _addresses(x)[:, None] + (offsets[:-1] * x.element_size()).astype(np.uint64)
-    runs[..., 1] = np.diff(offsets)
-    runs[..., 3] = keys
-    scales = np.ones(len(x), dtype=_NUMPY[x.dtype]) if scale is None else np.ascontiguousarray(scale.numpy())
-    _run(_add_rows, x, x.numel(), runs, t, sigma.astype(_NUMPY[x.dtype]), scales, x.shape[1])
-
-
-def add_parts_(parts: Sequence[Part], t: int, sigma: float, scale: Tensor | None) -> None:
-    """Add noise to parts on the CPU, see `api.add_parts_`."""
-    if scale is not None:
-        sigma *= scale.item()
-    small: list[Tensor] = []
-    large: dict[torch.dtype, list[Part]] = {}
-    others: list[Part] = []
-    for part in parts:
-        x, key, first = part
-        size = x.numel()
-        if x.dtype not in _NUMPY or not x.is_contiguous():
-            others.append(part)
-        elif size <= SMALL and first is None:
-            _adder(x.dtype)(x.data_ptr(), size, key, t, sigma)
-            small.append(x)
-        else:
-            large.setdefault(x.dtype, []).append(part)
-    if small:
-        torch.autograd.graph.increment_version(small)
-    for batch in large.values():
-        _add_direct(batch, t, sigma)
-    if others:
-        _add_to_copies(others, t, sigma)
-
-
-@torch.no_grad()
-def _add_to_copies(parts: Sequence[Part], t: int, sigma: float) -> None:
-    """Add noise to parts that are not contiguous or have 16 bits, by way of copies of a slab or so."""
-    for batch in _slabfuls([slab for part in parts for slab in slabs(part)]):
-        copies = [_contiguous(part.x) for part in batch]
-        _add_direct([part._replace(x=x) for part, x in zip(batch, copies, strict=True)], t, sigma)
-        for part, copy in zip(batch, copies, strict=True):
-            part.x.copy_(copy)
-
-
-def _add_direct(parts: Sequence[Part], t: int, sigma: float) -> None:
-    """Add noise to contiguous parts, all float32 or all float64."""
-    whole = [(x.data_ptr(), x.numel(), 0, key) for x, key, first in parts if first is None]
-    pieces = [_runs(x, key, first) for x, key, first in parts if first is not None]
-    runs = np.concatenate([np.array(whole, dtype=np.uint64).reshape(-1, 4), *pieces])
-    tensors = [part.x for part in parts]
-    real = _NUMPY[tensors[0].dtype]
-    _run(_add_runs, tensors, int(runs[:, 1].sum()), runs, u64(t), np.array([sigma], real), np.ones(1, real))
-
-
-def _runs(x: Tensor, key: int, first: Tensor) -> Array:
-    """Address, length, first element and key of each run of a contiguous tensor."""
-    length = x.numel() // max(len(first), 1)
-    runs = np.empty((len(first), 4), dtype=np.uint64)
-    runs[:, 0] = np.arange(len(first)) * (length * x.element_size()) + x.data_ptr()
-    runs[:, 1], runs[:, 2], runs[:, 3] = length, first.numpy(), key
-    return runs
-
-
-def _slabfuls(parts: Sequence[Part]) -> Iterator[list[Part]]:
-    """Parts of one precision together up to some SLAB elements: small tensors share a call of the kernel."""
-    for kind in (torch.float32, torch.float64):
-        batch: list[Part] = []
-        size = 0
-        for part in parts:
-            if working(part.x.dtype) != kind:
-                continue
-            if batch and size + part.x.numel() > SLAB:
-                yield batch
-                batch, size = [], 0
-            batch.append(part)
-            size += part.x.numel()
-        if batch:
-            yield batch
-
-
-def _contiguous(x: Tensor) -> Tensor:
-    """A contiguous copy in the precision that noise is added in."""
-    return x.to(working(x.dtype), memory_format=torch.contiguous_format, copy=True)
-
-
-def fill_words_(out: Tensor, keys: Array, t: int) -> None:
-    """out[p, i] = word i of stream keys[p] at step t."""
-    _word_rows(out.numpy(), keys, u64(t))
-
-
-def bernoulli_rows_(out: Tensor, keys: Array, t: Array, last: Array, value: Array) -> None:
-    """out[p, i] = value[p] where word i of stream keys[p] at step t[p] is <= last[p], else 0."""
-    limit, kept = last.astype(np.uint32), value.astype(_NUMPY[out.dtype])
-    _run(_bernoulli, out, out.numel(), _addresses(out), out.shape[1], keys, t, limit, kept)
-
-
-_NUMPY = {torch.float32: np.float32, torch.float64: np.float64}

@@ -16,7 +16,7 @@ SLAB = 1 << 16
 
 
 def working(dtype: torch.dtype) -> torch.dtype:
-    """The precision that noise is added in."""
+    """Return the precision that noise is added in."""
     return dtype if dtype in NATIVE else torch.float32
 
 
@@ -58,7 +58,7 @@ def slabs(part: Part) -> Iterator[Part]:
 
 
 def _cut(x: Tensor, start: int) -> Iterator[tuple[Tensor, int]]:
-    """Views of at most SLAB elements that follow each other in row-major order, with their places."""
+    """Yield views of at most SLAB elements that follow each other in row-major order, with their places."""
     if x.is_contiguous():
         x = x.view(-1)
     inner = math.prod(x.shape[1:])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gradnoise.noise.gaussian.arguments import to_device
 from gradnoise.noise.gaussian.constants import (
     COS,
     LN2,
@@ -27,11 +29,9 @@ from gradnoise.noise.gaussian.constants import (
 )
 from gradnoise.noise.gaussian.parts import Part, slabs, working
 
-Array = NDArray[np.generic]
-
 
 def philox(block: Tensor, t: Tensor, key: Tensor) -> Tensor:
-    """Philox4x32-10 with counter (block_lo, block_hi, t_lo, t_hi) and key (key_lo, key_hi).
+    """Compute Philox4x32-10 with counter (block_lo, block_hi, t_lo, t_hi) and key (key_lo, key_hi).
 
     Args:
         block: int64, any shape; as t and key the bits of an unsigned 64-bit number.
@@ -55,7 +55,7 @@ def philox(block: Tensor, t: Tensor, key: Tensor) -> Tensor:
 
 
 def normals(words: Tensor) -> Tensor:
-    """Box-Muller: words [..., 4] (int64, as from `philox`) to normals [..., 4] (float32)."""
+    """Turn words [..., 4] (int64, as from `philox`) into normals [..., 4] (float32) by Box-Muller."""
     words = words.to(torch.int32)  # keeps the low 32 bits
     r = _radius(words[..., :2])
     cos, sin = _cos_sin(words[..., 2:])
@@ -63,7 +63,7 @@ def normals(words: Tensor) -> Tensor:
 
 
 def _radius(w: Tensor) -> Tensor:
-    """sqrt(-2 ln u) for u = (w + 1/2) 2^-32 of the unsigned word w, given as int32."""
+    """Return sqrt(-2 ln u) for u = (w + 1/2) 2^-32 of the unsigned word w, given as int32."""
     f = (w.to(torch.float32) + 0.5) * 2.0**-32  # u, or u - 1 where u >= 1/2: close to 1 nothing is lost
     u = f + ((w >> 31) & ONE_BITS).view(torch.float32)
     d = u.view(torch.int32) - SQRT_HALF_BITS
@@ -79,7 +79,7 @@ def _radius(w: Tensor) -> Tensor:
 
 
 def _cos_sin(w: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of the angle that word w (int32) stands for; its top bit is the cosine's sign."""
+    """Return cosine and sine of the angle that word w (int32) stands for; its top bit is the cosine's sign."""
     y = ((w << 1) | 1).to(torch.float32) * 2.0**-31
     y2 = y * y
     s0, s1, s2, s3, s4 = map(float, SIN)
@@ -89,38 +89,28 @@ def _cos_sin(w: Tensor) -> tuple[Tensor, Tensor]:
     return (cos.view(torch.int32) ^ (w & SIGN_BIT)).view(torch.float32), sin
 
 
-def _bits(values: Array, device: torch.device) -> Tensor:
-    """A numpy array of 64-bit integers as an int64 tensor with the same bits."""
-    return torch.from_numpy(np.ascontiguousarray(values).view(np.int64)).to(device)
-
-
-def words(key: int, t: int, first: int, count: int, device: torch.device) -> Tensor:
-    """Words number first .. first + count - 1 of a stream at step t, int64 [count]."""
-    block = torch.arange(first // 4, (first + count + 3) // 4, device=device)
-    number = _bits(np.array([t, key], dtype=np.uint64), device)
-    return philox(block, number[0], number[1]).flatten()[first % 4 :][:count]
-
-
 @torch.no_grad()
 def add_parts_(parts: Sequence[Part], t: int, sigma: float, scale: Tensor | None) -> None:
-    """Add noise to parts, see `api.add_parts_`; by slabs, as temporaries are some 30 times what is added to."""
+    """Add noise to parts, see `backends.Backend`; by slabs, as temporaries are some 30 times what is added to."""
     for whole in parts:
         for x, key, first in slabs(whole):
             work = x.to(working(x.dtype))
-            number = _bits(np.array([t, key], dtype=np.uint64), x.device)
-            factor = torch.tensor(sigma, dtype=work.dtype, device=x.device)
-            z = _run(number, x.numel()) if first is None else _runs(number, first.to(x.device), x.numel())
-            x.copy_(work + (factor if scale is None else factor * scale.to(factor)) * z.view(x.shape).to(work.dtype))
+            number = to_device(torch.from_numpy(np.array([t, key], dtype=np.uint64).view(np.int64)), x.device)
+            factor = torch.full((), sigma, dtype=work.dtype, device=x.device)
+            if scale is not None:
+                factor = factor * scale.to(factor)
+            z = _run(number, x.numel()) if first is None else _runs(number, to_device(first, x.device), x.numel())
+            x.copy_(work + factor * z.view(x.shape).to(work.dtype))
 
 
 def _run(number: Tensor, count: int) -> Tensor:
-    """The first normals of the stream with number = (t, key)."""
+    """Return the first normals of the stream with number = (t, key)."""
     block = torch.arange((count + 3) // 4, device=number.device)
     return normals(philox(block, number[0], number[1])).flatten()[:count]
 
 
 def _runs(number: Tensor, first: Tensor, count: int) -> Tensor:
-    """Normals at the places of runs of equal length, `count` in all."""
+    """Return normals at the places of runs of equal length, `count` in all."""
     length = count // max(len(first), 1)
     begin = first % 4
     block = (first // 4)[:, None] + torch.arange((length + 6) // 4, device=first.device)  # one more for the offset
@@ -129,40 +119,52 @@ def _runs(number: Tensor, first: Tensor, count: int) -> Tensor:
 
 
 @torch.no_grad()
-def add_rows_(x: Tensor, offsets: Array, keys: Array, t: Array, sigma: Array, scale: Tensor | None) -> None:
-    """Scale rows and add noise, see `api.add_rows_`."""
-    if scale is not None:
-        x *= scale[:, None]
-    rows = np.flatnonzero(sigma.astype(np.float32 if x.dtype == torch.float32 else np.float64))
+def add_rows_(x: Tensor, offsets: NDArray[Any], keys: Tensor, t: Tensor, sigma: Tensor, scale: Tensor | None) -> None:
+    """Scale rows and add noise, see `backends.Backend`; row by row, as temporaries are some 30 times a row."""
+    factors = sigma.to(x.dtype)
+    silent = factors == 0
+    idle = silent if scale is None else silent & (scale == 1)
+    segment, block, column = (torch.from_numpy(a).to(x.device) for a in _layout(offsets))
+    for p in range(len(x)):
+        if x.is_cpu and idle[p]:  # on a device the question would wait for the answer
+            continue
+        row = x[p] if scale is None else x[p] * scale[p]
+        z = normals(philox(block, t[p], keys[p, segment])).flatten()[column]
+        noisy = row + factors[p] * z.to(x.dtype)  # two roundings: add with alpha may fuse them into one
+        x[p] = torch.where(silent[p], row, noisy)
+
+
+def _layout(offsets: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Return segment and number of each block of a row, blocks laid end to end, and the normal of each column."""
     lengths = np.diff(offsets)
     blocks = (lengths + 3) // 4
-    block_start = np.cumsum(blocks) - blocks
+    start = np.cumsum(blocks) - blocks
     segment = np.repeat(np.arange(len(blocks)), blocks)
-    block = torch.from_numpy(np.arange(len(segment)) - block_start[segment]).to(x.device)
-    # Column c of x is normal number 4 block_start + i of the row's blocks laid end to end.
-    column = np.arange(offsets[-1]) + np.repeat(4 * block_start - offsets[:-1], lengths)
-    column = torch.from_numpy(column).to(x.device)
-    for p in rows:  # row by row: the temporaries are some 30 times a row
-        key = _bits(keys[p, segment], x.device)
-        z = normals(philox(block, _bits(t[p : p + 1], x.device), key)).flatten()
-        _add(x[p], z[column], torch.tensor(sigma[p], dtype=x.dtype, device=x.device))
-
-
-def _add(x: Tensor, z: Tensor, sigma: Tensor) -> None:
-    x += sigma * z.to(x.dtype)  # two roundings: add_ with alpha may fuse them into one
-
-
-def fill_words_(out: Tensor, keys: Array, t: int) -> None:
-    """out[p, i] = word i of stream keys[p] at step t."""
-    block = torch.arange((out.shape[1] + 3) // 4, device=out.device)
-    step = _bits(np.array([t], dtype=np.uint64), out.device)
-    out.copy_(philox(block, step, _bits(keys, out.device)[:, None]).flatten(1)[:, : out.shape[1]])
+    column = np.arange(offsets[-1]) + np.repeat(4 * start - offsets[:-1], lengths)
+    return segment, np.arange(len(segment)) - start[segment], column
 
 
 @torch.no_grad()
-def bernoulli_rows_(out: Tensor, keys: Array, t: Array, last: Array, value: Array) -> None:
-    """out[p, i] = value[p] where word i of stream keys[p] at step t[p] is <= last[p], else 0."""
-    block = torch.arange((out.shape[1] + 3) // 4, device=out.device)
-    w = philox(block, _bits(t, out.device)[:, None], _bits(keys, out.device)[:, None]).flatten(1)
-    kept = w[:, : out.shape[1]] <= _bits(last, out.device)[:, None]
-    out.copy_(kept * torch.from_numpy(value).to(out)[:, None])
+def fill_words_(out: Tensor, keys: Tensor, t: Tensor) -> None:
+    """Fill rows with words, see `backends.Backend`."""
+    out.copy_(_words(out.shape[1], keys, t))
+
+
+@torch.no_grad()
+def bernoulli_rows_(out: Tensor, keys: Tensor, t: Tensor, keep: Tensor) -> None:
+    """Fill rows with masks, see `backends.Backend`."""
+    last, value = limits(keep)
+    out.copy_((_words(out.shape[1], keys, t) <= last[:, None]) * value.to(out.dtype)[:, None])
+
+
+def limits(keep: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the last word that is kept (int64) and what stands for it in a mask (float64), per probability."""
+    last = torch.clamp(torch.ceil(keep * 2.0**32), min=1).to(torch.int64) - 1
+    # With keep 0 the one word that `last` lets through gets the value 0, too.
+    return last, torch.where(keep > 0, 1 / keep, 0.0)
+
+
+def _words(count: int, keys: Tensor, t: Tensor) -> Tensor:
+    """Return the first words of streams, int64 [P, count]."""
+    block = torch.arange((count + 3) // 4, device=keys.device)
+    return philox(block, t[:, None], keys[:, None]).flatten(1)[:, :count]

@@ -10,7 +10,7 @@ VERSION = 1
 
 
 def stream_key(seed: int, name: str) -> int:
-    """64-bit key of one noise stream: the first 8 bytes of blake2b over (version, seed, name).
+    """Return the 64-bit key of one noise stream: the first 8 bytes of blake2b over (version, seed, name).
 
     Args:
         seed: any integer.

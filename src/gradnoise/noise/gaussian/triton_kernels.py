@@ -1,29 +1,15 @@
-"""The mapping as a one-pass Triton kernel for CUDA tensors: many tensors in one launch.
+"""Triton kernels: the mapping and what writes it to memory, equal to `reference` bit for bit.
 
-Each program adds noise to up to BLOCK elements of one run. What it must know of the runs lies in a table on the
-device, sent there without waiting. Products and sums are kept apart (no fused multiply-add) and roots correctly
-rounded, so that the bits are the reference's.
+A program writes up to `size` neighbours in memory, whole blocks of their stream but for the two ends. Products and
+sums are kept apart (launches forbid fused multiply-add) and roots are correctly rounded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, cast
-
-import numpy as np
-import torch
 import triton  # pyright: ignore[reportMissingImports]
 import triton.language as tl  # pyright: ignore[reportMissingImports]
-from numpy.typing import NDArray
-from torch import Tensor
 
-from gradnoise.noise.gaussian import constants, reference
-from gradnoise.noise.gaussian.parts import Part, working
-
-Array = NDArray[Any]
-
-BLOCK = 2048
-SUPPORTED = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+from gradnoise.noise.gaussian import constants
 
 M0, M1, W0, W1 = (tl.constexpr(v) for v in (constants.M0, constants.M1, constants.W0, constants.W1))
 ROUNDS = tl.constexpr(constants.ROUNDS)
@@ -34,11 +20,12 @@ LN2 = tl.constexpr(float(constants.LN2))
 SQRT_HALF_BITS, MANTISSA_BITS = tl.constexpr(constants.SQRT_HALF_BITS), tl.constexpr(constants.MANTISSA_BITS)
 SIGN_BIT = tl.constexpr(constants.SIGN_BIT)
 TO_UNIT, TO_SIGNED_UNIT = tl.constexpr(2.0**-32), tl.constexpr(2.0**-31)
+TWO_32 = tl.constexpr(2.0**32)
 
 
 @triton.jit
 def _words(block, t, key):
-    """Philox4x32-10 words of blocks; all arguments int64, the words uint32."""
+    """Draw the Philox4x32-10 words of blocks; all arguments int64, the words uint32."""
     c0, c1 = block.to(tl.uint32), (block >> 32).to(tl.uint32)
     c2 = (block * 0 + t).to(tl.uint32)
     c3 = (block * 0 + (t >> 32)).to(tl.uint32)
@@ -51,6 +38,12 @@ def _words(block, t, key):
         c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
         k0, k1 = k0 + w0, k1 + w1
     return c0, c1, c2, c3
+
+
+@triton.jit
+def _interleaved(a, b, c, d):
+    """Lay out a[0], b[0], c[0], d[0], a[1], ... as the elements of blocks follow each other."""
+    return tl.interleave(tl.interleave(a, c), tl.interleave(b, d))
 
 
 @triton.jit
@@ -79,99 +72,146 @@ def _cos_sin(word):
 
 
 @triton.jit
-def _add(runs, sigmas, programs, dtype: tl.constexpr, work: tl.constexpr, size: tl.constexpr):
-    """Program i takes piece programs[i, 1] of run programs[i, 0]; runs are (address, length, first, key, t)."""
-    i = tl.program_id(0)
-    run, piece = tl.load(programs + 2 * i), tl.load(programs + 2 * i + 1)
-    address, length = tl.load(runs + 5 * run), tl.load(runs + 5 * run + 1)
-    first, key, t = tl.load(runs + 5 * run + 2), tl.load(runs + 5 * run + 3), tl.load(runs + 5 * run + 4)
-    block = first // 4 + (piece * (size // 4) + tl.arange(0, size // 4)).to(tl.int64)
+def _normals(block, t, key):
+    """Draw the normals of blocks, four each."""
     w0, w1, w2, w3 = _words(block, t, key)
     r0, r1 = _radius(w0), _radius(w1)
     cos0, sin0 = _cos_sin(w2)
     cos1, sin1 = _cos_sin(w3)
-    z = tl.interleave(tl.interleave(r0 * cos0, r1 * cos1), tl.interleave(r0 * sin0, r1 * sin1))
-    place = (piece * size + tl.arange(0, size)).to(tl.int64) - first % 4
-    memory = address.to(tl.pointer_type(dtype)) + place
-    inside = (place >= 0) & (place < length)
-    x = tl.load(memory, mask=inside, other=0.0).to(work)
-    x += tl.load(sigmas + run) * z.to(work)
-    if dtype == work:
-        tl.store(memory, x, mask=inside)
+    return _interleaved(r0 * cos0, r0 * sin0, r1 * cos1, r1 * sin1)
+
+
+@triton.jit
+def _rounded(x, dtype: tl.constexpr):
+    if x.dtype == dtype:
+        return x
     else:
-        tl.store(memory, x.to(dtype, fp_downcast_rounding="rtne"), mask=inside)
+        return x.to(dtype, fp_downcast_rounding="rtne")
 
 
-_TRITON = {torch.float32: tl.float32, torch.float64: tl.float64, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
+@triton.jit
+def _scale_and_add(
+    address, begin, length, first, key, t, scale, sigma, dtype: tl.constexpr, work: tl.constexpr, size: tl.constexpr
+):
+    """Scale a piece of a run and add noise, in the precision `work`, that of scale and sigma.
+
+    The piece is elements begin .. begin + size - 1 of the run, counted from the first element of the block in which the
+    run begins: element `first` of the stream, which lies at `address`. The run ends after `length` elements.
+    """
+    skip = first % 4  # elements of the run's first block that come before it
+    address += (begin - skip) * (dtype.primitive_bitwidth // 8)
+    z = _normals((first // 4 + begin // 4) + tl.arange(0, size // 4), t, key).to(work)
+    place = tl.arange(0, size)
+    low = tl.maximum(skip - begin, 0).to(tl.int32)
+    high = tl.minimum(skip + length - begin, size).to(tl.int32)
+    if (low == 0) & (high == size) & (address % 16 == 0):
+        # The compiler now loads and stores whole vectors, and each thread those elements that it drew noise for.
+        memory = tl.multiple_of(address.to(tl.pointer_type(dtype)), 16) + place
+        x = tl.load(memory).to(work)
+        tl.store(memory, _rounded(x * scale + sigma * z, dtype))
+    else:
+        memory = address.to(tl.pointer_type(dtype)) + place
+        inside = (place >= low) & (place < high)
+        x = tl.load(memory, mask=inside, other=0.0).to(work)
+        tl.store(memory, _rounded(x * scale + sigma * z, dtype), mask=inside)
 
 
-def _launch(runs: Array, sigmas: Tensor, dtype: torch.dtype) -> None:
-    """Add noise to runs [n, 5] of (address, length, first, key, t) with standard deviations sigmas [n]."""
-    pieces = -(-(runs[:, 1] + runs[:, 2] % 4) // BLOCK)
-    run = np.repeat(np.arange(len(runs)), pieces)
-    piece = np.arange(len(run)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-    if len(run):
-        table, programs = _send(runs, sigmas.device), _send(np.stack([run, piece], axis=1), sigmas.device)
-        work = tl.float64 if dtype == torch.float64 else tl.float32
-        kernel = cast(Any, _add)[(len(run),)]
-        kernel(table, sigmas, programs, _TRITON[dtype], work, BLOCK, enable_fp_fusion=False)
+@triton.jit
+def add_parts(table, programs, scale, dtype: tl.constexpr, work: tl.constexpr, size: tl.constexpr):
+    """Add noise to parts: program i to piece programs[i, 1] of part programs[i, 0].
 
-
-def _send(table: Array, device: torch.device) -> Tensor:
-    """A table on the device; from pinned memory, so that the host does not wait."""
-    tensor = torch.from_numpy(np.ascontiguousarray(table, dtype=np.int64))
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
-
-
-@torch.no_grad()
-def add_parts_(parts: Sequence[Part], t: int, sigma: float, scale: Tensor | None) -> None:
-    """Add noise to parts on a GPU, see `api.add_parts_`."""
-    batches: dict[tuple[torch.device, torch.dtype], list[Part]] = {}
-    copies: list[tuple[Tensor, Tensor]] = []
-    for part in parts:
-        x = part.x
-        if not x.is_contiguous():
-            x = x.contiguous()
-            copies.append((part.x, x))
-        batches.setdefault((x.device, x.dtype), []).append(part._replace(x=x))
-    for (device, dtype), batch in batches.items():
-        runs = np.concatenate([_runs(part, t) for part in batch])
-        sigmas = torch.full((len(runs),), sigma, dtype=working(dtype), device=device)
-        with torch.cuda.device_of(sigmas):
-            _launch(runs, sigmas if scale is None else sigmas * scale.to(sigmas), dtype)
-        torch.autograd.graph.increment_version([part.x for part in batch])
-    for x, copy in copies:
-        x.copy_(copy)
-
-
-def _runs(part: Part, t: int) -> Array:
-    """Address, length, first element, key and step of each run of a contiguous part."""
-    x, key, first = part
-    starts = np.zeros(1, dtype=np.int64) if first is None else first.cpu().numpy()
-    length = x.numel() // max(len(starts), 1)
-    runs = np.empty((len(starts), 5), dtype=np.int64)
-    runs[:, 0] = x.data_ptr() + np.arange(len(starts)) * (length * x.element_size())
-    runs[:, 1], runs[:, 2] = length, starts
-    runs[:, 3:] = np.array([key, t], dtype=np.uint64).view(np.int64)
-    return runs
-
-
-@torch.no_grad()
-def add_rows_(x: Tensor, offsets: Array, keys: Array, t: Array, sigma: Array, scale: Tensor | None) -> None:
-    """Scale rows and add noise, see `api.add_rows_`."""
+    Args:
+        table: int64 [1 + parts, 5]. Row 0 has t and the bits of sigma (float64); row 1 + k part k's address, length of
+            its runs, key, first element, and the address of an int64 table of the runs' first elements; where that is
+            0 the part is one run.
+        programs: int32 [programs, 2]. A piece is `size` elements; each of several runs has pieces enough for any
+            first element.
+        scale: pointer to a number that sigma is multiplied by, or None.
+        dtype: of the parts.
+        work: the precision that noise is added in.
+        size: elements of a program.
+    """
+    i = tl.program_id(0).to(tl.int64)
+    part, piece = tl.load(programs + 2 * i).to(tl.int64), tl.load(programs + 2 * i + 1).to(tl.int64)
+    t, sigma = tl.load(table), tl.load(table + 1).to(tl.float64, bitcast=True).to(work)
     if scale is not None:
-        x *= scale[:, None]
-    noisy = np.flatnonzero(sigma)
-    runs = np.zeros((len(noisy), keys.shape[1], 5), dtype=np.int64)
-    row = x.data_ptr() + noisy * (x.stride(0) * x.element_size())
-    runs[..., 0] = row[:, None] + offsets[:-1] * x.element_size()
-    runs[..., 1] = np.diff(offsets)
-    runs[..., 3], runs[..., 4] = keys[noisy].view(np.int64), t[noisy].view(np.int64)[:, None]
-    sigmas = torch.from_numpy(np.repeat(sigma[noisy], keys.shape[1])).to(x.dtype)
-    with torch.cuda.device_of(x):
-        _launch(runs.reshape(-1, 5), sigmas.to(x.device, non_blocking=True), x.dtype)
-    torch.autograd.graph.increment_version(x)
+        sigma *= tl.load(scale).to(work)
+    row = table + 5 * (1 + part)
+    address, length, key, first, starts = (
+        tl.load(row),
+        tl.load(row + 1),
+        tl.load(row + 2),
+        tl.load(row + 3),
+        tl.load(row + 4),
+    )
+    if starts != 0:
+        pieces = (length + size + 2) // size
+        run = piece // pieces
+        piece -= run * pieces
+        first = tl.load(starts.to(tl.pointer_type(tl.int64)) + run)
+        address += run * length * (dtype.primitive_bitwidth // 8)
+    one = tl.full([], 1.0, work)
+    _scale_and_add(address, piece * size, length, first, key, t, one, sigma, dtype, work, size)
 
 
-bernoulli_rows_ = reference.bernoulli_rows_
-fill_words_ = reference.fill_words_
+@triton.jit
+def add_rows(x, stride, pieces, count, segments, keys, t, t_stride, sigma, scale, size: tl.constexpr):
+    """Scale rows and add noise, see `backends.Backend`; program i takes piece i mod count of row i // count.
+
+    Args:
+        x: pointer to a matrix.
+        stride: elements from one row to the next.
+        pieces: int64 [count, 4]: segment, first element within it, first and last column of the segment.
+        count: pieces of a row.
+        segments: of a row.
+        keys: int64 [P, segments].
+        t: int64 [P].
+        t_stride: elements from one step to the next.
+        sigma: float64 [P].
+        scale: pointer to [P] numbers of the dtype of x, or None.
+        size: elements of a program.
+    """
+    i = tl.program_id(0).to(tl.int64)
+    p, piece = i // count, pieces + 4 * (i % count)
+    dtype: tl.constexpr = x.dtype.element_ty
+    s = tl.load(sigma + p).to(dtype)
+    c = tl.full([], 1.0, dtype) if scale is None else tl.load(scale + p)
+    segment, begin = tl.load(piece), tl.load(piece + 1)
+    start, end = tl.load(piece + 2), tl.load(piece + 3)
+    address = (x + p * stride + start).to(tl.int64)
+    if s != 0:
+        key, step = tl.load(keys + p * segments + segment), tl.load(t + p * t_stride)
+        _scale_and_add(address, begin, end - start, begin * 0, key, step, c, s, dtype, dtype, size)
+    elif c != 1:
+        place = begin + tl.arange(0, size)
+        memory, inside = x + p * stride + start + place, place < end - start
+        tl.store(memory, tl.load(memory, mask=inside, other=0.0) * c, mask=inside)
+
+
+@triton.jit
+def _row_words(count, keys, t, t_stride, pieces, size: tl.constexpr):
+    """Draw a program's words of its row: their places in it, which of these exist, the words, and the row."""
+    i = tl.program_id(0).to(tl.int64)
+    p, begin = i // pieces, i % pieces * size
+    block = begin // 4 + tl.arange(0, size // 4)
+    w0, w1, w2, w3 = _words(block, tl.load(t + p * t_stride), tl.load(keys + p))
+    place = begin + tl.arange(0, size)
+    return place, place < count, _interleaved(w0, w1, w2, w3).to(tl.int64), p
+
+
+@triton.jit
+def fill_words(out, stride, count, keys, t, t_stride, pieces, size: tl.constexpr):
+    """Fill int64 rows of `count` elements with words, see `backends.Backend`; `pieces` programs a row."""
+    place, inside, words, p = _row_words(count, keys, t, t_stride, pieces, size)
+    tl.store(out + p * stride + place, words, mask=inside)
+
+
+@triton.jit
+def fill_masks(out, stride, count, keys, t, t_stride, pieces, keep, size: tl.constexpr):
+    """Fill rows of `count` elements with masks, see `backends.Backend`; `pieces` programs a row."""
+    place, inside, words, p = _row_words(count, keys, t, t_stride, pieces, size)
+    share = tl.load(keep + p)
+    last = tl.maximum(tl.ceil(share * TWO_32), 1.0).to(tl.int64) - 1
+    # With keep 0 the one word that `last` lets through gets the value 0, too.
+    value = tl.where(share > 0, 1.0 / share, 0.0).to(out.dtype.element_ty)
+    tl.store(out + p * stride + place, tl.where(words <= last, value, 0.0), mask=inside)
