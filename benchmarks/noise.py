@@ -18,7 +18,7 @@ from baselines.c_noise import c_kernel
 from torch import Tensor, nn
 
 from gradnoise import Annealed, attach, backend
-from gradnoise.noise.gaussian import add_, stream_key
+from gradnoise.noise.gaussian import add_, add_rows_, stream_key
 
 SIGMA = 0.1
 KEY = stream_key(0, "weight")
@@ -43,7 +43,7 @@ GPU_STEP_BAR, GPU_KERNEL_BAR = 1.4, 0.8
 
 
 def seconds(rivals: Rivals, budget: float, device: str = "cpu") -> dict[str, float]:
-    """Least time per call of each rival, in turns of a millisecond or one call, within `budget` seconds."""
+    """Return the least time per call of each rival, in turns of a millisecond or one call, within `budget` seconds."""
 
     def took(call: Callable[[], object], repeats: int) -> float:
         start = time.perf_counter()
@@ -66,7 +66,7 @@ def seconds(rivals: Rivals, budget: float, device: str = "cpu") -> dict[str, flo
 
 
 def torch_way(gradients: Sequence[Tensor]) -> None:
-    """What one writes without gradnoise."""
+    """Add noise as one writes it without gradnoise."""
     for g in gradients:
         g.add_(torch.randn_like(g), alpha=SIGMA)
 
@@ -86,7 +86,7 @@ def compare_additions(threads: int, budget: float) -> None:
 
 
 def compare_with_c(budget: float) -> None:
-    """Print Numba's kernel beside the same mapping in C, one thread."""
+    """Print Numba's kernel and the same mapping in C, one thread."""
     kernel = c_kernel()
     if kernel is None:
         print("\nno C compiler to compare with")
@@ -101,7 +101,7 @@ def compare_with_c(budget: float) -> None:
 
 
 def optimizer_step(name: str, noise: str, shapes: Sequence[tuple[int, ...]], device: str) -> Callable[[], object]:
-    """A step of optimizer `name` with noise "none", "ours" or "torch"."""
+    """Return a step of optimizer `name` with noise "none", "ours" or "torch"."""
     parameters = [nn.Parameter(torch.zeros(shape, device=device)) for shape in shapes]
     for p in parameters:
         p.grad = torch.zeros_like(p)
@@ -139,6 +139,21 @@ def compare_kernels_on_gpu(budget: float) -> None:
     print(f"kernel reaches {share:.0%} of the slower of copying and generating (bar {GPU_KERNEL_BAR:.0%})")
 
 
+def compare_rows_on_gpu(budget: float) -> None:
+    """Print scaling and noise of a population's gradients, with all numbers on the device, and torch's two passes."""
+    rows, columns = 300, 2**18
+    g, h, scale = torch.ones(rows, columns, device="cuda"), torch.ones(rows, columns, device="cuda"), torch.ones(rows)
+    keys, sigma, scale = torch.arange(rows)[:, None].cuda(), torch.full((rows,), SIGMA).double().cuda(), scale.cuda()
+    numbers = {"offsets": [0, columns], "keys": keys, "t": torch.tensor(0).cuda(), "sigma": sigma, "scale": scale}
+    rivals: Rivals = {
+        "ours": lambda: add_rows_(g, **numbers),
+        "torch": lambda: torch_way([h.mul_(scale[:, None])]),
+        "copy": lambda: h.copy_(g),
+    }
+    took = {name: round(1e3 * s, 3) for name, s in seconds(rivals, budget, "cuda").items()}
+    print(f"{rows} rows of {columns:,}, scaled and with noise, ms:", took)
+
+
 def compare_steps_on_gpu(budget: float) -> None:
     """Print a step of 10^9 parameters with noise against one without."""
     took = {}
@@ -159,6 +174,7 @@ def main() -> None:
     print(f"torch {torch.__version__}, backend {backend(arguments.device)}, float32\n")
     if arguments.device == "cuda":
         compare_kernels_on_gpu(arguments.seconds)
+        compare_rows_on_gpu(arguments.seconds)
         compare_steps_on_gpu(arguments.seconds)
         return
     print("threads     elements   ours ns/el  torch ns/el     ratio   at least")

@@ -71,7 +71,7 @@ class Recorder:
 
 @pytest.mark.parametrize("line_search", [None, "strong_wolfe"])
 def test_lbfgs_sees_one_deterministic_function_within_a_step(line_search):
-    """f(w) + sum_i w_i n_i, whose gradient is that of f plus n."""
+    """Compare with f(w) + sum_i w_i n_i, whose gradient is that of f plus n."""
     model = make_model(torch.float64)
     optimizer = torch.optim.LBFGS(model.parameters(), lr=0.1, max_iter=6, line_search_fn=line_search)
     noise = noisy(model, optimizer)
@@ -85,7 +85,7 @@ def test_lbfgs_sees_one_deterministic_function_within_a_step(line_search):
 
 
 def test_with_its_line_search_lbfgs_finds_the_minimum_of_the_noisy_function():
-    """Of |w|^2 / 2 + n.w that is -n; noise that changed between evaluations would lead the search astray."""
+    """Minimize |w|^2 / 2 + n.w, least at -n; noise that changed between evaluations would lead the search astray."""
     w = torch.nn.Parameter(torch.ones(50, dtype=torch.float64))
     optimizer = torch.optim.LBFGS([w], line_search_fn="strong_wolfe", tolerance_grad=1e-12, tolerance_change=0)
     attach(optimizer, SCHEDULE, seed=SEED)

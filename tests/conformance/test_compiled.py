@@ -88,7 +88,7 @@ def train_both(cls, compiled, backend):
 @pytest.mark.parametrize("compiled", [step, whole, with_closure])
 @pytest.mark.parametrize("cls", OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_each_update_gets_its_noise_once(cls, compiled):
-    """The backend "eager" captures the program as every backend does, and runs it as it stands."""
+    """Compile with the backend "eager", which captures the program as every backend does and runs it as it stands."""
     train_both(cls, compiled, "eager")
 
 

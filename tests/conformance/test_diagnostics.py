@@ -18,7 +18,7 @@ def norm(tensors):
 
 
 def two_groups(dtype=torch.float32):
-    """A model in two groups of different eta, with gradients."""
+    """Return a model in two groups of different eta, with gradients."""
     model = make_model(dtype)
     groups = [{"params": model[0].parameters()}, {"params": model[2].parameters(), "noise_eta": 4.0}]
     optimizer = torch.optim.SGD(groups, lr=0.1)
@@ -47,7 +47,7 @@ def test_norms_are_those_of_the_gradient_and_of_the_noise_to_come(dtype):
 
 
 def test_asking_changes_nothing():
-    """Neither gradients nor the clock, generators, or what training comes to."""
+    """Check gradients, the clock, generators, and the weights that training ends with."""
 
     def generators():
         return torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()[1].tolist()
@@ -66,7 +66,7 @@ def test_asking_changes_nothing():
 
 
 def test_who_does_not_ask_pays_nothing(monkeypatch):
-    """A step draws its noise once and takes no norm."""
+    """Count draws and norms: a step draws its noise once and takes no norm."""
     calls = []
     for module, name in ((gradnoise.noise.gradients, "add_parts_"), (torch.linalg, "vector_norm")):
         original = getattr(module, name)
@@ -87,7 +87,7 @@ def test_who_does_not_ask_pays_nothing(monkeypatch):
 
 
 def one(gradient, **options):
-    """What is told of one parameter with this gradient, and its handle."""
+    """Return the diagnostics of one parameter with this gradient, and the handle."""
     p = nn.Parameter(torch.zeros(gradient.shape, dtype=gradient.dtype))
     p.grad = gradient
     noise = attach(torch.optim.SGD([p], lr=1.0), Fixed(0.5), seed=SEED, **options)
@@ -97,7 +97,7 @@ def one(gradient, **options):
 
 @pytest.mark.parametrize("rows", ["present", "all"])
 def test_sparse_gradients(rows):
-    """Token 4 occurs twice: its row has 2, and noise once."""
+    """Let token 4 occur twice: its row has 2, and noise once."""
     values = torch.ones(3, 3)
     gradient = torch.sparse_coo_tensor(torch.tensor([[4, 1, 4]]), values, (10, 3), check_invariants=True)
     told, noise, p = one(gradient, rows=rows)

@@ -14,7 +14,7 @@ REAL = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 
 
 def step(*parameters, sigma=1.0, **options):
-    """One noisy step."""
+    """Make one noisy step."""
     optimizer = torch.optim.SGD(parameters, lr=1.0)
     attach(optimizer, Fixed(sigma), seed=SEED, **options)
     optimizer.step()
@@ -46,7 +46,7 @@ def test_a_complex_number_is_two_elements_of_half_the_variance(dtype):
 
 
 def test_real_and_imaginary_part_are_independent():
-    """Correlations within 5 standard errors, of values and of squares: a false alarm in 2e-6 of the seeds."""
+    """Bound correlations of values and of squares by 5 standard errors: a false alarm in 2e-6 of the seeds."""
     n = 200_000
     p = parameter(torch.zeros(n, dtype=torch.complex128))
     step(p)
@@ -58,7 +58,7 @@ def test_real_and_imaginary_part_are_independent():
 
 
 def test_a_conjugate_view_gets_the_same_noise():
-    """Autograd leaves one where a parameter was used conjugated."""
+    """Use a parameter conjugated: autograd then leaves a conjugate view as its gradient."""
     p = nn.Parameter(torch.ones(5, dtype=torch.complex64))
     (p.conj() * torch.arange(5) * 1j).real.sum().backward()
     clean = p.grad.resolve_conj().clone()
@@ -68,7 +68,7 @@ def test_a_conjugate_view_gets_the_same_noise():
 
 
 def test_integers_get_no_gradient_and_no_noise():
-    """Buffers that count, and integer parameters that an optimizer may list."""
+    """Cover buffers that count, and integer parameters that an optimizer may list."""
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
     count = nn.Parameter(torch.arange(3), requires_grad=False)
     optimizer = torch.optim.SGD([*model.parameters(), count], lr=1.0)
@@ -116,7 +116,7 @@ def test_an_empty_gradient_is_skipped():
 
 
 def test_an_expanded_gradient_is_refused():
-    """Its elements share memory: one number cannot hold several noises."""
+    """Expand a gradient: its elements share memory, and one number cannot hold several noises."""
     p = nn.Parameter(torch.zeros(4, 3))
     p.grad = torch.zeros(4, 1).expand(4, 3)
     with pytest.raises(RuntimeError, match="refers to a single memory location"):

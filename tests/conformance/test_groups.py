@@ -10,7 +10,7 @@ from gradnoise import Annealed, Fixed, attach
 
 
 def optimizer_of(*options):
-    """One group per set of options; its parameter is 0, and so is its gradient."""
+    """Return an optimizer with one group per set of options; its parameter is 0, and so is its gradient."""
     parameters = flat(*[(5,)] * len(options))
     groups = [{"params": [p], **o} for p, o in zip(parameters, options, strict=True)]
     return parameters, torch.optim.SGD(groups, lr=1.0)
@@ -63,7 +63,7 @@ def test_an_option_may_change_during_training():
 
 
 def test_a_default_of_the_optimizer_holds_for_all_groups():
-    """As every option of torch's optimizers."""
+    """Expect what holds for every option of torch's optimizers."""
     a, b = flat((5,), (5,))
     optimizer = torch.optim.SGD([{"params": [a]}, {"params": [b], "noise_eta": 1.0}], lr=1.0)
     optimizer.defaults["noise_eta"] = 0.0

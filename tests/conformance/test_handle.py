@@ -50,7 +50,7 @@ def test_sigma_is_that_of_the_coming_update():
 
 
 def test_the_variance_follows_the_schedule():
-    """Within 5 standard errors of the sample variance of 4e5 numbers: a false alarm in 6e-7 of the seeds."""
+    """Bound the sample variance of 4e5 numbers by 5 standard errors: a false alarm in 6e-7 of the seeds."""
     p, optimizer, noise = noisy_sgd((400, 1000), schedule=Annealed(eta=0.3))
     for t in (0, 1, 10**6):
         noise.load_state_dict({**noise.state_dict(), "t": t})

@@ -18,7 +18,7 @@ CLASSES = [
 
 
 def train(cls, fused, batches, scaler, *, unscale=False, clip=None, overflowing=()):
-    """Updates with noise; returns the weights and the clock."""
+    """Make updates with noise; return the weights and the clock."""
     model = make_model()
     optimizer = cls(model.parameters(), lr=0.1, fused=fused)
     noise = attach(optimizer, SCHEDULE, seed=SEED, named_parameters=model.named_parameters())
@@ -40,7 +40,7 @@ def train(cls, fused, batches, scaler, *, unscale=False, clip=None, overflowing=
 @pytest.mark.parametrize("fused", [False, True], ids=["", "fused"])
 @pytest.mark.parametrize("cls", CLASSES)
 def test_noise_and_clock_are_those_of_a_run_without_scale(cls, fused, unscale, overflowing):
-    """Bit for bit, for a scale that is a power of two."""
+    """Compare bit for bit, for a scale that is a power of two."""
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12)
     batches = range(5)
     ours, t = train(cls, fused, batches, scaler, unscale=unscale, overflowing=overflowing)
@@ -85,7 +85,7 @@ def test_only_the_optimizer_that_overflowed_stands_still():
 
 
 def test_a_loss_scale_without_a_scaler():
-    """Who scales the loss by other means tells a fused optimizer so with its attribute `grad_scale`."""
+    """Scale the loss by other means and tell a fused optimizer so with its attribute `grad_scale`."""
     (p,) = flat((100,))
     optimizer = torch.optim.SGD([p], lr=1.0, fused=True)
     attach(optimizer, SCHEDULE, seed=SEED)
@@ -129,7 +129,7 @@ class Event:
 
 @pytest.fixture
 def pending():
-    """Noise after one update, whose overflow flag is on its way."""
+    """Return a handle after one update whose overflow flag is still on its way."""
 
     def make(overflowed):
         optimizer = torch.optim.SGD(flat((5,)), lr=1.0)
@@ -165,7 +165,7 @@ def test_a_saved_clock_has_settled(pending):
 
 @pytest.mark.parametrize("load", ["the optimizer's state", "the handle's state"])
 def test_a_loaded_clock_is_not_set_back(pending, load):
-    """As where a run that overflowed goes back to its last checkpoint."""
+    """Load a clock as a run does that overflowed and goes back to its last checkpoint."""
     optimizer, noise, _ = pending(False)
     saved, of_handle = optimizer.state_dict(), noise.state_dict()
     optimizer, noise, _ = pending(True)

@@ -28,7 +28,7 @@ def catches(mistake, maker, error=AssertionError):
 
 
 def sgd(attach, p, schedule, lr=1.0, name="w", cls=torch.optim.SGD):
-    """An optimizer of one parameter, with noise."""
+    """Return an optimizer of one parameter, with noise."""
     optimizer = cls([p], lr=lr)
     attach(optimizer, schedule, seed=SEED, named_parameters=[(name, p)])
     return optimizer
@@ -60,7 +60,7 @@ def learning_rate(attach):
 
 @catches("truncated normal", mistakes.truncated_normal)
 def tails(attach):
-    """Of 10^6 normals some 63 are beyond 4."""
+    """Look for the normals beyond 4, some 63 of 10^6."""
     (p,) = flat((1000, 1000))
     sgd(attach, p, Fixed(1.0)).step()
     assert 20 < (p.grad.abs() > 4).sum() < 120
@@ -68,7 +68,7 @@ def tails(attach):
 
 @catches("noise drawn in bfloat16", mistakes.of_128_values)
 def resolution(attach):
-    """Normals that are rounded to bfloat16 have some 2,600 values among 10^5 of them; the largest is beyond 4."""
+    """Count distinct values: 10^5 normals rounded to bfloat16 have some 2,600; the largest is beyond 4."""
     (p,) = flat((400, 250), dtype=torch.bfloat16)
     sgd(attach, p, Fixed(1.0)).step()
     assert len(p.grad.unique()) > 2000 and p.grad.abs().max() > 4
@@ -231,7 +231,7 @@ def overflow(attach):
 
 
 def after_resuming(attach, steps, dtype=torch.float32):
-    """The noise of the first update after `steps` and a checkpoint."""
+    """Return the noise of the first update after `steps` and a checkpoint."""
     (p,) = flat((100,), dtype=dtype)
     optimizer = sgd(attach, p, Annealed(eta=1.0))
     for _ in range(steps):

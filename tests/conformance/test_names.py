@@ -16,7 +16,7 @@ SHAPES = {"a": (4, 3), "b": (7,), "c": (2, 2), "d": ()}
 
 
 def noises(names, frozen=(), seed=SEED):
-    """What one step adds to each of these parameters."""
+    """Return what one step adds to each of these parameters."""
     parameters = dict(zip(names, flat(*(SHAPES[n] for n in names)), strict=True))
     for name in frozen:
         parameters[name].grad = None
@@ -54,7 +54,7 @@ def test_without_names_parameters_go_by_group_and_index():
 
 
 def test_no_two_parameters_steps_or_seeds_share_numbers():
-    """Four normals in a row are one draw of 128 bits: among these 25,200 no two are equal by chance."""
+    """Compare 25,200 draws of 128 bits, four normals in a row each: no two are equal by chance."""
     (p,) = flat((400,))
     optimizer = torch.optim.SGD([p], lr=1.0)
     updates = (0, 1, 2, 3, 4, 5, 255, 256, 2**16, 2**31, 2**32, 2**40)

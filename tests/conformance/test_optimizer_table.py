@@ -50,7 +50,7 @@ class Run:
         return self
 
     def train(self, steps, first=0, by_hand=False):
-        """With `by_hand` the promised noise is in the gradients when the optimizer sees them."""
+        """Train; with `by_hand` the promised noise is in the gradients when the optimizer sees them."""
         for t in range(first, first + steps):
 
             def closure(t=t):
@@ -64,7 +64,7 @@ class Run:
         return self
 
     def backward(self, name, p, t, by_hand):
-        """Set one gradient; returns its part of the loss."""
+        """Set one gradient; return its part of the loss."""
         wide = torch.complex128 if p.is_complex() else torch.float64
         centre = torch.randn(p.shape, generator=torch.Generator().manual_seed(t), dtype=wide).to(p.dtype)
         clean = p.detach() - centre
@@ -82,7 +82,7 @@ class Run:
 
 
 def reloaded(run, fresh):
-    """`fresh`, brought by a file to where `run` stands."""
+    """Bring `fresh` by way of a file to where `run` stands, and return it."""
     file = io.BytesIO()
     torch.save({"parameters": run.values(), "optimizer": run.optimizer.state_dict()}, file)
     saved = torch.load(io.BytesIO(file.getvalue()), weights_only=True)

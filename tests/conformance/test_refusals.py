@@ -121,7 +121,7 @@ def test_a_name_for_two_parameters():
 
 
 def test_names_that_differ_only_by_what_wrappers_add():
-    """Such as those of a model and of its compiled copy."""
+    """Pass the names of a model together with those of its compiled copy."""
     a, b = flat((3,), (3,))
     names = [("_orig_mod.w", a), ("w", b)]
     assert "gives the name 'w' to two parameters" in message(

@@ -17,7 +17,7 @@ UPDATES = 100
 
 
 def walk(h, lr, sigma, updates=2 * UPDATES, attach=attach):
-    """Positions [updates, WALKERS] of independent walkers that start at 0."""
+    """Return positions [updates, WALKERS] of independent walkers that start at 0."""
     x = torch.nn.Parameter(torch.zeros(WALKERS, dtype=torch.float64))
     optimizer = torch.optim.SGD([x], lr=lr)
     attach(optimizer, Fixed(sigma), seed=SEED, named_parameters=[("x", x)])
@@ -30,7 +30,7 @@ def walk(h, lr, sigma, updates=2 * UPDATES, attach=attach):
 
 
 def assert_stationary(path, h, lr, sigma):
-    """Moments of 20,000 walkers, within 5 standard errors."""
+    """Check the moments of 20,000 walkers, within 5 standard errors."""
     variance = lr * sigma**2 / (h * (2 - lr * h))
     for x in (path[UPDATES - 1], path[-1]):
         assert x.mean().item() == pytest.approx(0, abs=5 * (variance / WALKERS) ** 0.5)
@@ -41,7 +41,7 @@ def assert_stationary(path, h, lr, sigma):
 
 @pytest.mark.parametrize("h, lr, sigma", [(1.0, 0.1, 0.5), (4.0, 0.25, 0.1), (0.5, 1.0, 2.0), (3.0, 0.5, 0.1)])
 def test_the_stationary_variance(h, lr, sigma):
-    """Of 24 moments one is further off in 2e-5 of the seeds, and this one is fixed."""
+    """Check 24 moments: one is further off in 2e-5 of the seeds, and this seed is fixed."""
     assert (1 - lr * h) ** (2 * UPDATES) < 1e-8  # the start is forgotten
     assert_stationary(walk(h, lr, sigma), h, lr, sigma)
 
@@ -54,7 +54,7 @@ def test_the_law_catches(mistake):
 
 
 def test_steps_forget_each_other():
-    """The correlation over k updates is (1 - lr h)^k: numbers that came back from step to step would change it."""
+    """Expect correlation (1 - lr h)^k over k updates: numbers that came back from step to step would change it."""
     h, lr = 1.0, 0.5
     path = walk(h, lr, sigma=0.5, updates=40)
     for k in (1, 2, 5):

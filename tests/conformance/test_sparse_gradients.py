@@ -15,7 +15,7 @@ def coo(indices, values, shape):
 
 
 def step(gradient, cls=torch.optim.SGD, **options):
-    """One noisy step; returns the gradient that the optimizer saw, and the handle."""
+    """Make one noisy step; return the gradient that the optimizer saw, and the handle."""
     p = nn.Parameter(torch.zeros(gradient.shape, dtype=gradient.dtype))
     p.grad = gradient
     optimizer = cls([p], lr=1.0)
@@ -48,7 +48,7 @@ def test_the_stateless_function_has_the_choice_as_well():
 
 
 def test_a_row_that_is_there_twice_gets_noise_once():
-    """As an embedding's gradient is where a token occurs twice."""
+    """Repeat a row, as in an embedding's gradient where a token occurs twice."""
     table = nn.Embedding(*SHAPE, sparse=True)
     optimizer = torch.optim.SGD(table.parameters(), lr=1.0)
     attach(optimizer, Fixed(1.0), seed=SEED, named_parameters=[("w", table.weight)])
@@ -80,7 +80,7 @@ def test_an_empty_sparse_gradient():
 
 
 def test_large_rows():
-    """Longer than the slabs that 16-bit numbers are cut into."""
+    """Take rows longer than the slabs that 16-bit numbers are cut into."""
     shape = (3, 70_000)
     gradient, _ = step(coo([[0, 2]], torch.zeros(2, 70_000, dtype=torch.bfloat16), shape))
     assert torch.equal(gradient.to_dense()[[0, 2]], noise_of("w", 0, 1.0, shape).bfloat16()[[0, 2]])

@@ -29,7 +29,7 @@ def through_a_file(state):
 
 @pytest.fixture(scope="module")
 def whole():
-    """The weights after an uninterrupted run."""
+    """Return the weights after an uninterrupted run."""
     model, optimizer, _ = start()
     train(model, optimizer, UPDATES)
     return values(model)
@@ -53,7 +53,7 @@ def test_killed_at_any_step_and_resumed(whole, step, attach_first):
 
 @pytest.mark.parametrize("step", range(UPDATES))
 def test_the_handle_s_state_suffices_where_the_optimizer_s_is_not_saved(step):
-    """SGD without momentum has none worth saving but the clock."""
+    """Use SGD without momentum, whose only state worth saving is the clock."""
 
     def sgd():
         model = make_model()
@@ -93,7 +93,7 @@ def test_who_trains_without_noise_can_load_a_checkpoint_with_it():
 
 
 def test_every_group_keeps_the_clock():
-    """So that it survives a checkpoint of which some groups were dropped."""
+    """Check every group, so that the clock survives a checkpoint of which some groups were dropped."""
     a, b = flat((5,), (5,))
     optimizer = torch.optim.SGD([{"params": [a]}, {"params": [b]}], lr=1.0)
     attach(optimizer, SCHEDULE, seed=SEED)

@@ -55,7 +55,7 @@ def test_gradients_are_changed_in_place():
 
 
 def test_hooks_see_the_gradient_before_and_after():
-    """A hook of the user's, or a global one, may clip: noise comes after it. Afterwards it is there to be logged."""
+    """Hook in before and after: a user's hook may clip, then comes the noise, and afterwards it can be logged."""
     (p,) = flat((1000,))
     p.grad += 100.0
     optimizer, seen = torch.optim.SGD([p], lr=1.0), []
@@ -169,7 +169,7 @@ def test_wrappers_are_seen_through():
 
 
 def test_two_optimizers_have_clocks_of_their_own():
-    """As generator and discriminator have; also where one steps in the midst of the other's step."""
+    """Step two optimizers, as of generator and discriminator; also one in the midst of the other's step."""
     a, first, noise_a = noisy_sgd((5,))
     b, second, noise_b = noisy_sgd((5,))
     first.step()
@@ -182,7 +182,7 @@ def test_two_optimizers_have_clocks_of_their_own():
 
 
 def test_an_optimizer_per_parameter_may_step_within_backward():
-    """Which saves the memory of the gradients."""
+    """Step within backward, which saves the memory of the gradients."""
     ours, plain = make_model(), make_model()
     for p in ours.parameters():
         optimizer = torch.optim.SGD([p], lr=0.1)
@@ -216,7 +216,7 @@ def test_a_group_added_later_joins_the_clock():
 
 
 def test_a_learning_rate_of_0_alone_is_no_rehearsal():
-    """A warm-up begins with one."""
+    """Begin with learning rate 0, as a warm-up does."""
     p, optimizer, noise = noisy_sgd((5,))
     optimizer.param_groups[0]["lr"] = 0.0
     p.grad += 1.0
@@ -233,7 +233,7 @@ def test_a_rehearsal_gets_no_noise_and_does_not_count(zero):
 
 
 def test_a_learning_rate_on_a_device_is_not_read():
-    """It would be waited for. A tensor on "meta" has no value to read."""
+    """Put the rate on "meta", where it has no value to read: reading it on a GPU would wait for the device."""
 
     class Idle(torch.optim.Optimizer):
         def step(self, closure=None):

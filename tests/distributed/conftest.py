@@ -3,7 +3,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def ranks(request, tmp_path_factory):
-    """Tells what a scenario of this test file returned on ranks 0, 1, ...: `ranks(scenario, size)`."""
+    """Return a function `ranks(scenario, size)` that runs a scenario of this file; its results on ranks 0, 1, ..."""
     from support.ranks import run_all
 
     outcomes = run_all(request.module.__name__, tmp_path_factory.mktemp("ranks"))

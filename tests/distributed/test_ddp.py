@@ -34,7 +34,7 @@ def test_every_rank_ends_where_one_process_does(ranks, size):
 
 @on_ranks(1, 2, 4)
 def trained_in_buckets():
-    """Gradients are views of the buffers that are reduced."""
+    """Train with gradients that are views of the buffers that are reduced."""
     return trained_by(gradient_as_bucket_view=True, static_graph=True)
 
 
@@ -46,7 +46,7 @@ def test_gradients_may_be_views_of_buckets(ranks, size):
 
 @on_ranks(1, 2, 4)
 def accumulated():
-    """Two micro-batches per update; the first is not reduced."""
+    """Train with two micro-batches per update; the first is not reduced."""
     model = DistributedDataParallel(Model())
     optimizer = sgd(model)
     noise = noisy(optimizer, model)
@@ -81,7 +81,7 @@ class Wrapper(nn.Module):
 
 @on_ranks(1, 2, 4)
 def names():
-    """Noise of the first update on bare models and on the same in DistributedDataParallel."""
+    """Return the noise of the first update on bare models and on the same in DistributedDataParallel."""
     seen = []
     for make in (Model, Wrapper):
         for model in (make(), DistributedDataParallel(make())):
@@ -104,7 +104,7 @@ def test_what_ddp_puts_before_names_is_ignored(ranks, size):
 
 @on_ranks(2, 4)
 def curved():
-    """An ordinary network, in which rounding depends on the order of sums; with our hook and the naive one."""
+    """Train an ordinary network, whose rounding depends on the order of sums, with our hook and the naive one."""
     outcome = {}
     for hook in (noisy, naive):
         net = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2))
@@ -140,7 +140,7 @@ def test_global_generators_of_all_ranks_are_not_touched(ranks, size):
 
 @on_ranks(1, 2, 4)
 def zero_redundancy():
-    """Each rank updates some parameters; half of the updates are made after loading what the first half saved."""
+    """Train where each rank updates some parameters; the second half of the updates starts from a checkpoint."""
 
     def fresh():
         optimizer = ZeroRedundancyOptimizer(model.parameters(), torch.optim.SGD, lr=0.5, momentum=0.5)

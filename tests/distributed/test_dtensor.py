@@ -51,7 +51,7 @@ def mesh_for(placements):
 
 
 def parameter(shape, placements, dtype=torch.float32):
-    """A DTensor, and a gradient that is 0."""
+    """Return a DTensor with a gradient that is 0."""
     mesh = mesh_for(placements)
     p, gradient = (distribute_tensor(torch.zeros(shape, dtype=dtype), mesh, placements) for _ in range(2))
     p = nn.Parameter(p)
@@ -60,7 +60,7 @@ def parameter(shape, placements, dtype=torch.float32):
 
 
 def step(p):
-    """The noise of the first update, by the optimizer and as it should be."""
+    """Return the noise of the first update, by the optimizer and as it should be."""
     optimizer = torch.optim.SGD([p], lr=1.0)
     noise = attach(optimizer, Fixed(1.0), seed=SEED)
     optimizer.step()
@@ -114,7 +114,7 @@ def test_noise_is_that_of_the_whole_in_odd_cases(ranks, size, case):
 
 @on_ranks(1, 2, 4)
 def not_reduced():
-    """What is said to gradients that ranks have yet to add up."""
+    """Return what is said to gradients that ranks have yet to add up."""
     p = parameter((4, 3), (R,))
     p.grad = DTensor.from_local(torch.ones(4, 3), mesh_for((R,)), [Partial()])
     optimizer = torch.optim.SGD([p], lr=1.0)

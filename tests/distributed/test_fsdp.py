@@ -33,12 +33,12 @@ every_size = pytest.mark.parametrize("size", [1, 2, 4])
 
 
 def columns(p):
-    """FSDP2 cuts other dimensions than the first into equal pieces only."""
+    """Shard along the last dimension; FSDP2 cuts other dimensions than the first into equal pieces only."""
     return Shard(1) if p.dim() > 1 and p.shape[1] % dist.get_world_size() == 0 else None
 
 
 def hybrid():
-    """Half of the ranks have a copy of what the other half has."""
+    """Shard so that half of the ranks have a copy of what the other half has."""
     size = dist.get_world_size()
     return init_device_mesh("cpu", (math.gcd(2, size), max(size // 2, 1)), mesh_dim_names=("copies", "shards"))
 
@@ -61,7 +61,7 @@ def sharded(way="rows"):
 
 @on_ranks(1, 2, 4)
 def trained():
-    """For each way of sharding: gradients and weights after the last update, and shapes of this rank's pieces."""
+    """Return for each way of sharding gradients and weights after the last update, and shapes of this rank's pieces."""
     outcome = {}
     for way in WAYS:
         model = sharded(way)
@@ -83,7 +83,7 @@ def test_noisy_gradients_and_weights_are_those_of_the_whole_model(ranks, size, w
 
 
 def test_pieces_are_uneven_and_some_are_empty(ranks):
-    """So that the test above is about such."""
+    """Check that the test above is about such pieces."""
     rows = [outcome["rows"][2] for outcome in ranks(trained, 4)]
     assert [pieces["pieces.uneven.weight"] for pieces in rows] == [(2, 3), (2, 3), (1, 3), (0, 3)]
     assert [pieces["pieces.scarce.weight"] for pieces in rows] == [(1, 8), (0, 8), (0, 8), (0, 8)]
@@ -111,7 +111,7 @@ def test_a_naive_hook_adds_other_noise_on_each_number_of_ranks(ranks):
 
 
 def test_a_naive_hook_gives_all_pieces_the_same_noise(ranks):
-    """What one sees without looking for it: rows repeat."""
+    """Look at what a naive hook does: rows repeat."""
     model = Model()
     model(share(0)).backward()
     noise = ranks(trained_naively, 4)[0]["pieces.even.weight"] - model.pieces["even"].weight.grad
@@ -122,7 +122,7 @@ def test_a_naive_hook_gives_all_pieces_the_same_noise(ranks):
 
 @on_ranks(1, 2, 4)
 def accumulated():
-    """Two micro-batches per update; the first is not reduced."""
+    """Train with two micro-batches per update; the first is not reduced."""
     model = sharded()
     optimizer = sgd(model)
     noise = noisy(optimizer, model)
@@ -198,7 +198,7 @@ def test_diagnostics_are_those_of_the_whole_model_on_every_rank(ranks, size):
 
 @on_ranks(2, 4)
 def tensor_parallel():
-    """FSDP2 over tensor parallelism: both cut the rows of the first layer, on 4 ranks with a _StridedShard."""
+    """Train with FSDP2 over tensor parallelism: both cut the first layer's rows, on 4 ranks with a _StridedShard."""
     size = dist.get_world_size()
     mesh = init_device_mesh("cpu", (2, size // 2), mesh_dim_names=("data", "tensor"))
     net = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3), nn.Tanh())
@@ -222,7 +222,7 @@ def test_tensor_parallel_models_get_the_noise_of_the_whole(ranks, size):
 
 @on_ranks(1, 2)
 def fsdp1():
-    """What attach says to FSDP1, with parameters of the original shapes and with flat ones."""
+    """Return what attach says to FSDP1, with parameters of the original shapes and with flat ones."""
     messages = []
     for original in (True, False):
         model = FullyShardedDataParallel(Model(), use_orig_params=original, device_id=torch.device("cpu"))

@@ -61,7 +61,7 @@ def load(kind):
 
 @on_ranks(1, 2, 4)
 def resumed():
-    """For each kind of checkpoint: the clock as loaded, then the weights and the clock after the last update."""
+    """Return for each kind of checkpoint the clock as loaded, then weights and clock after the last update."""
     outcome = {}
     for kind in KINDS:
         if dist.get_world_size() == 2:
@@ -102,7 +102,7 @@ def plain(model):
 
 @on_ranks(1, 2, 4)
 def rehearsed():
-    """Asking for an optimizer's state makes it take a step with gradients and learning rates that are 0.
+    """Ask for an optimizer's state, which makes it take a step with gradients and learning rates that are 0.
 
     Returns what that step left: clock, moments of Adam, weights before and after; then the weights after training.
     """

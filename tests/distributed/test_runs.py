@@ -12,7 +12,7 @@ from gradnoise.noise.gradients import runs
 
 @st.composite
 def boxes(draw):
-    """Shape of a whole, and for each dimension a range of indices."""
+    """Draw the shape of a whole, and for each dimension a range of indices."""
     whole = tuple(draw(st.lists(st.integers(0, 5), min_size=0, max_size=4)))
     limits = [sorted((draw(st.integers(0, n)), draw(st.integers(0, n)))) for n in whole]
     return whole, [torch.arange(low, high) for low, high in limits]
@@ -20,14 +20,14 @@ def boxes(draw):
 
 @st.composite
 def blocks(draw):
-    """Shape of a whole, and for each dimension any of its indices."""
+    """Draw the shape of a whole, and for each dimension any of its indices."""
     whole = tuple(draw(st.lists(st.integers(1, 5), min_size=1, max_size=4)))
     chosen = [sorted(draw(st.sets(st.integers(0, n - 1)))) for n in whole]
     return whole, [torch.tensor(c, dtype=torch.int64) for c in chosen]
 
 
 def places(whole, indices):
-    """Brute force: number the whole's elements, and take the block's."""
+    """Number the whole's elements, and take the block's: brute force."""
     numbers = torch.arange(math.prod(whole)).view(whole)
     return functools.reduce(lambda x, d: x.index_select(d, indices[d]), range(len(whole)), numbers).flatten()
 
@@ -60,7 +60,7 @@ def test_runs_of_scattered_indices_are_where_brute_force_finds_them(block):
 @settings(deadline=None)
 @given(boxes())
 def test_runs_of_a_box_are_as_long_as_they_can_be(box):
-    """Two runs that follow each other without a gap are one, unless a third does not."""
+    """Check that two runs without a gap between them are one, unless there is a gap before a third."""
     whole, indices = box
     first = check(whole, indices)
     if first is not None and len(first) > 1:

@@ -13,7 +13,7 @@ accelerate = pytest.importorskip(
 
 @pytest.fixture
 def accelerator_of():
-    """Accelerate keeps its settings in the process; each test gets its own."""
+    """Return an Accelerator without settings of an earlier test: Accelerate keeps them in the process."""
 
     def make(**settings):
         accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)

@@ -1,113 +1,19 @@
-"""`GradientNoise` in Lightning's Trainer: once per update, after the clip, by the parameter's name, and resumable."""
+"""`GradientNoise` in Lightning's Trainer: once per update, after the clip, and by the parameter's name."""
 
-import os
 import runpy
 import sys
-from unittest import mock
 
 import pytest
 import torch
+from support.lightning_runs import Manual, Module, Older, fit, older, one_process_ddp, quiet_lightning, scaled
 from support.steady import SCHEDULE, SEED, Curved, Steady, assert_differ_by_noise, assert_same, batch, values
 from torch.utils.data import DataLoader
 
+import gradnoise.integrations.lightning
 from gradnoise import attach
+from gradnoise.integrations.lightning import GradientNoise
 
-reason = "Lightning is not installed: pip install 'gradnoise[lightning]'"
-pl = pytest.importorskip("lightning.pytorch", reason=reason)
-older = pytest.importorskip("pytorch_lightning", reason=reason)
-from lightning.fabric import Fabric  # noqa: E402
-from lightning.pytorch.plugins import MixedPrecision  # noqa: E402
-from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy  # noqa: E402
-from torch.distributed.fsdp import fully_shard  # noqa: E402
-
-import gradnoise.integrations.lightning  # noqa: E402
-from gradnoise.integrations.lightning import GradientNoise  # noqa: E402
-
-pytestmark = pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec:FutureWarning")
-
-
-class Steps:
-    """What a LightningModule needs around a net whose `forward` gives the loss. A batch is a number: what to draw."""
-
-    def __init__(self, net, configure=lambda net: torch.optim.SGD(net.parameters(), lr=1.0)):
-        super().__init__()
-        self.net, self.configure, self.seen = net, configure, []
-
-    def training_step(self, k, index):
-        self.seen.append(k)
-        return self.net(batch(k))
-
-    def configure_optimizers(self):
-        return self.configure(self.net)
-
-
-class Module(Steps, pl.LightningModule):
-    pass
-
-
-class Older(Steps, older.LightningModule):
-    """The same in the framework's older package."""
-
-
-class Manual(Module):
-    """Several optimizers; all but the first update with every other batch."""
-
-    automatic_optimization = False
-
-    def training_step(self, k, index):
-        for turn, optimizer in enumerate(self.optimizers()):
-            if turn == 0 or index % 2:
-                optimizer.zero_grad()
-                self.manual_backward(self.net(batch(k)))
-                optimizer.step()
-
-
-class Resumable:
-    """Numbers of batches, as a loader whose place a checkpoint can keep."""
-
-    def __init__(self, size=12):
-        self.size, self.place = size, 0
-
-    def __len__(self):
-        return self.size
-
-    def __iter__(self):
-        while self.place < self.size:
-            self.place += 1
-            yield self.place - 1
-        self.place = 0
-
-    def state_dict(self):
-        return {"place": self.place}
-
-    def load_state_dict(self, state):
-        self.place = state["place"]
-
-
-def fit(module, *callbacks, framework=pl, data=None, ckpt_path=None, **settings):
-    quiet = ("enable_checkpointing", "enable_progress_bar", "enable_model_summary", "logger")
-    settings = {**dict.fromkeys(quiet, False), "accelerator": "cpu", "max_steps": 3, **settings}
-    trainer = framework.Trainer(callbacks=list(callbacks), **settings)
-    trainer.fit(module, data or Resumable(), ckpt_path=ckpt_path)
-    return trainer
-
-
-def scaled(scale=2.0**10):
-    """float16 under a GradScaler. (Lightning itself turns 16-mixed on a CPU into bf16-mixed.)"""
-    scaler = torch.amp.GradScaler("cpu", init_scale=scale, backoff_factor=2.0**-30)
-    return {"plugins": [MixedPrecision("16-mixed", "cpu", scaler)]}
-
-
-def one_process_ddp():
-    return {"strategy": DDPStrategy(process_group_backend="gloo"), "devices": 1}
-
-
-@pytest.fixture
-def process_group():
-    """Takes back what Lightning leaves behind in the process."""
-    with mock.patch.dict(os.environ):
-        yield
-    torch.distributed.destroy_process_group()
+pytestmark = quiet_lightning
 
 
 # --- what is added ------------------------------------------------------------------------------------
@@ -159,7 +65,7 @@ def test_where_only_the_older_package_is_installed(monkeypatch):
 
 
 def test_every_call_of_a_closure_sees_the_same_noise():
-    """LBFGS calls it several times per update, as in a loop written by hand."""
+    """Train with LBFGS, which calls its closure several times per update, and compare with a loop written by hand."""
 
     def configure(net):
         return torch.optim.LBFGS(net.parameters(), lr=0.1, max_iter=4)
@@ -229,63 +135,6 @@ def test_options_of_attach():
     assert_differ_by_noise(noisy, plain, updates=3, only="net.second")
 
 
-# --- checkpoints --------------------------------------------------------------------------------------
-
-
-class SaveEach(pl.Callback):
-    """A checkpoint after every batch."""
-
-    def __init__(self, folder):
-        self.folder = folder
-
-    def on_train_batch_end(self, trainer, *_):
-        trainer.save_checkpoint(self.folder / f"{trainer.global_step}.ckpt")
-
-
-@pytest.mark.parametrize("settings", [dict, scaled], ids=["float32", "16-mixed"])
-def test_resumed_at_any_step_equals_uninterrupted(settings, tmp_path):
-    def module():
-        return Module(Curved(), lambda net: torch.optim.AdamW(net.parameters(), lr=0.1))
-
-    whole = module()
-    fit(whole, GradientNoise(SCHEDULE, seed=SEED), SaveEach(tmp_path), max_steps=5, **settings())
-    for step in range(1, 5):
-        resumed, callback = module(), GradientNoise(SCHEDULE, seed=SEED)
-        fit(resumed, callback, ckpt_path=tmp_path / f"{step}.ckpt", max_steps=5, **settings())
-        assert callback.noises[0].step == 5
-        assert_same(values(resumed), values(whole))
-
-
-class Sharded(Module):
-    """Its layers are DTensors, as FSDP2 makes them."""
-
-    def configure_model(self):
-        for layer in (self.net.first, self.net.second):
-            fully_shard(layer, mesh=self.device_mesh["data_parallel"])
-
-
-def fit_sharded(*callbacks, ckpt_path=None):
-    strategy = ModelParallelStrategy(data_parallel_size=1, process_group_backend="gloo")
-    module = Sharded(Steady())
-    fit(module, *callbacks, strategy=strategy, devices=1, max_steps=4, ckpt_path=ckpt_path)
-    for layer in (module.net.first, module.net.second):
-        layer.unshard()
-    return module
-
-
-def test_fsdp2_adds_the_same_noise(process_group):
-    plain = Module(Steady())
-    fit(plain, max_steps=4)
-    assert_differ_by_noise(fit_sharded(GradientNoise(SCHEDULE, seed=SEED)), plain, updates=4)
-
-
-def test_fsdp2_resumed_at_any_step_from_a_distributed_checkpoint(tmp_path, process_group):
-    whole = fit_sharded(GradientNoise(SCHEDULE, seed=SEED), SaveEach(tmp_path))
-    for step in range(1, 4):
-        resumed = fit_sharded(GradientNoise(SCHEDULE, seed=SEED), ckpt_path=tmp_path / f"{step}.ckpt")
-        assert_same(values(resumed), values(whole))
-
-
 # --- what is left alone -------------------------------------------------------------------------------
 
 
@@ -333,37 +182,3 @@ def test_sigma_of_each_update_is_logged_on_request():
     assert set(trainer.callback_metrics) == {"noise_sigma/0", "noise_sigma/1"}
     trainer = fit(Module(Steady()), GradientNoise(SCHEDULE, seed=SEED))
     assert trainer.callback_metrics == {}
-
-
-# --- Fabric needs no callback -------------------------------------------------------------------------
-
-
-def test_fabric_takes_attach_itself(tmp_path):
-    fabric = Fabric(accelerator="cpu", devices=1)
-
-    def start():
-        net = Steady()
-        model, optimizer = fabric.setup(net, torch.optim.SGD(net.parameters(), lr=1.0))
-        return net, model, optimizer
-
-    def train(model, optimizer, steps):
-        for k in range(steps):
-            optimizer.zero_grad()
-            fabric.backward(model(batch(k)))
-            optimizer.step()
-
-    noisy, model, optimizer = start()
-    attach(optimizer, SCHEDULE, seed=SEED, named_parameters=noisy.named_parameters())
-    train(model, optimizer, 2)
-    fabric.save(tmp_path / "state", {"model": model, "optimizer": optimizer})
-
-    noisy, model, optimizer = start()
-    noise = attach(optimizer, SCHEDULE, seed=SEED, named_parameters=noisy.named_parameters())
-    fabric.load(tmp_path / "state", {"model": model, "optimizer": optimizer})
-    train(model, optimizer, 2)
-
-    plain, model, optimizer = start()
-    train(model, optimizer, 2)
-    train(model, optimizer, 2)
-    assert noise.step == 4
-    assert_differ_by_noise(noisy, plain, updates=4)

@@ -10,7 +10,7 @@ opacus = pytest.importorskip("opacus", reason="opacus is not installed: pip inst
 
 
 def private(net):
-    """Model and optimizer as `PrivacyEngine` makes them; every example's gradient is clipped to 0.001."""
+    """Return model and optimizer as `PrivacyEngine` makes them; every example's gradient is clipped to 0.001."""
     model = opacus.GradSampleModule(net, loss_reduction="mean")
     optimizer = opacus.optimizers.DPOptimizer(
         torch.optim.SGD(net.parameters(), lr=1.0),
@@ -23,7 +23,7 @@ def private(net):
 
 
 def train(model, optimizer):
-    """Three updates, each from two physical batches."""
+    """Make three updates, each from two physical batches."""
     for k in range(6):
         optimizer.signal_skip_step(do_skip=k % 2 == 0)
         model(batch(k)).backward()

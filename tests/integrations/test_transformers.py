@@ -71,7 +71,7 @@ def test_each_update_gets_its_noise_once_and_after_the_clip(settings, trainer_of
 
 
 def test_a_language_model(trainer_of):
-    """With tied weights, and groups with and without weight decay."""
+    """Train one with tied weights, and groups with and without weight decay."""
 
     def model():
         torch.manual_seed(0)

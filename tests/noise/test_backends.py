@@ -53,7 +53,7 @@ def test_without_numba_the_reference_takes_over(set_backend, monkeypatch):
 
 @pytest.mark.parametrize("name", ["reference", "numba_backend", "triton_backend"])
 def test_every_backend_keeps_the_contract(name):
-    """With the arguments of the protocol, read from the source: neither Numba nor Triton need be installed."""
+    """Compare arguments with the protocol's, read from the source: neither Numba nor Triton need be installed."""
     source = Path(reference.__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
     functions = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)}
     contract = {k: v for k, v in vars(Backend).items() if inspect.isfunction(v) and not k.startswith("_")}

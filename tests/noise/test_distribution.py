@@ -8,14 +8,14 @@ from gradnoise.noise.gaussian import add_, normal, stream_key
 
 
 def test_the_distribution_is_normal_by_kolmogorov_smirnov():
-    """False alarm: 1e-4 per key before the seed was fixed, so 8e-4 in all."""
+    """Test 8 keys; the false alarm was 1e-4 per key before the seed was fixed, so 8e-4 in all."""
     for seed in range(8):
         z = normal(stream_key(seed, "ks"), seed, 100_000).numpy()
         assert stats.kstest(z, "norm").pvalue > 1e-4
 
 
 def test_the_tails_are_normal_to_5_sigma():
-    """Each of 10 counts has a two-sided p > 1e-4: a false alarm in 1e-3 of the seeds."""
+    """Demand a two-sided p > 1e-4 of each of 10 counts: a false alarm in 1e-3 of the seeds."""
     n = 2**25
     z = normal(stream_key(0, "tails"), 0, n).numpy()
     for k in (1, 2, 3, 4, 5):
@@ -38,7 +38,7 @@ def test_each_dtype_gets_mean_0_variance_1_and_many_distinct_values(dtype):
 
 
 def test_streams_steps_and_neighbours_are_uncorrelated():
-    """|r| sqrt(n) < 5 for 15 correlations, of values and of squares: a false alarm in 2e-5 of the seeds."""
+    """Demand |r| sqrt(n) < 5 of 15 correlations, of values and of squares: a false alarm in 2e-5 of the seeds."""
     n = 200_000
     base = normal(stream_key(0, "a"), 0, n + 4).double()
     others = {

@@ -55,7 +55,7 @@ def test_masks_of_version_1_are_frozen():
 
 
 def exact_normals(words):
-    """Box-Muller in float64 of the same words [n, 4]."""
+    """Return Box-Muller in float64 of the same words [n, 4]."""
     u = (words[:, :2] + 0.5) * 2.0**-32
     half = words[:, 2:] & 0x7FFFFFFF
     y = (np.where(half >= 2**30, half - 2**31, half) * 2 + 1) * 2.0**-31

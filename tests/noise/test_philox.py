@@ -19,7 +19,7 @@ def as_int64(value):
 
 
 def philox_in_plain_python(counter, key):
-    """Salmon et al. 2011, section 3.3, with Python's integers."""
+    """Compute what Salmon et al. 2011, section 3.3, define, with Python's integers."""
     (c0, c1, c2, c3), (k0, k1) = counter, key
     for _ in range(10):
         p0, p1 = c0 * 0xD2511F53, c2 * 0xCD9E8D57
