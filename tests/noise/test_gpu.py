@@ -1,7 +1,8 @@
 """Noise on a GPU: the bits of the reference, the moments of `attach`, and a host that does not wait.
 
 The marked tests need a CUDA device and a Python with torch, numba, triton, pytest and hypothesis, no more:
-`PYTHONPATH=src python -m pytest -m gpu tests/noise/test_gpu.py`. The Triton backend is also run in Triton's interpreter on the CPU.
+`PYTHONPATH=src python -m pytest -m gpu tests/noise/test_gpu.py`.
+The Triton backend is also run in Triton's interpreter on the CPU.
 """
 
 import contextlib
