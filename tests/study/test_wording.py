@@ -132,7 +132,7 @@ def test_success_rates_stand_beside():
     metric = np.tile([1.0, -1.0], 5)
     said = say(compare(metric * 0, metric, success_baseline=[False] * 10, success_treatment=won), margin=0.0)
     assert said.outcome is Outcome.UNDECIDED
-    assert said.beside == (
+    assert said.rates == (
         "Success rates: noise 9 of 10 (90%), no noise 0 of 10 (0%); "
         "difference +90 points (95% interval +49 to +98, p = 0.002)."
     )

@@ -1,4 +1,4 @@
-"""The ledger of claims: each published figure beside ours, read from committed result folders."""
+"""The ledger of claims: each published number next to ours, read from committed result folders."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STYLES = {"reproduced": "green", "not reproduced": "red", "undecided": "yellow"}
 
 
 def committed_results() -> Path:
-    """Where result folders are: results/ here, that of a source checkout, or what came with the package."""
+    """Find the result folders: results/ here, that of a source checkout, or what came with the package."""
     package = Path(__file__).resolve().parents[1]
     for folder in (Path("results"), package.parents[1] / "results", package / "_results"):
         if folder.is_dir():
@@ -29,11 +29,11 @@ def committed_results() -> Path:
 
 
 def print_ledger(claims: Mapping[str, Sequence[Claim]], results: Path, console: Console) -> None:
-    """Print the claims of every system, those too that have no results yet.
+    """Print the claims of every system, also those that have no results yet.
 
     Args:
         claims: result folder -> claims of that system.
-        results: where the folders lie; each holds the `claims.csv` that a report wrote, or folders with one each.
+        results: where the folders lie. Each holds the `claims.csv` that a report wrote, or folders with one each.
         console: where to print.
     """
     if not results.is_dir():
@@ -54,7 +54,7 @@ def print_ledger(claims: Mapping[str, Sequence[Claim]], results: Path, console: 
 
 
 def _found(folder: Path) -> dict[str, dict[str, str]]:
-    """Claims by id, of a system's own table and those of studies that have a folder each within its folder."""
+    """Gather claims by id from a system's own table, and from those of studies in folders within its folder."""
     found: dict[str, dict[str, str]] = {}
     for path in (folder / FILE, *sorted(folder.glob(f"*/{FILE}"))):
         for id, row in _read(path).items():

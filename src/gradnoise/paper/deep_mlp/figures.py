@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 
 from gradnoise.paper.deep_mlp.model import weight_sd
 from gradnoise.study import StudyResults, TrialResult
-from gradnoise.study.report import arm_colour, style
+from gradnoise.study.report import arm_colour, legend, style
 
 SCALE, ACCURACY = "hidden_weight_sd", "test_accuracy"
 ARMS = ("none", "noise")
@@ -19,7 +20,9 @@ THEORY, CRITICAL = arm_colour(2), arm_colour(3)
 
 
 def diffused_sd(start: float, lr: float, eta: float, gamma: float, steps: np.ndarray) -> np.ndarray:
-    """Standard deviation of a weight that noise alone moves: sqrt(start^2 + lr^2 eta sum_{t<T} (1+t)^-gamma).
+    """Return the standard deviation of a weight that noise alone moves.
+
+    At T updates it is sqrt(start^2 + lr^2 eta sum_{t<T} (1+t)^-gamma).
 
     Args:
         start: standard deviation at T = 0.
@@ -33,7 +36,7 @@ def diffused_sd(start: float, lr: float, eta: float, gamma: float, steps: np.nda
 
 
 def mechanism(results: StudyResults) -> list[tuple[str, Figure]]:
-    """Scale of the hidden weights and test accuracy over training, without and with noise.
+    """Draw the scale of the hidden weights and the test accuracy over training, without and with noise.
 
     Args:
         results: of a deep-MLP study.
@@ -66,7 +69,7 @@ def _trials(results: StudyResults, row: str, arm: str) -> Sequence[TrialResult]:
 
 
 def _theory(ax: Axes, trials: Sequence[TrialResult]) -> None:
-    """The random walk of the noise alone at each learning rate, and He's scale, where signals keep their size."""
+    """Draw the random walk of the noise alone at each learning rate, and He's scale, where signals keep their size."""
     settings = {trial.setting: trial for trial in trials}
     for trial in settings.values():
         config, noise = trial.config, trial.config["noise"]
@@ -78,11 +81,11 @@ def _theory(ax: Axes, trials: Sequence[TrialResult]) -> None:
 
 
 def _legend(figure: Figure) -> None:
-    lines = {
+    looks: dict[str, dict[str, Any]] = {
         "no noise": {"color": arm_colour(0)},
         "noise": {"color": arm_colour(1)},
         "noise alone (theory)": {"color": THEORY, "ls": ":", "lw": 1.8},
         "critical scale (He)": {"color": CRITICAL},
     }
-    handles = [figure.axes[0].plot([], [], label=label, **look)[0] for label, look in lines.items()]
-    figure.legend(handles=handles, loc="outside lower left", ncols=4, frameon=False, fontsize=9)
+    axes = figure.axes[0]
+    legend(figure, [axes.plot([], [], label=label, **look)[0] for label, look in looks.items()])

@@ -1,17 +1,18 @@
-"""Our errors without noise, task by task, beside those that memory networks were published with."""
+"""Our errors without noise, task by task, next to those that memory networks were published with."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.figure import Figure
 
 from gradnoise.data.babi import NAMES
 from gradnoise.study import StudyResults, TrialResult
 from gradnoise.study.analysis import chosen_trials
-from gradnoise.study.report import Extra, Table, arm_colour, style
+from gradnoise.study.report import Extra, Table, arm_colour, legend, style
 
 #: Test errors in % of tasks 1..20 in Sukhbaatar et al. (2015), Table 1: 3 hops, position encoding, linear start,
 #: random noise on time; 1,000 questions a task, best of 10 restarts by training error. The joint column was compared
@@ -46,12 +47,12 @@ class Calibrated:
 
     @property
     def inside(self) -> bool:
-        """Whether the published figure lies among our restarts, give or take 5 of 1,000 questions."""
+        """Whether the published error lies among our restarts, give or take 5 of 1,000 questions."""
         return self.low - 0.5 <= self.published <= self.high + 0.5
 
 
 def calibrate(results: StudyResults, row: str) -> list[Calibrated]:
-    """The tasks of a row that have results, without noise.
+    """Gather the tasks of a row that have results, without noise.
 
     Args:
         results: of a memory-network study.
@@ -73,13 +74,13 @@ def calibrate(results: StudyResults, row: str) -> list[Calibrated]:
 
 
 def _metrics(trial: TrialResult) -> Mapping[int, str]:
-    """Task -> name of its test error in a trial of one task, or of all jointly."""
+    """Map each task of a trial, of one task or of all jointly, to the name of its test error."""
     task = trial.config["task"]
     return {int(task): "test_error"} if task != "joint" else {t: f"test_error_{t}" for t in NAMES}
 
 
 def calibration(results: StudyResults) -> Extra:
-    """A figure and a table for each mode that the study has results in; on stand-in data neither."""
+    """Make a figure and a table for each mode that the study has results in; on stand-in data neither."""
     if results.record.stand_in:
         return []
     extra: list[tuple[str, Figure | Table]] = []
@@ -113,11 +114,10 @@ def _figure(tasks: Sequence[Calibrated]) -> Figure:
     axes.set_yticks(range(len(tasks)), [f"{c.task}  {NAMES[c.task]}" for c in tasks])
     axes.set_ylim(len(tasks) - 0.4, -0.6)
     axes.set_xlim(left=-1.5)
-    looks = {
+    looks: dict[str, dict[str, Any]] = {
         "our chosen run": {"marker": "o", "color": ours, "lw": 0},
         "our restarts": {"color": ours, "lw": 4, "alpha": 0.3},
         "published": {"marker": "D", "color": paper, "mfc": "none", "lw": 0},
     }
-    handles = [axes.plot([], [], label=label, **look)[0] for label, look in looks.items()]
-    figure.legend(handles=handles, loc="outside lower left", ncols=3, frameon=False, fontsize=9)
+    legend(figure, [axes.plot([], [], label=label, **look)[0] for label, look in looks.items()], columns=3)
     return figure

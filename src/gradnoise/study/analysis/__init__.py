@@ -2,9 +2,11 @@
 
 from gradnoise.study.analysis.comparison import Comparison, Outcome, compare
 from gradnoise.study.analysis.headline import conclusions
+from gradnoise.study.analysis.scores import succeeded
 from gradnoise.study.analysis.selection import chosen_trials
 from gradnoise.study.analysis.shapes import Summary
 from gradnoise.study.analysis.statistics import Interval, wilson
+from gradnoise.study.analysis.successes import done_by_row
 from gradnoise.study.analysis.summary import summarise
 from gradnoise.study.analysis.verdict import Verdict, decide
 
@@ -18,6 +20,8 @@ __all__ = [
     "compare",
     "conclusions",
     "decide",
+    "done_by_row",
+    "succeeded",
     "summarise",
     "wilson",
 ]

@@ -30,7 +30,7 @@ class Verdict:
     sentence: str
     pairs_needed: int | None
     """If undecided: pairs that would decide if the differences go on as seen; None if that cannot be told."""
-    beside: str | None = None
+    rates: str | None = None
     """The success rates in one sentence, if there are any; they decide nothing."""
 
 

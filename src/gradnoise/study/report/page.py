@@ -1,4 +1,4 @@
-"""The report of a study: one self-contained page, with tables as CSV and figures as files beside it."""
+"""The report of a study: one self-contained page, its tables as CSV, and its figures as files."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _TEMPLATES = Path(__file__).with_name("templates")
 def write_report(
     results: StudyResults, out_dir: str | Path, extras: Extra = (), *, summary: Summary | None = None
 ) -> Path:
-    """Write the report of a study and everything beside it.
+    """Write the report of a study: the page, its tables and its figures.
 
     report.html is the page, summary.md its tables; summary.csv, claims.csv, trials.csv and curves.csv.gz hold its
     numbers; figures/ holds every figure as SVG and PNG, tables/ the experiment's own tables. Each file is replaced

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -91,27 +90,24 @@ def sheet(plot: Plot, arms: Sequence[str], title: str) -> Figure:
             panel.draw(axes)
             if len(plot.panels) > 1:
                 axes.set_title(panel.title, fontsize=9.5, color=INK, loc="left", pad=18)
-        entries: list[tuple[str, dict[str, Any]]] = [(arms[i], {"color": arm_colour(i), "lw": 2}) for i in plot.arms]
+        lines = [Line2D([], [], color=arm_colour(i), lw=2, label=arms[i]) for i in plot.arms]
         if len(plot.settings) > 1:
-            entries += [(s, {"color": INK, "ls": dash(i)}) for i, s in enumerate(plot.settings)]
-        legend(figure, entries, columns=3, colour=INK)
+            lines += [Line2D([], [], color=INK, ls=dash(i), label=s) for i, s in enumerate(plot.settings)]
+        legend(figure, lines, columns=3, colour=INK)
     return figure
 
 
-def legend(
-    figure: Figure, entries: Iterable[tuple[str, Mapping[str, Any]]], *, columns: int = 4, colour: str | None = None
-) -> None:
+def legend(figure: Figure, lines: Sequence[Line2D], *, columns: int = 4, colour: str | None = None) -> None:
     """Draw a legend below the axes of a figure.
 
     Args:
         figure: with constrained layout, which makes room.
-        entries: (label, look), where a look is keywords of matplotlib's `Line2D`.
+        lines: what to explain; each has a label.
         columns: how many columns at most.
         colour: of the text; None for black, which a page shows in the colour of its own text.
     """
-    handles = [Line2D([], [], label=label, **look) for label, look in entries]
     figure.legend(
-        handles=handles, loc="outside lower left", ncols=columns, frameon=False, fontsize=SMALL, labelcolor=colour
+        handles=lines, loc="outside lower left", ncols=columns, frameon=False, fontsize=SMALL, labelcolor=colour
     )
 
 
