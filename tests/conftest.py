@@ -13,7 +13,9 @@ hypothesis.settings.load_profile("untimed")
 #: What processes of a fork server find imported; a test worker has one such server for all its tests.
 PRELOAD = [
     "gradnoise.noise.gaussian.numba_backend",
-    "gradnoise.paper",
+    "gradnoise.paper.deep_mlp",
+    "gradnoise.paper.memory_network",
+    "gradnoise.paper.nram",
     "gradnoise.study",
     "torch._dynamo",
     "torch.distributed.checkpoint.state_dict",

@@ -10,9 +10,11 @@ from pathlib import Path
 import pandas
 import pytest
 from support.commandline import gradnoise
+from support.small import small
 
-from gradnoise.paper import SYSTEMS
-from gradnoise.study import Store, StudyError
+from gradnoise import __version__
+from gradnoise.paper import SYSTEMS, load_system
+from gradnoise.study import Store, StudyError, run_study
 
 
 @pytest.fixture(autouse=True)
@@ -70,11 +72,20 @@ def test_dry_run_does_nothing(tmp_path, capsys):
         (("run", "deep-mpl"), "did you mean 'deep-mlp'"),
         ((*SMOKE, "--arms", "noize"), "did you mean 'noise'"),
         ((*SMOKE, "--arms", "none"), "no comparison"),
-        (("run", "deep-mlp", "--scale", "huge"), "allowed are"),
+        (("run", "deep-mlp", "--scale", "huge"), "scales are smoke, quick, paper"),
+        (("run", "deep-mlp", "--scale", "smok"), "did you mean 'smoke'"),
+        (("run", "nram/ablation"), "did you mean 'ablations'"),
+        (("run", "nram/size-m", "--scale", "quick"), "scales are paper"),
+        (("list", "nran"), "did you mean 'nram'"),
+        (("trace",), "did you mean 'gradnoise nram trace'"),
+        (("answer", "--task", "2"), "did you mean 'gradnoise memn2n answer'"),
+        (("repport",), "did you mean 'report'"),
+        (("resume", "nowhere"), "holds no study"),
         ((*SMOKE, "--seeds", "0"), "give 1 or more"),
         ((*SMOKE, "--steps", "0"), "give 1 or more"),
         ((*SMOKE, "--chunk", "-1"), "give 1 or more"),
-        (("run", "deep-mlp", "--data", "cifar"), "cifar"),
+        (("run", "deep-mlp", "--data", "cifar"), "has auto, mnist, fashion-mnist, digits"),
+        (("run", "nram", "--data", "mnist"), "makes its data itself"),
         (("report", "nowhere"), "holds no study"),
         (("claims", "--results", "nowhere"), "is no folder"),
     ],
@@ -92,16 +103,92 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path, capsys):
     assert "file" in capsys.readouterr().err
 
 
-def test_list_names_systems_and_claims(capsys):
+def test_a_file_that_cannot_be_read_is_named(tmp_path, capsys):
+    (tmp_path / "claims").mkdir()
+    (tmp_path / "claims" / "deep_mlp").mkdir()
+    (tmp_path / "claims" / "deep_mlp" / "claims.csv").mkdir()
+    assert gradnoise("claims", "--results", "claims") == 1
+    assert "error: claims/deep_mlp/claims.csv: Is a directory" in capsys.readouterr().err
+
+
+def test_an_error_of_the_system_without_a_file_is_not_hidden(monkeypatch):
+    def broken(self, console):
+        raise OSError("out of sockets")
+
+    monkeypatch.setattr("gradnoise.commands.Doctor.__call__", broken)
+    with pytest.raises(OSError, match="out of sockets"):
+        gradnoise("doctor")
+
+
+def test_list_names_systems_studies_and_claims(capsys):
     assert gradnoise("list") == 0
     out = capsys.readouterr().out
-    assert "deep-mlp" in out and all(f"C{i}" in out for i in range(1, 9))
+    for name in SYSTEMS:
+        system = load_system(name)
+        assert system.title in out and all(claim.id in out for claim in system.claims)
+        assert all(f"{name}/{study}" in out for study in [*system.studies][1:])
+        assert all(f"gradnoise {name} {command}" in out for command in system.commands)
+    assert "epochs of a run" in out and "smoke|quick|paper" in out
+
+    # the name of a system alone tells about it
+    assert gradnoise("nram") == 0
+    alone = capsys.readouterr().out
+    assert alone.strip() in out and "deep-mlp" not in alone
+
+
+def test_version(capsys):
+    assert gradnoise("--version") == 0
+    assert capsys.readouterr().out.strip() == f"gradnoise {__version__}"
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("run", "--help"), ("resume", "--help"), ("report", "--help")])
+def test_help_tells_every_default(arguments, capsys):
+    assert gradnoise(*arguments) == 0
+    out = capsys.readouterr().out
+    assert "usage: gradnoise" in out and "(default: )" not in out and "None" not in out
+
+
+def test_help_imports_no_system():
+    # nor the drawing and statistics that a study needs
+    code = "import sys; from gradnoise.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    heavy = ("gradnoise.paper.", "gradnoise.study", "matplotlib", "scipy")
+    code += f"print([m for m in sys.modules if m.startswith({heavy})])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.splitlines()[-1] == "[]"
+
+
+def test_a_system_is_imported_alone():
+    code = "import sys; from gradnoise.paper import load_system; load_system('deep-mlp').study('smoke', 'digits')\n"
+    code += "print([m for m in sys.modules if m.startswith(('gradnoise.paper.nram', 'gradnoise.paper.memory'))])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.splitlines()[-1] == "[]"
+
+
+def test_resume_goes_on_from_the_folder_alone(tmp_path, capsys):
+    assert gradnoise(*SMOKE, "--rows", "3", "--seeds", "1") == 0
+    folder = tmp_path / "runs/deep-mlp-smoke"
+    before = (folder / "trials.csv").read_bytes()
+    assert len(pandas.read_csv(folder / "trials.csv")) == 2
+    with Store(folder) as store, store.db:  # as a killed process leaves it
+        store.db.execute("UPDATE trials SET status = 'pending', step = 0, final = '{}'")
+        store.db.execute("UPDATE chunks SET step = 0, done = 0")
+        store.db.execute("DELETE FROM metrics")
+    assert gradnoise("resume", str(folder)) == 0
+    assert (folder / "trials.csv").read_bytes() == before
+    assert "Report: " in capsys.readouterr().out
+
+
+def test_a_folder_of_a_users_own_study_has_a_report_but_no_recipe(tmp_path, capsys):
+    run_study(small(), tmp_path / "own")
+    assert gradnoise("report", "own") == 0
+    assert gradnoise("resume", "own") == 1
+    assert "holds no recipe of its study 'small'" in " ".join(capsys.readouterr().err.split())
 
 
 def test_claims_shows_all_with_or_without_results(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert gradnoise("claims", "--results", str(tmp_path / "empty")) == 0
-    every = [claim for system in SYSTEMS.values() for claim in system.claims]
+    every = [claim for name in SYSTEMS for claim in load_system(name).claims]
     assert capsys.readouterr().out.count("not run") == len(every)
 
     folder = tmp_path / "ours" / "deep_mlp"

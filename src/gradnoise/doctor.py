@@ -13,10 +13,10 @@ from gradnoise.study.provenance import processor, versions
 
 
 def findings() -> list[tuple[str, str]]:
-    """Lines (name, value)."""
+    """Find out what is here, as lines (name, value)."""
     lines = [("python", platform.python_version()), *versions()]
     lines += [("processor", processor()), ("torch threads", str(torch.get_num_threads()))]
-    lines += [("worker processes", f"{os.cpu_count()} with one thread each, where that is faster")]
+    lines += [("cores for us", str(_cores()))]
     if torch.cuda.is_available():
         lines += [(f"cuda:{i}", torch.cuda.get_device_name(i)) for i in range(torch.cuda.device_count())]
     else:
@@ -28,3 +28,10 @@ def findings() -> list[tuple[str, str]]:
     except DataError as error:
         lines += [("images", f"problem: {error}")]
     return lines
+
+
+def _cores() -> int:
+    """Count the cores that this process may use, which a container or a batch system may limit."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

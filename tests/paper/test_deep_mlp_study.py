@@ -6,15 +6,14 @@ from collections import Counter
 import pytest
 
 from gradnoise.noise.schedule import Annealed
-from gradnoise.paper import system
-from gradnoise.paper.deep_mlp import CLAIMS, deep_mlp, weight_sd
+from gradnoise.paper.deep_mlp import CLAIMS, SYSTEM, weight_sd
 from gradnoise.paper.deep_mlp.figures import diffused_sd
 from gradnoise.study import StudyError
 
 
 @pytest.fixture(scope="module")
 def study():
-    return deep_mlp("paper", "digits")
+    return SYSTEM.study("paper", "digits")
 
 
 def test_the_paper_scale_is_600_runs_of_60_000_updates(study):
@@ -78,28 +77,28 @@ def test_claims_hold_the_papers_table():
 
 @pytest.mark.parametrize("scale", ["smoke", "quick"])
 def test_smaller_scales_say_how_they_depart(scale):
-    study = system("deep-mlp").study(scale, "digits", None, None)
+    study = SYSTEM.study(scale, "digits")
     assert any(scale in line.lower() for line in study.deviations)
     assert study.experiment.stand_in and study.scale == scale
 
 
 def test_fewer_seeds_and_updates_are_reported_as_deviations():
-    study = deep_mlp("paper", "digits", seeds=6, steps=30_000)
+    study = SYSTEM.study("paper", "digits", seeds=6, steps=30_000)
     assert "30,000 updates a run instead of 60,000." in study.deviations
     assert "6 seeds instead of 20." in study.deviations
     assert {t.config["steps"] for t in study.trials()} == {30_000}
 
 
 def test_more_seeds_keep_the_ids_of_those_before():
-    few, more = (deep_mlp("paper", "digits", seeds=n) for n in (2, 3))
+    few, more = (SYSTEM.study("paper", "digits", seeds=n) for n in (2, 3))
     assert {t.id for t in few.trials()} < {t.id for t in more.trials()}
 
 
 def test_wrong_scale_and_seeds_are_refused():
-    with pytest.raises(StudyError, match="allowed are paper, quick, smoke"):
-        deep_mlp("huge", "digits")
-    with pytest.raises(StudyError, match="at least one seed"):
-        deep_mlp("smoke", "digits", seeds=0)
+    with pytest.raises(StudyError, match="scales are smoke, quick, paper"):
+        SYSTEM.study("huge", "digits")
+    with pytest.raises(StudyError, match="give 1 or more"):
+        SYSTEM.study("smoke", "digits", seeds=0)
 
 
 def test_other_data_and_shuffled_labels_have_other_ids(study):

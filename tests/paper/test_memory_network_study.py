@@ -13,11 +13,11 @@ from support.commandline import gradnoise
 from gradnoise.data.babi import NAMES, encode, load_babi
 from gradnoise.paper.memory_network import (
     CLAIMS,
+    SYSTEM,
     TABLE_2,
     MemoryNetworkExperiment,
     Reading,
     calibration,
-    memory_network,
     print_reading,
     read,
     save_figure,
@@ -50,13 +50,13 @@ def test_claims_hold_the_published_table():
 
 
 def test_runs_are_chosen_by_clean_training_figures_alone():
-    selection = memory_network("smoke").selection
+    selection = SYSTEM.study("smoke").selection
     assert selection is not None and selection.by == ("train_error", "train_cross_entropy")
     assert [m.name for m in selection.report] == ["train_error", "validation_error", "test_error"]
 
 
 def test_the_study_says_which_tasks_it_has():
-    study = memory_network("quick", "generated")
+    study = SYSTEM.study("quick", "generated")
     assert {s.name for s in study.settings} == {"task 1", "task 6", "task 15"}
     assert "3 of the 20 tasks: 1, 6, 15." in study.deviations
     assert study.experiment.stand_in
@@ -96,7 +96,7 @@ def test_values_out_of_range_are_refused(value, message):
 
 def calibrated(stand_in: bool = False) -> StudyResults:
     """Made-up runs: task t errs by t % in restart 0, the chosen one, and by 2 t % in restart 1."""
-    study = memory_network("paper", "generated", 2)
+    study = SYSTEM.study("paper", "generated", 2)
     trials = []
     for stage, tasks in (("joint-two", ["joint"]), ("tasks-two", list(NAMES))):
         for task in tasks:
@@ -229,7 +229,7 @@ def test_a_dry_run_tells_the_lengths_of_all_rows(capsys):
 
 
 def test_answer_from_the_command_line(tmp_path, capsys):
-    command = ("answer", "--data", "generated", "--stage", "one", "--epochs", "1")
+    command = ("memn2n", "answer", "--data", "generated", "--stage", "one", "--epochs", "1")
     assert gradnoise(*command, "--question", "2", "--figure", "a.svg") == 0
     out = capsys.readouterr().out
     assert "test question 2" in out and "hop 3" in out and "truth" in out and (tmp_path / "a.svg").exists()

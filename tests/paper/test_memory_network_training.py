@@ -5,7 +5,8 @@ import torch
 
 from gradnoise import Annealed, Fixed
 from gradnoise.data.babi import load_babi
-from gradnoise.paper.memory_network import JOINT, Halving, MemoryNetworkExperiment, memory_network
+from gradnoise.paper import load_system
+from gradnoise.paper.memory_network import JOINT, Halving, MemoryNetworkExperiment
 from gradnoise.population import Population, Replica
 from gradnoise.study import StudyError
 
@@ -182,7 +183,7 @@ def test_no_metric_is_overwritten_by_what_the_engine_reports(experiment):
 
 
 def test_the_smoke_study_has_both_stages_and_pairs():
-    study = memory_network("smoke")
+    study = load_system("memn2n").study("smoke")
     assert study.experiment.stand_in
     trials = list(study.trials())
     assert len(trials) == 2 * 2 * 2 and len({t.id for t in trials}) == 8
@@ -191,7 +192,7 @@ def test_the_smoke_study_has_both_stages_and_pairs():
 
 
 def test_the_paper_study_has_both_tables():
-    study = memory_network("paper", "generated")
+    study = load_system("memn2n").study("paper", "generated")
     trials = list(study.trials())
     joint = [t for t in trials if t.row.startswith("joint")]
     assert {t.row for t in trials} == {"joint-one", "joint-two", "tasks-one", "tasks-two"}
@@ -203,4 +204,4 @@ def test_the_paper_study_has_both_tables():
 
 def test_an_unknown_row_gets_the_nearest_one():
     with pytest.raises(StudyError, match="did you mean 'tasks-one'"):
-        memory_network("smoke").with_rows(["task-one"])
+        load_system("memn2n").study("smoke").with_rows(["task-one"])

@@ -5,8 +5,8 @@ import torch
 
 from gradnoise.noise.gaussian import backend
 from gradnoise.noise.schedule import Annealed
-from gradnoise.paper import system
-from gradnoise.paper.nram import Lesson, NRAMExperiment, nram
+from gradnoise.paper import load_system
+from gradnoise.paper.nram import Lesson, NRAMExperiment
 from gradnoise.population import Adam, Population, Replica
 from gradnoise.study import StudyError, run_study
 
@@ -74,14 +74,14 @@ def test_access_is_learnt():
 
 
 def test_the_smoke_study(tmp_path):
-    results = run_study(system("nram").study("smoke", "auto", None, None), tmp_path)
+    results = run_study(load_system("nram").study("smoke"), tmp_path)
     assert len(results.trials) == 8
     assert all(t.status == "finished" and t.step == 6 for t in results.trials)
     assert {"solved", "error", "hard_error", "steps", "level", "skipped"} <= results.trials[0].final.keys()
 
 
 def test_the_paper_study_is_paired_and_complete():
-    study = nram("paper")
+    study = load_system("nram").study("paper")
     trials = list(study.trials())
     assert len({t.id for t in trials}) == 3 * 4 * 100
     assert {a.values["noise"].eta if a.values else 0 for a in study.arms} == {0, 0.01, 0.3, 1.0}
@@ -90,14 +90,14 @@ def test_the_paper_study_is_paired_and_complete():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("large",), "allowed are"),
-        (("quick", "mnist"), "makes its problems itself"),
-        (("quick", "auto", 0), "at least one"),
+        (("large",), "scales are smoke, quick, paper"),
+        (("quick", "mnist"), "makes its data itself"),
+        (("quick", "auto", 0), "give 1 or more"),
     ],
 )
 def test_studies_that_are_none(arguments, message):
     with pytest.raises(StudyError, match=message):
-        nram(*arguments)
+        load_system("nram").study(*arguments)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_no_noise_is_noise_of_strength_zero():
 
 
 def test_ablations_cover_every_row_of_the_specification():
-    study = nram("ablations")
+    study = load_system("nram").study("paper", study="ablations")
     trials = list(study.trials())
     assert len({t.id for t in trials}) == len(trials)
     kinds = {

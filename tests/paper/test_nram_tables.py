@@ -7,14 +7,14 @@ import pytest
 from matplotlib.figure import Figure
 from scipy import stats
 
-from gradnoise.paper import system
-from gradnoise.paper.nram import learning, nram
+from gradnoise.paper import load_system
+from gradnoise.paper.nram import learning
 from gradnoise.paper.nram.tables import learned
 from gradnoise.study import Curve, StudyResults, TrialResult
 from gradnoise.study.report import Table
 from gradnoise.study.run.runner import describe
 
-STUDY = nram("paper", seeds=20)
+STUDY = load_system("nram").study("paper", seeds=20)
 HITS = {"none": 2, "eta-0.01": 2, "eta-0.3": 11, "eta-1.0": 0}
 """The first seeds of each arm are solved."""
 
@@ -79,7 +79,7 @@ def test_what_was_learned():
 
 
 def test_the_report_has_them_beside_the_figures():
-    extras = list(system("nram").figures(results()))
+    extras = list(load_system("nram").extras(results()))
     assert [type(x) for _, x in extras] == [Figure, Figure, Table, Table]
     assert extras[2][1].caption.startswith("Clopper-Pearson intervals in %; seeds that are solved with the noise")
     assert extras[3][1] == learned(results())

@@ -1,16 +1,20 @@
 """Traces of machines and programs, and inputs that are none."""
 
+import dataclasses
+
 import pytest
 import torch
 from rich.console import Console
 
 from gradnoise.cli import main
-from gradnoise.paper import system
+from gradnoise.paper import load_system
 from gradnoise.paper.nram import NRAM
 from gradnoise.paper.nram.machine.checks import check_distributions, check_integers, check_list, check_precision
+from gradnoise.paper.nram.watch.command import Chosen, trace_oracle
 from gradnoise.paper.nram.watch.oracles import LISTK_REGISTERS, PROGRAMS, listk_machine
+from gradnoise.paper.nram.watch.runs import Wanted, find
 from gradnoise.paper.nram.watch.trace import live, source_names, taken, trace_hard, trace_program, trace_soft
-from gradnoise.study import StudyError, run_study
+from gradnoise.study import Store, StudyError, run_study
 
 GOLDEN = torch.tensor([5, 2, 2, 0, 2, 13, 11, 0, 0, 3, 5, 0, 0, 9, 2, 0])
 
@@ -55,31 +59,54 @@ def test_two_passes_have_names_of_their_own():
 
 @pytest.mark.parametrize("task", [*PROGRAMS, "listk"])
 def test_oracles_on_the_command_line(task, capsys):
-    main(["trace", "--oracle", task, "--n", "2"])
+    main(["nram", "trace", "--oracle", task, "--n", "2"])
     said = capsys.readouterr().out
     assert "right" in said and "wrong" not in said
 
 
-def test_a_run_is_trained_once_more_and_kept(tmp_path, capsys):
-    run_study(system("nram").study("smoke", "auto", 1, None), tmp_path)
-    main(["trace", str(tmp_path), "--row", "B", "--arm", "eta-1.0"])
-    (kept,) = (tmp_path / "weights").iterdir()
+def test_a_run_is_trained_once_more_and_kept(tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "study"
+    run_study(load_system("nram").study("smoke", seeds=1), folder)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    main(["nram", "trace", str(folder), "--row", "B", "--arm", "eta-1.0"])
+    (kept,) = (tmp_path / "cache" / "gradnoise" / "weights").iterdir()
+    assert not (folder / "weights").exists()
     first, written = capsys.readouterr().out, kept.stat().st_mtime_ns
-    main(["trace", str(tmp_path), "--row", "B", "--arm", "eta-1.0"])
+    main(["nram", "trace", str(folder), "--row", "B", "--arm", "eta-1.0"])
     assert capsys.readouterr().out == first and kept.stat().st_mtime_ns == written
     for arguments, message in ((["--row", "Z"], "its rows are A, B"), (["--n", "9"], "sizes 1..2"),
-                               (["--memory", "1", "2", "9", "0", "0"], "values are 0..4"),
-                               (["--arm", "none", "--weights", str(kept)], "weights of another run")):  # fmt: skip
+                               (["--memory", "1", "2", "9", "0", "0"], "values are 0..4")):  # fmt: skip
         with pytest.raises(SystemExit):
-            main(["trace", str(tmp_path), *arguments])
+            main(["nram", "trace", str(folder), *arguments])
         assert message in " ".join(capsys.readouterr().err.split())
 
 
 def test_an_oracle_that_is_none():
-    from gradnoise.paper.nram import trace_oracle
+    with pytest.raises(StudyError, match=r"no program for 'list': .*did you mean 'listk'"):
+        trace_oracle("list", Chosen(), Console())
 
-    with pytest.raises(StudyError, match="no program for 'sort'"):
-        trace_oracle("sort", None, 0, Console())
+
+def test_a_folder_without_machines(tmp_path):
+    run_study(load_system("deep-mlp").study("smoke", "digits", 1, rows=["3"]), tmp_path)
+    with pytest.raises(StudyError, match="holds a study of deep-mlp"):
+        find(tmp_path, Wanted())
+
+
+def test_a_store_without_a_recipe_is_known_by_its_name_and_scale(tmp_path):
+    run_study(load_system("nram").study("smoke", seeds=1, steps=4, rows=["A"]), tmp_path)
+    with Store(tmp_path) as store:
+        store.put_record(dataclasses.replace(store.record(), recipe=None))
+    study, trial, steps = find(tmp_path, Wanted(arm="eta-1.0"))
+    assert (trial.row, trial.arm, trial.seed, steps) == ("A", "eta-1.0", 0, 4)
+    assert trial in list(study.trials())
+    with Store(tmp_path) as store:
+        store.put_record(dataclasses.replace(store.record(), experiment="nram@another"))
+    with pytest.raises(StudyError, match=r"another study than the stored one: its data is .*older version"):
+        find(tmp_path, Wanted())
+    with Store(tmp_path) as store:
+        store.put_record(dataclasses.replace(store.record(), scale="huge"))
+    with pytest.raises(StudyError, match="without the recipe of its study, and nram has no scale 'huge'"):
+        find(tmp_path, Wanted())
 
 
 @pytest.mark.parametrize(

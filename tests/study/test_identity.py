@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gradnoise.errors import DataError, StudyError
-from gradnoise.paper import system
+from gradnoise.paper import load_system
 from gradnoise.study import Store, Study
 from gradnoise.study.canonical import canonical, restore
 from gradnoise.study.store import checked_id
@@ -18,7 +18,8 @@ RESULTS = Path(__file__).parents[2] / "results"
 
 
 def study_of(name: str, scale: str, data: str = "auto", seeds: int | None = None, steps: int | None = None) -> Study:
-    return system(name).study(scale, data, seeds, steps)
+    system, _, study = name.partition("/")
+    return load_system(system).study(scale, data, seeds, steps, study=study or None)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def committed(folder: str) -> dict[str, tuple[str, str, int]]:
         ("memn2n/tasks", ("memn2n", "paper", "babi")),
         ("memn2n/joint", ("memn2n", "paper", "babi", None, 100)),
         ("nram/lists", ("nram", "paper")),
-        ("nram/to_the_end", ("nram", "ablations")),
+        ("nram/to_the_end", ("nram/ablations", "paper")),
     ],
 )
 def test_every_committed_trial_is_still_asked_for_by_its_study(folder, recipe):

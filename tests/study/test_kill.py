@@ -5,7 +5,7 @@ import random
 import time
 from pathlib import Path
 
-from gradnoise.paper import system
+from gradnoise.paper import load_system
 from gradnoise.study import Options, Store, run_study
 from gradnoise.study.report.export import curves_csv_gz, trials_csv
 from gradnoise.study.run import runner
@@ -20,7 +20,7 @@ def run(folder: Path) -> None:
 
     torch.set_num_threads(1)
     runner.SLICE_SECONDS = 0.0
-    run_study(system("deep-mlp").study("smoke", "digits", None, None), folder, options=Options(workers=1, chunk=4))
+    run_study(load_system("deep-mlp").study("smoke", "digits"), folder, options=Options(workers=1, chunk=4))
 
 
 def start(folder: Path) -> multiprocessing.Process:

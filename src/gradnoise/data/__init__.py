@@ -2,8 +2,16 @@
 
 from gradnoise.errors import DataError, DataNotFoundError
 
-from .fetch import Progress
+from .fetch import Progress, cache_folder
 from .images import ImageData, load_images
 from .progress import terminal_progress
 
-__all__ = ["DataError", "DataNotFoundError", "ImageData", "Progress", "load_images", "terminal_progress"]
+__all__ = [
+    "DataError",
+    "DataNotFoundError",
+    "ImageData",
+    "Progress",
+    "cache_folder",
+    "load_images",
+    "terminal_progress",
+]

@@ -7,6 +7,7 @@ from gradnoise.study.retrain import train_again
 from gradnoise.study.run.runner import Options, Plan, Progress, dry_run, run_study
 from gradnoise.study.spec import Arm, Claim, Metric, Selection, Setting, Study, Trial
 from gradnoise.study.store import Store
+from gradnoise.study.weights import Trained, trained_weights
 
 __all__ = [
     "Arm",
@@ -23,10 +24,12 @@ __all__ = [
     "StudyError",
     "StudyRecord",
     "StudyResults",
+    "Trained",
     "Trial",
     "TrialResult",
     "dry_run",
     "run_and_report",
     "run_study",
     "train_again",
+    "trained_weights",
 ]

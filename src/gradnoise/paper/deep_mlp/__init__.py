@@ -3,6 +3,19 @@
 from gradnoise.paper.deep_mlp.experiment import DeepMLPExperiment
 from gradnoise.paper.deep_mlp.figures import mechanism
 from gradnoise.paper.deep_mlp.model import DeepMLP, weight_sd
-from gradnoise.paper.deep_mlp.study import CLAIMS, deep_mlp
+from gradnoise.paper.deep_mlp.study import CLAIMS, TABLE_1, build
+from gradnoise.paper.system import System
 
-__all__ = ["CLAIMS", "DeepMLP", "DeepMLPExperiment", "deep_mlp", "mechanism", "weight_sd"]
+SYSTEM = System(
+    name="deep-mlp",
+    title="20-layer MLP on MNIST",
+    table="Table 1",
+    claims=CLAIMS,
+    studies={"table1": TABLE_1},
+    build=build,
+    data=("mnist", "fashion-mnist", "digits"),
+    extras=mechanism,
+    results="deep_mlp",
+)
+
+__all__ = ["CLAIMS", "SYSTEM", "DeepMLP", "DeepMLPExperiment", "mechanism", "weight_sd"]

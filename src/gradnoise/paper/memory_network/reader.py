@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
 from gradnoise.data.babi import BabiData, Question, Statement
-from gradnoise.data.fetch import cache_folder
+from gradnoise.paper import load_system
 from gradnoise.paper.memory_network.experiment import MemoryNetworkExperiment, encoded, memories
 from gradnoise.paper.memory_network.model import MemoryNetwork
-from gradnoise.paper.memory_network.study import SELECTION, STAGES, memory_network
-from gradnoise.population import checkpoint
-from gradnoise.study import StudyError, Trial, train_again
+from gradnoise.paper.memory_network.study import SELECTION, STAGES
+from gradnoise.paper.training import weights_cache
+from gradnoise.study import StudyError, trained_weights
 
 RESTARTS = 3
 EPOCHS = 60
@@ -66,12 +64,12 @@ class Reading:
 
     @property
     def empty(self) -> tuple[float, ...]:
-        """Weight of the empty memories in each hop."""
+        """Return the weight of the empty memories in each hop."""
         return tuple(max(0.0, 1.0 - math.fsum(p)) for p in self.attention)
 
     @property
     def right(self) -> bool:
-        """Whether the likeliest answer is the true one."""
+        """Say whether the likeliest answer is the true one."""
         return self.answers[0][0] == self.truth
 
 
@@ -84,8 +82,9 @@ def trained(
     seed: int = 0,
     data: str = "auto",
     progress: Callable[[int, int], None] = lambda done, total: None,
+    notice: Callable[[str], None] = lambda text: None,
 ) -> Reader:
-    """A network for one task: from the cache, or trained now and kept there.
+    """Return a network for one task: from the cache, or trained now and kept there.
 
     Of `RESTARTS` restarts the one with the lowest training error stays.
 
@@ -97,6 +96,7 @@ def trained(
         seed: of the first restart.
         data: "auto", "babi" or "generated".
         progress: called with (updates done, updates in all).
+        notice: called with a sentence where the cache is damaged or cannot be written.
 
     Raises:
         StudyError: a value is not allowed; the message says which are.
@@ -105,7 +105,7 @@ def trained(
         raise StudyError(f"--stage {stage}: allowed are one (softmax from the start) and two (linear start)")
     if epochs < 1 or seed < 0:
         raise StudyError(f"--epochs {epochs} --seed {seed}: give at least 1 epoch, and a seed of 0 or more")
-    study = memory_network("paper", data, 1, epochs)
+    study = load_system("memn2n").study("paper", data, 1, epochs)
     experiment = study.experiment
     assert isinstance(experiment, MemoryNetworkExperiment)
     setting = next((s for s in study.settings if s.row == f"tasks-{stage}" and s.values["task"] == task), None)
@@ -114,30 +114,11 @@ def trained(
         raise StudyError(f"--task {task}: there is no such task in {experiment.data_title}; there are {have}")
     arm = next(a for a in study.arms if a.name == ("noise" if noise else "none"))
     trials = [study.trial(setting, arm, seed + i) for i in range(RESTARTS)]
-    folder = cache_folder(os.environ) / "memn2n" / trials[0].id
-    steps = trials[0].config["steps"]
-    if not checkpoint.path_for(folder, steps).exists():
-        checkpoint.save(folder, steps, _train(experiment, trials, progress))
-    found = checkpoint.load(folder, steps)
-    model = experiment.model(trials[0].config)
-    assert isinstance(model, MemoryNetwork)
-    model.load_state_dict(found["model"])
+    found = trained_weights(experiment, trials, weights_cache(), best_by=SELECTION.by, progress=progress, notice=notice)
+    assert isinstance(found.model, MemoryNetwork)
+    errors = {part: found.metrics[f"{part}_error"] for part in ("train", "validation", "test")}
     how = f"{STAGES[stage]} training, {arm.label}, {epochs} epochs, best of {RESTARTS}"
-    return Reader(model.eval(), experiment.data, task, found["errors"], how)
-
-
-def _train(
-    experiment: MemoryNetworkExperiment, trials: list[Trial], progress: Callable[[int, int], None]
-) -> dict[str, dict[str, Any]]:
-    """Parameters and errors of the restart with the lowest training error."""
-    population = train_again(experiment, trials, progress=progress)
-    metrics = population.evaluate()
-    keys = [metrics[name].tolist() for name in SELECTION.by]
-    best = min(range(len(keys[0])), key=lambda i: [key[i] for key in keys])
-    return {
-        "model": {name: x.clone() for name, x in population.rows.named_rows(best)},
-        "errors": {part: metrics[f"{part}_error"][best].item() for part in ("train", "validation", "test")},
-    }
+    return Reader(found.model, experiment.data, task, errors, how)
 
 
 @torch.no_grad()

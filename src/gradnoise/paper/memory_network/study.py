@@ -6,14 +6,15 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from gradnoise.data.babi import load_babi
+from gradnoise.data.babi import BabiData, load_babi
 from gradnoise.noise.schedule import Annealed, Fixed
 from gradnoise.paper.memory_network.experiment import JOINT, MemoryNetworkExperiment, encoded
 from gradnoise.paper.memory_network.schedule import Halving
-from gradnoise.paper.scales import resized, scale_of
+from gradnoise.paper.system import Request, Scale
 from gradnoise.study import Arm, Claim, Metric, Selection, Setting, Study
 
 SOURCE = "Neelakantan et al., Table 2"
+SAME = "no difference"
 
 NONE = Arm("none", title="no noise")
 NOISE = Arm("noise", {"noise": Annealed(0.01)}, title="noise")
@@ -42,20 +43,20 @@ TABLE_2 = {
 }
 
 
-def _claim(id: str, row: str, stage: str, statement: str, expects: str) -> Claim:
+def _claim(id: str, row: str, expects: str, statement: str) -> Claim:
     figures = {}
-    for arm in ("none", "noise"):
-        train, validation = TABLE_2[stage, arm]
+    for arm in (NONE.name, NOISE.name):
+        train, validation = TABLE_2[row.partition("-")[2], arm]
         figures[arm] = {"best": validation, TRAIN.name: train}
-    return Claim(id, row, statement, SOURCE, "noise", expects, figures)
+    return Claim(id, row, statement, SOURCE, NOISE.name, expects, figures)
 
 
 #: The paper does not say whether it trained jointly or task by task: each claim is tested in both.
 CLAIMS = (
-    _claim("M1", "joint-one", "one", "Noise helps one-stage training (all tasks jointly)", "helps"),
-    _claim("M2", "joint-two", "two", "Noise makes little difference after a linear start (jointly)", "no difference"),
-    _claim("M3", "tasks-one", "one", "Noise helps one-stage training (task by task)", "helps"),
-    _claim("M4", "tasks-two", "two", "Noise makes little difference after a linear start (by task)", "no difference"),
+    _claim("M1", "joint-one", "helps", "Noise helps one-stage training (all tasks jointly)"),
+    _claim("M2", "joint-two", SAME, "Noise makes little difference after a linear start (jointly)"),
+    _claim("M3", "tasks-one", "helps", "Noise helps one-stage training (task by task)"),
+    _claim("M4", "tasks-two", SAME, "Noise makes little difference after a linear start (by task)"),
 )
 
 PROTOCOL = (
@@ -82,148 +83,125 @@ SILENT = (
 
 @dataclass(frozen=True)
 class Mode:
-    """How the authors of memory networks train: on one task, or on all jointly."""
+    """How the authors of memory networks train: on one task, or on all jointly.
 
+    Args:
+        name: first part of a row's name.
+        dim: width of the embeddings.
+        linear_epochs: of the linear start.
+        halve_every, halve_until: epochs between halvings of the learning rate, and the last epoch with one.
+        arms: that run here; None for all.
+    """
+
+    name: str
     dim: int
     linear_epochs: int
     halve_every: int
     halve_until: int | None
+    arms: tuple[str, ...] | None
 
 
-BY_TASK = Mode(dim=20, linear_epochs=20, halve_every=25, halve_until=100)
-JOINTLY = Mode(dim=50, linear_epochs=30, halve_every=15, halve_until=None)
+JOINTLY = Mode("joint", dim=50, linear_epochs=30, halve_every=15, halve_until=None, arms=(NONE.name, NOISE.name))
+BY_TASK = Mode("tasks", dim=20, linear_epochs=20, halve_every=25, halve_until=100, arms=None)
 LEARNING_RATE = {"one": 0.01, "two": 0.005}
 
 
-@dataclass(frozen=True)
-class Scale:
-    """How much of the protocol to run."""
+@dataclass(frozen=True, kw_only=True)
+class Grid(Scale):
+    """A scale of Table 2; its length is that of the training with softmax.
+
+    Args:
+        tasks: numbers of the tasks that are learned one by one.
+        modes: ways of training.
+        evaluations: of a run.
+        linear_epochs: of the linear start; None for the mode's own.
+    """
 
     tasks: tuple[int, ...]
-    epochs: int
-    seeds: int
+    modes: tuple[Mode, ...] = (BY_TASK,)
     arms: tuple[Arm, ...] = (NONE, NOISE)
-    joint: bool = False
-    data: str | None = None
     evaluations: int = 10
     linear_epochs: int | None = None
-    """Of the linear start; None for the mode's own."""
-    deviations: tuple[str, ...] = ()
 
 
 SCALES = {
-    "paper": Scale(tuple(range(1, 21)), epochs=200, seeds=10, arms=(NONE, NOISE, *ABLATIONS), joint=True),
-    "quick": Scale(
-        (1, 4, 6, 11, 12, 15, 16, 20),
-        epochs=100,
-        seeds=3,
-        deviations=("Quick scale: single tasks, 3 restarts, 100 epochs.",),
-    ),
-    "smoke": Scale(
-        (1, 15),
-        epochs=3,
+    "smoke": Grid(
+        tasks=(1, 15),
+        length=3,
         seeds=1,
         data="generated",
         evaluations=3,
         linear_epochs=1,
-        deviations=(
+        departures=(
             "Smoke scale: generated stories, one restart, 3 epochs, a linear start of 1; too short to show anything.",
         ),
+    ),
+    "quick": Grid(
+        tasks=(1, 4, 6, 11, 12, 15, 16, 20),
+        length=100,
+        seeds=3,
+        departures=("Quick scale: single tasks, 3 restarts, 100 epochs.",),
+    ),
+    "paper": Grid(
+        tasks=tuple(range(1, 21)),
+        modes=(JOINTLY, BY_TASK),
+        arms=(NONE, NOISE, *ABLATIONS),
+        length=200,
+        seeds=10,
     ),
 }
 
 
-def memory_network(
-    scale: str = "paper", data: str = "auto", seeds: int | None = None, steps: int | None = None
-) -> Study:
-    """The study of one scale.
-
-    - "paper": all 20 tasks jointly and one by one, 200 epochs, 10 restarts; ablations by task only.
-    - "quick": eight tasks one by one (of generated stories those of them that there are), 100 epochs, 3 restarts.
-    - "smoke": seconds, for tests; generated stories.
-
-    Args:
-        scale: "paper", "quick" or "smoke".
-        data: "auto", "babi" or "generated".
-        seeds: number of restarts; None for the scale's own.
-        steps: softmax epochs per run; None for the scale's own.
-    """
-    chosen = scale_of(SCALES, scale)
-    epochs = steps or chosen.epochs
-    restarts, shortened = resized(seeds, chosen.seeds, epochs, chosen.epochs, seed="restarts", unit="epochs")
-    deviations = SILENT + chosen.deviations + shortened
-    experiment = MemoryNetworkExperiment(load_babi(chosen.data or data if data == "auto" else data))
-    tasks = [t for t in chosen.tasks if t in experiment.data.tasks]
-    if len(tasks) < 20:
-        deviations += (f"{len(tasks)} of the 20 tasks: {', '.join(map(str, tasks))}.",)
-    deviations += tuple(_unseen(experiment, tasks))
-    settings = _settings(experiment, chosen, tasks, epochs)
-    rows = {s.row for s in settings}
-    return Study(
-        name="memn2n",
+def build(request: Request[Grid]) -> Study:
+    """Make the study of a request; of the scale's tasks, those that the data has."""
+    experiment = MemoryNetworkExperiment(load_babi(request.data))
+    data = experiment.data
+    tasks = [t for t in request.scale.tasks if t in data.tasks]
+    settings = tuple(_settings(experiment, request.scale, tasks, request.length))
+    return request.study(
         title="End-to-end memory networks on bAbI (Table 2)",
         experiment=experiment,
-        arms=chosen.arms,
         metric=METRIC,
         settings=settings,
-        seeds=restarts,
+        base={"batch_size": 32, "hops": 3, "clip": 40.0, "clip_per": "tensor", "time_noise": 0.1},
+        protocol=PROTOCOL,
+        silent=SILENT,
+        notes=tuple(_notes(data, tasks)),
+        data="generated" if data.is_stand_in else "babi",
+        selection=SELECTION,
         steps=max(s.steps or 0 for s in settings),
         eval_every=max(s.eval_every or 0 for s in settings),
-        base={"batch_size": 32, "hops": 3, "clip": 40.0, "clip_per": "tensor", "time_noise": 0.1},
-        scale=scale,
-        claims=tuple(c for c in CLAIMS if c.row in rows),
-        deviations=deviations,
-        protocol=PROTOCOL,
-        selection=SELECTION,
     )
 
 
-def _unseen(experiment: MemoryNetworkExperiment, tasks: Sequence[int]) -> Iterator[str]:
-    """What a reader must know of answers that cannot be learned."""
+def _notes(data: BabiData, tasks: Sequence[int]) -> Iterator[str]:
+    """Say which tasks are left out, and which answers cannot be learned."""
+    if len(tasks) < 20:
+        yield f"{len(tasks)} of the 20 tasks: {', '.join(map(str, tasks))}."
     for task in tasks:
-        if unseen := encoded(experiment.data, task).unseen_answers:
+        if unseen := encoded(data, task).unseen_answers:
             yield (
                 f"Task {task}: {', '.join(map(repr, unseen))} is an answer in the validation or test part and never in"
                 " training; such questions count like all others."
             )
 
 
-def _settings(
-    experiment: MemoryNetworkExperiment, scale: Scale, tasks: Sequence[int], epochs: int
-) -> tuple[Setting, ...]:
-    """Rows of the table; the settings of a row by task are its tasks, over which a restart is averaged."""
-    settings: list[Setting] = []
-    for stage, title in STAGES.items():
-        if scale.joint:
-            row = ("joint-" + stage, f"{title}, all tasks jointly")
-            settings.append(_setting(experiment, row, stage, JOINT, JOINTLY, epochs, scale, ("none", "noise")))
-    for stage, title in STAGES.items():
-        for task in tasks:
-            row = ("tasks-" + stage, f"{title}, mean over {len(tasks)} tasks")
-            settings.append(_setting(experiment, row, stage, task, BY_TASK, epochs, scale, None))
-    return tuple(settings)
-
-
-def _setting(
-    experiment: MemoryNetworkExperiment,
-    row: tuple[str, str],
-    stage: str,
-    task: int | str,
-    mode: Mode,
-    epochs: int,
-    scale: Scale,
-    arms: Sequence[str] | None,
-) -> Setting:
-    epoch = experiment.epoch(task)
-    length = mode.linear_epochs if scale.linear_epochs is None else scale.linear_epochs
-    linear = length if stage == "two" else 0
-    rate = Halving(LEARNING_RATE[stage], mode.halve_every, epoch, warmup=linear, until=mode.halve_until)
-    steps = epoch * (linear + epochs)
-    return Setting(
-        *row,
-        {"task": task, "dim": mode.dim, "linear_epochs": linear, "lr": rate},
-        None if arms is None else tuple(arms),
-        name="all tasks" if task == JOINT else f"task {task}",
-        steps=steps,
-        eval_every=-(-steps // (scale.evaluations * epoch)) * epoch,
-    )
+def _settings(experiment: MemoryNetworkExperiment, scale: Grid, tasks: Sequence[int], epochs: int) -> Iterator[Setting]:
+    """Make the rows of the table; the settings of a row by task are its tasks, over which a restart is averaged."""
+    for mode in scale.modes:
+        over = "all tasks jointly" if mode is JOINTLY else f"mean over {len(tasks)} tasks"
+        for stage, title in STAGES.items():
+            linear = 0 if stage == "one" else mode.linear_epochs if scale.linear_epochs is None else scale.linear_epochs
+            for task in (JOINT,) if mode is JOINTLY else tasks:
+                epoch = experiment.epoch(task)
+                steps = epoch * (linear + epochs)
+                rate = Halving(LEARNING_RATE[stage], mode.halve_every, epoch, warmup=linear, until=mode.halve_until)
+                yield Setting(
+                    row=f"{mode.name}-{stage}",
+                    title=f"{title}, {over}",
+                    values={"task": task, "dim": mode.dim, "linear_epochs": linear, "lr": rate},
+                    arms=mode.arms,
+                    name="all tasks" if task == JOINT else f"task {task}",
+                    steps=steps,
+                    eval_every=-(-steps // (scale.evaluations * epoch)) * epoch,
+                )

@@ -8,20 +8,32 @@ from gradnoise.paper.nram.machine.wiring import Wiring
 from gradnoise.paper.nram.problems.curriculum import Curriculum
 from gradnoise.paper.nram.problems.lesson import Lesson
 from gradnoise.paper.nram.problems.tasks import TASKS
-from gradnoise.paper.nram.study import CLAIMS, nram
-from gradnoise.paper.nram.watch.command import trace_oracle, trace_run
+from gradnoise.paper.nram.scales import STUDIES
+from gradnoise.paper.nram.study import CLAIMS, build
+from gradnoise.paper.nram.watch.command import Trace
+from gradnoise.paper.system import System
+
+SYSTEM = System(
+    name="nram",
+    title="Neural Random-Access Machine on linked lists",
+    table="Table 4",
+    claims=CLAIMS,
+    studies=STUDIES,
+    build=build,
+    extras=learning,
+    commands={"trace": Trace},
+    results="nram",
+)
 
 __all__ = [
     "CLAIMS",
     "NRAM",
+    "SYSTEM",
     "TASKS",
     "Curriculum",
     "Lesson",
     "NRAMExperiment",
     "Wiring",
     "learning",
-    "nram",
     "run_hard",
-    "trace_oracle",
-    "trace_run",
 ]

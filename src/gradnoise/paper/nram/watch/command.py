@@ -1,35 +1,94 @@
-"""What `gradnoise trace` does: find or train a machine, run it on a problem, print its circuit."""
+"""The command `gradnoise nram trace`: find or train a machine, run it on a problem, print its circuit."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from rich.console import Console
-from rich.progress import Progress
 from rich.text import Text
+from tyro.conf import Positional, arg
 
+from gradnoise.errors import nearest
+from gradnoise.paper.nram.experiment import Pupil
 from gradnoise.paper.nram.machine.checks import check_integers, check_list
 from gradnoise.paper.nram.problems.tasks import TASKS, ListK, Problems, Task
 from gradnoise.paper.nram.watch.oracles import LISTK_REGISTERS, PROGRAMS, listk_machine
-from gradnoise.paper.nram.watch.retrain import choose, machine, train
+from gradnoise.paper.nram.watch.runs import Wanted, find
 from gradnoise.paper.nram.watch.show import legend, show
 from gradnoise.paper.nram.watch.trace import trace_hard, trace_program, trace_soft
-from gradnoise.population import Draws, checkpoint
-from gradnoise.study import StudyError
+from gradnoise.paper.training import notice, training_bar, weights_cache
+from gradnoise.population import Draws
+from gradnoise.study import StudyError, trained_weights
 
 #: Size of the problems that programs written by hand are shown on.
 NODES = 3
 
 
-def trace_oracle(name: str, n: int | None, number: int, console: Console) -> None:
+@dataclass(frozen=True)
+class Chosen:
+    """Which problem is shown.
+
+    Args:
+        n: its size; None for the usual one.
+        number: which of that size.
+        memory: a problem of the user's instead: what each cell holds.
+    """
+
+    n: int | None = None
+    number: int = 0
+    memory: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Watch a neural random-access machine run a program that it learned: its circuit step by step, soft and hard.
+
+    Soft: each value the most likely one, with its probability. Hard: every choice replaced by its most likely one.
+    A study keeps no weights: the first time the run is trained once more, and its weights are kept in the cache.
+
+    Example: gradnoise nram trace runs/nram-quick --row pairs, or, with a program written by hand, gradnoise nram
+    trace --oracle listk
+    """
+
+    folder: Positional[Path] = Path("runs/nram-quick")
+    """Folder of a `gradnoise run nram`."""
+    oracle: Annotated[str | None, arg(help_behavior_hint="(default: none)")] = None
+    """A task whose program written by hand is shown instead: access, increment, copy, reverse or listk."""
+    row: Annotated[str | None, arg(help_behavior_hint="(default: any)")] = None
+    """Row of the run. Of all runs that fit one is shown that reached zero error, if there is one."""
+    arm: Annotated[str | None, arg(help_behavior_hint="(default: any)")] = None
+    """Arm of the run."""
+    seed: Annotated[int | None, arg(help_behavior_hint="(default: any)")] = None
+    """Seed of the run."""
+    n: Annotated[int | None, arg(help_behavior_hint="(default: the largest that was learned)")] = None
+    """Size of the problem."""
+    problem: int = 0
+    """Which problem of that size: 0, 1, 2, ..."""
+    memory: Annotated[tuple[int, ...], arg(help_behavior_hint="(default: none)")] = ()
+    """A problem of your own instead: what each cell holds."""
+
+    def __call__(self, console: Console) -> None:
+        """Train or load, run, print."""
+        chosen = Chosen(self.n, self.problem, self.memory)
+        try:
+            if self.oracle:
+                trace_oracle(self.oracle, chosen, console)
+            else:
+                trace_run(self.folder, Wanted(self.row, self.arm, self.seed), chosen, console)
+        except ValueError as error:  # a problem that is none
+            raise StudyError(str(error)) from error
+
+
+def trace_oracle(name: str, chosen: Chosen, console: Console) -> None:
     """Show the program that solves a task by hand.
 
     Args:
         name: of a task.
-        n: size of the problem; None for a small one.
-        number: which problem.
+        chosen: which problem; a small one unless it says otherwise.
         console: where to print.
 
     Raises:
@@ -37,10 +96,10 @@ def trace_oracle(name: str, n: int | None, number: int, console: Console) -> Non
     """
     known = [*PROGRAMS, ListK.name]
     if name not in known:
-        raise StudyError(f"no program for {name!r}: there are {', '.join(known)}")
-    n = n or NODES
+        raise StudyError(f"no program for {name!r}: there are {', '.join(known)}{nearest(name, known)}")
+    n = chosen.n or NODES
     task = TASKS[name](max(8, 2 * n + 3), n)
-    problem = _problem(task, n, number)
+    problem = _problem(task, n, chosen.number)
     if name == ListK.name:
         oracle, steps = listk_machine(), n + 2
         soft = trace_soft(oracle, problem.memory, steps, LISTK_REGISTERS)
@@ -51,44 +110,31 @@ def trace_oracle(name: str, n: int | None, number: int, console: Console) -> Non
     console.print(legend(), style="dim")
 
 
-def trace_run(
-    folder: Path,
-    row: str | None,
-    arm: str | None,
-    seed: int | None,
-    weights: Path | None,
-    n: int | None,
-    number: int,
-    memory: Sequence[int],
-    console: Console,
-) -> None:
+def trace_run(folder: Path, wanted: Wanted, chosen: Chosen, console: Console) -> None:
     """Show what a run of a study has learned; it is trained once more where its weights are not at hand.
 
     Args:
         folder: of the study.
-        row, arm, seed: which run; None for any, preferably one that reached zero error.
-        weights: file to keep them in; None for one in the folder.
-        n: size of the problem; None for the largest of training.
-        number: which problem.
-        memory: a problem of one's own, in place of n and number.
+        wanted: which run.
+        chosen: which problem; one of the largest that were learned unless it says otherwise.
         console: where to print.
 
     Raises:
         StudyError: there is no such run.
         ValueError: there is no such problem.
     """
-    study, trial, steps = choose(folder, row, arm, seed)
-    path = weights or folder / "weights" / f"{trial.id}.pt"
+    study, trial, steps = find(folder, wanted)
     console.print(Text(f"{study.title}: row {trial.row}, {trial.arm}, seed {trial.seed}, {steps:,} updates"))
-    if not path.exists():
-        with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
-            bar = bars.add_task("training it once more", total=steps)
-            checkpoint.write(path, train(study, trial, steps, lambda done, _: bars.update(bar, completed=done)))
-    pupil = machine(study, trial, checkpoint.read(path))
+    with training_bar(console) as progress:
+        found = trained_weights(
+            study.experiment, [trial], weights_cache(), steps=steps, progress=progress, notice=notice(console)
+        )
+    pupil = found.model
+    assert isinstance(pupil, Pupil)
     task, time = pupil.lesson.task, pupil.lesson.steps
-    if n is not None and not task.fewest <= n <= task.most:
-        raise ValueError(f"n = {n}: this run learned problems of sizes {task.fewest}..{task.most}")
-    problem = _own(task, memory) if memory else _problem(task, n or task.most, number)
+    if chosen.n is not None and not task.fewest <= chosen.n <= task.most:
+        raise ValueError(f"n = {chosen.n}: this run learned problems of sizes {task.fewest}..{task.most}")
+    problem = _own(task, chosen.memory) if chosen.memory else _problem(task, chosen.n or task.most, chosen.number)
     soft = trace_soft(pupil, problem.memory, time)
     show(task, problem, soft, trace_hard(pupil, problem.memory, time), console)
     console.print(legend(), style="dim")
@@ -101,7 +147,7 @@ def _problem(task: Task, n: int, number: int) -> Problems:
 
 
 def _own(task: Task, cells: Sequence[int]) -> Problems:
-    """A problem of one's own, without a known answer but in ListK."""
+    """Make a problem of given cells; only in ListK its answer is known."""
     memory = torch.tensor(cells)
     check_integers(memory, task.cells)
     target, mask = memory.clone(), torch.zeros(task.cells, dtype=torch.bool)

@@ -1,0 +1,215 @@
+"""The commands of the lab: what all studies share. Help texts are the docstrings of fields.
+
+Heavy imports stand inside the commands, so that help comes at once.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from tyro.conf import Positional, arg
+
+from gradnoise.errors import StudyError
+from gradnoise.paper import SYSTEMS, load_system
+
+if TYPE_CHECKING:
+    from gradnoise.paper.system import System
+    from gradnoise.study import Options
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and how to train; no result depends on it beyond rounding."""
+
+    device: str = "cpu"
+    """Where to train: cpu, cuda, cuda:1, ..."""
+    workers: Annotated[int | None, arg(help_behavior_hint="(default: measured)")] = None
+    """Worker processes."""
+    chunk: Annotated[int | None, arg(help_behavior_hint="(default: measured)")] = None
+    """Replicas trained as one program."""
+    compile: bool = False
+    """Compile the training step (slow to start; needs a C++ compiler on a CPU)."""
+
+    def options(self) -> Options:
+        """Return the options of a run.
+
+        Raises:
+            StudyError: a number is below 1.
+        """
+        from gradnoise.study import Options
+
+        for option, value in (("workers", self.workers), ("chunk", self.chunk)):
+            if value is not None and value < 1:
+                raise StudyError(f"--{option} {value}: give 1 or more")
+        return Options(self.workers, self.device, self.compile, self.chunk)
+
+
+@dataclass(frozen=True)
+class List:
+    """Show the paper's systems: their studies and scales, and the published claims that they test."""
+
+    names: Annotated[Positional[tuple[str, ...]], arg(help_behavior_hint="(default: all)")] = ()
+    """Only these systems."""
+
+    def __call__(self, console: Console) -> None:
+        """Print them."""
+        for system in map(load_system, self.names or SYSTEMS):
+            console.print(Text.assemble((system.name, "bold"), f"  {system.title} ({system.table})"))
+            console.print(_usage(system))
+            console.print(_claims(system))
+
+
+def _usage(system: System[Any]) -> Table:
+    lines = Table(box=None, padding=(0, 2, 0, 2), show_header=False)
+    for study, scales in system.studies.items():
+        name = system.name if study == system.main_study else f"{system.name}/{study}"
+        lines.add_row(f"gradnoise run {name}", f"--scale {'|'.join(scales)}")
+    lines.add_row("", f"--steps N: {system.length_unit} of a run")
+    if system.data:
+        lines.add_row("", f"--data {'|'.join(('auto', *system.data))}")
+    for name, command in system.commands.items():
+        lines.add_row(f"gradnoise {system.name} {name}", (command.__doc__ or "").partition("\n")[0])
+    return lines
+
+
+def _claims(system: System[Any]) -> Table:
+    lines = Table(box=None, padding=(0, 2, 0, 2), show_header=False)
+    for claim in system.claims:
+        lines.add_row(claim.id, claim.statement, Text(claim.source, style="dim"))
+    return lines
+
+
+@dataclass(frozen=True)
+class Run:
+    """Run a study to its verdict and report; repeat the same command to go on after any interruption.
+
+    Example: gradnoise run deep-mlp --scale quick
+    """
+
+    name: Positional[str]
+    """Which system, or one of its other studies: deep-mlp, nram, nram/ablations; see `gradnoise list`."""
+    scale: str = "quick"
+    """smoke (seconds), quick (minutes on two cores) or paper (the published protocol)."""
+    seeds: Annotated[int | None, arg(help_behavior_hint="(default: the scale's own)")] = None
+    """Number of seeds; more than before adds runs to the study."""
+    steps: Annotated[int | None, arg(help_behavior_hint="(default: the scale's own)")] = None
+    """Length of a run in the system's unit, see `gradnoise list`; another than the scale's is reported as a
+    deviation."""
+    arms: Annotated[tuple[str, ...], arg(help_behavior_hint="(default: all)")] = ()
+    """Only these arms and the baseline."""
+    rows: Annotated[tuple[str, ...], arg(help_behavior_hint="(default: all)")] = ()
+    """Only these rows of the table. Run again with other rows to add them to the study."""
+    data: str = "auto"
+    """Name of the data, see `gradnoise list`. auto takes the published data where they can be had, otherwise a
+    stand-in that needs no file."""
+    out: Annotated[Path | None, arg(help_behavior_hint="(default: runs/NAME-SCALE)")] = None
+    """Folder of the study."""
+    dry_run: bool = False
+    """Say what would be done and how long it would take, and do nothing."""
+    machine: Machine = field(default_factory=Machine)
+
+    def __call__(self, console: Console) -> None:
+        """Run it and print the verdict."""
+        from gradnoise.study import dry_run, run_and_report
+        from gradnoise.study.console import describe_plan
+
+        name, _, study_name = self.name.partition("/")
+        options, system = self.machine.options(), load_system(name)
+        study = system.study(
+            self.scale, self.data, self.seeds, self.steps, study=study_name or None, rows=self.rows, arms=self.arms
+        )
+        out = self.out or Path("runs") / f"{study.name}-{study.scale}"
+        if study.experiment.stand_in:
+            console.print(Text(f"Data: {study.experiment.data_title}", style="yellow"))
+        if self.dry_run:
+            describe_plan(dry_run(study, out, options), study, out, console)
+            return
+        run_and_report(study, out, options=options, command=_command(), console=console, figures=system.extras)
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Go on with a study that was interrupted, from its folder alone.
+
+    Example: gradnoise resume runs/nram-paper
+    """
+
+    folder: Positional[Path]
+    """Folder of a `gradnoise run`."""
+    machine: Machine = field(default_factory=Machine)
+
+    def __call__(self, console: Console) -> None:
+        """Build the study again, run it on and print the verdict."""
+        from gradnoise.paper.recipe import rebuild, recipe_of
+        from gradnoise.study import Store, run_and_report
+
+        options = self.machine.options()
+        with Store(self.folder, readonly=True) as store:
+            record = store.record()
+        recipe = recipe_of(record)
+        study, extras = rebuild(recipe, record), load_system(recipe.system).extras
+        run_and_report(study, self.folder, options=options, command=_command(), console=console, figures=extras)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write the report of a study again from its folder, and print its table."""
+
+    folder: Positional[Path]
+    """Folder of a `gradnoise run`."""
+    out: Annotated[Path | None, arg(help_behavior_hint="(default: the study's folder)")] = None
+    """Where to write report, tables and figures."""
+
+    def __call__(self, console: Console) -> None:
+        """Write and print."""
+        from gradnoise.paper.recipe import renewed, system_of
+        from gradnoise.study import Store
+        from gradnoise.study.console import conclude
+
+        with Store(self.folder, readonly=True) as store:
+            results = store.results()
+        if system := system_of(results.record):
+            conclude(renewed(results, system), self.out or self.folder, console, system.extras)
+        else:
+            conclude(results, self.out or self.folder, console)
+
+
+@dataclass(frozen=True)
+class Claims:
+    """Print the ledger: each published figure, ours beside it with its interval, and the verdict."""
+
+    results: Annotated[Path | None, arg(help_behavior_hint="(default: results/ here, or what the package has)")] = None
+    """Folder of result folders."""
+
+    def __call__(self, console: Console) -> None:
+        """Print the ledger."""
+        from gradnoise.study.ledger import committed_results, print_ledger
+
+        systems = [load_system(name) for name in SYSTEMS]
+        print_ledger({s.results: s.claims for s in systems}, self.results or committed_results(), console)
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Show versions, devices, threads, where data was found, and which code draws the noise."""
+
+    def __call__(self, console: Console) -> None:
+        """Print them."""
+        from gradnoise.doctor import findings
+
+        table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+        for name, value in findings():
+            table.add_row(Text(name, style="bold"), value)
+        console.print(table)
+
+
+def _command() -> str:
+    """Return the command line of this process, which a report shows and an interrupted study names to go on."""
+    return shlex.join(["gradnoise", *sys.argv[1:]])

@@ -1,0 +1,64 @@
+"""Find a run in the folder of an NRAM study, and the study that it is a trial of."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from gradnoise.paper.recipe import rebuild, recipe_of
+from gradnoise.study import Store, Study, StudyError, StudyResults, Trial, TrialResult
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which run of a study; None for any.
+
+    Args:
+        row, arm, seed: of the run.
+    """
+
+    row: str | None = None
+    arm: str | None = None
+    seed: int | None = None
+
+    def fits(self, run: TrialResult) -> bool:
+        """Say whether a run has ended and is one of those wanted."""
+        return (
+            run.done and self.row in (None, run.row) and self.arm in (None, run.arm) and self.seed in (None, run.seed)
+        )
+
+
+def find(folder: Path, wanted: Wanted) -> tuple[Study, Trial, int]:
+    """Find a run: of all that fit one that reached zero error, if there is one.
+
+    Args:
+        folder: of a `gradnoise run nram`.
+        wanted: which run.
+
+    Returns:
+        The study, the trial, and the updates that it took.
+
+    Raises:
+        StudyError: the folder holds no such study or no such run.
+    """
+    with Store(folder, readonly=True) as store:
+        results = store.results()
+    record = results.record
+    recipe = recipe_of(record)
+    if recipe.system != "nram":
+        raise StudyError(f"{folder} holds a study of {recipe.system}; there is nothing to trace but nram")
+    run = _choose(folder, results, wanted)
+    study = rebuild(dataclasses.replace(recipe, seeds=run.seed + 1, rows=(), arms=()), record)
+    trials = [t for t in study.trials() if t.id == run.id]
+    if not trials:
+        raise StudyError(f"{folder} was run by another version; run the study again in a new folder to trace it")
+    return study, trials[0], run.step
+
+
+def _choose(folder: Path, results: StudyResults, wanted: Wanted) -> TrialResult:
+    runs = [t for t in results.trials if wanted.fits(t)]
+    if not runs:
+        rows, arms = ", ".join(r for r, _ in results.record.rows), ", ".join(a.name for a in results.record.arms)
+        raise StudyError(f"{folder} has no such finished run; its rows are {rows}, its arms {arms}")
+    return max(runs, key=lambda t: t.final.get("solved", 0.0) >= 100)
