@@ -61,3 +61,15 @@ def test_the_public_names_are_there_and_documented(package):
         value = getattr(package, name)
         assert not inspect.ismodule(value)
         assert value.__doc__ or not callable(value), name
+
+
+def test_the_systems_of_the_paper_use_public_names_only():
+    public = {package.__name__: set(package.__all__) for package in (analysis, report)}
+    found = 0
+    for path in sorted((Path(analysis.__file__).parents[2] / "paper").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(tuple(public)):
+                names = {alias.name for alias in node.names}
+                assert names <= public.get(node.module or "", set()), f"{path.name} imports {names} of {node.module}"
+                found += 1
+    assert found
