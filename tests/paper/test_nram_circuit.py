@@ -7,11 +7,14 @@ import torch
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn.functional import one_hot
 
-from gradnoise.noise.gaussian import backend
-from gradnoise.paper.nram.kernel import operator as fused
+from gradnoise.errors import PopulationError
+from gradnoise.noise import backend
+from gradnoise.paper.nram.kernel import operator
 from gradnoise.paper.nram.machine.circuit import ClippedGradient
+from gradnoise.paper.nram.machine.controller import CONTROLLERS
 from gradnoise.paper.nram.machine.model import NRAM, stopping
-from gradnoise.paper.nram.machine.wiring import MODULES, Wiring
+from gradnoise.paper.nram.machine.modules_table import MODULES
+from gradnoise.paper.nram.machine.wiring import Wiring
 
 needs_numba = pytest.mark.skipif(backend() != "numba", reason="compares the compiled run with the definition")
 
@@ -31,7 +34,7 @@ def memories(batch, cells, seed=0):
 
 def outcome(net, memory, steps, outputs, limit, *, compiled):
     """Everything that a run returns, and the gradients of all weights from random gradients of that."""
-    with mock.patch.object(fused, "available", lambda _: compiled):
+    with mock.patch.object(operator, "available", lambda _: compiled):
         run = net(memory, steps, outputs, torch.tensor(limit))
     returned = (run.stop, run.answers, run.entropy)
     generator = torch.Generator().manual_seed(1)
@@ -70,6 +73,19 @@ def test_other_module_lists_run_compiled_too():
     expected, found = (outcome(net, memories(20, 6), 3, slice(None), 0.5, compiled=c) for c in (False, True))
     for x, y in zip(expected, found, strict=True):
         torch.testing.assert_close(y, x, rtol=1e-4, atol=1e-4)
+
+
+@needs_numba
+@pytest.mark.parametrize("name", MODULES)
+def test_each_module_alone_runs_compiled_too(name):
+    net = machine(3, 6, "mlp", modules=("write", name, "read"))
+    expected, found = (outcome(net, memories(20, 7), 2, slice(None), 0.5, compiled=c) for c in (False, True))
+    for x, y in zip(expected, found, strict=True):
+        torch.testing.assert_close(y, x, rtol=1e-4, atol=1e-4)
+
+
+def test_the_kernel_knows_each_controller_by_its_kind():
+    assert set(operator.KINDS) == set(CONTROLLERS)
 
 
 def test_a_machine_does_not_see_its_neighbours():
@@ -206,11 +222,20 @@ def test_stopping_at_once_and_never(f, at):
     [
         ((0,), "registers R = 0"),
         ((4, 0), "passes K = 0"),
-        ((4, 1, ("read", "write", "sum")), "unknown module 'sum'"),
+        ((4, 1, ("read", "write", "sum")), "unknown module 'sum'.*did you mean 'sub'"),
         ((4, 1, tuple(x for x in MODULES if x != "write")), "no module 'write'"),
         ((4, 1, tuple(x for x in MODULES if x != "read")), "no module 'read'"),
     ],
 )
 def test_wiring_that_makes_no_machine(arguments, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(PopulationError, match=message):
         Wiring(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"controller": "lstn"}, "did you mean 'lstm'"), ({"units": 0}, "units H = 0"), ({"registers": 0}, "registers R")],
+)
+def test_arguments_that_make_no_machine(options, message):
+    with pytest.raises(PopulationError, match=message):
+        NRAM(**options)

@@ -7,6 +7,8 @@ import torch
 from torch.nn.functional import one_hot
 
 from gradnoise.paper.nram.machine import modules as m
+from gradnoise.paper.nram.machine.hard import INTEGERS
+from gradnoise.paper.nram.machine.modules_table import BY_CODE, TABLE
 
 RULES = {
     m.add: lambda a, b, size: (a + b) % size,
@@ -17,7 +19,21 @@ RULES = {
     m.minimum: lambda a, b, size: min(a, b),
     m.maximum: lambda a, b, size: max(a, b),
 }
+FREE = [x for x in TABLE.values() if x.constant is None and x.name not in ("read", "write")]
 binary = pytest.mark.parametrize("module", RULES, ids=lambda f: f.__name__)
+
+
+def test_the_table_names_each_module_and_code_once():
+    assert [BY_CODE[x.code] for x in TABLE.values()] == list(TABLE.values())
+    assert {x.name for x in FREE} == set(m.FUNCTIONS) == set(INTEGERS)
+    assert all(x.arity == 0 for x in TABLE.values() if x.constant is not None)
+
+
+@pytest.mark.parametrize("module", FREE, ids=lambda x: x.name)
+def test_distributions_and_integers_agree(module):
+    arguments = torch.tensor(list(itertools.product(range(7), repeat=module.arity))).T
+    expected = INTEGERS[module.name](*arguments) % 7
+    assert torch.equal(m.FUNCTIONS[module.name](*one_hot(arguments, 7).float()).argmax(-1), expected)
 
 
 @binary

@@ -7,7 +7,7 @@ from scipy import stats
 
 from gradnoise.paper.nram import TASKS, Curriculum, Lesson, NRAMExperiment, run_hard
 from gradnoise.paper.nram.watch.oracles import PROGRAMS, listk_machine, run_program
-from gradnoise.population import Draws
+from gradnoise.population import Draws, PopulationError
 
 COUNT = 1000
 
@@ -83,9 +83,15 @@ def test_listk_covers_slots_hops_and_values_evenly():
 def test_programs_solve_their_tasks(name, n):
     names, program = PROGRAMS[name]
     made = problems(TASKS[name](13, 6), n)
-    memory, steps = run_program(program, names, made.memory, n)
-    assert ((memory == made.target) | ~made.mask).all()
-    assert steps == {"access": 2, "increment": n, "copy": n + 1, "reverse": n + 1}[name]
+    moments = list(run_program(program, names, made.memory, n))
+    assert ((moments[-1].memory == made.target) | ~made.mask).all()
+    expected = {"access": 2, "increment": n, "copy": n + 1, "reverse": n + 1, "swap": 5, "permutation": 2 * n + 1}
+    assert len(moments) == expected[name]
+    assert [bool(x.stops.all()) for x in moments] == [False] * (len(moments) - 1) + [True]
+
+
+def test_each_task_has_a_program():
+    assert {*PROGRAMS, "listk"} == set(TASKS)
 
 
 @pytest.mark.parametrize(("cells", "n"), [(8, 2), (16, 6), (24, 10), (32, 14)])
@@ -123,8 +129,16 @@ def test_the_golden_example_step_by_step():
     [("listk", 12, 5, "needs at least 13 cells"), ("access", 8, 0, "n_max = 0"), ("swap", 8, 1, "at least 2")],
 )
 def test_tasks_that_do_not_fit(name, cells, most, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(PopulationError, match=message):
         TASKS[name](cells, most)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), [({"task": "lisk"}, "did you mean 'listk'"), ({"steps": 0}, "steps T = 0")]
+)
+def test_lessons_that_are_none(arguments, message):
+    with pytest.raises(PopulationError, match=message):
+        Lesson.of(**arguments)
 
 
 def difficulties(level, on, count):

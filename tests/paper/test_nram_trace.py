@@ -14,6 +14,7 @@ from gradnoise.paper.nram.watch.command import Chosen, trace_oracle
 from gradnoise.paper.nram.watch.oracles import LISTK_REGISTERS, PROGRAMS, listk_machine
 from gradnoise.paper.nram.watch.runs import Wanted, find
 from gradnoise.paper.nram.watch.trace import live, source_names, taken, trace_hard, trace_program, trace_soft
+from gradnoise.population import PopulationError
 from gradnoise.study import Store, StudyError, run_study
 
 GOLDEN = torch.tensor([5, 2, 2, 0, 2, 13, 11, 0, 0, 3, 5, 0, 0, 9, 2, 0])
@@ -41,14 +42,14 @@ def test_only_modules_that_matter_are_live():
     every = source_names(trace)
     found = [every[2 + place] for place in live(trace, trace.steps[1])]
     assert found == ["read", "one", "inc", "add", "write"]
-    place = trace.wiring.sequence.index("add")
+    place = trace.wiring.modules.index("add")
     assert [every[s] for s, _ in taken(trace, trace.steps[1], place)] == ["d", "one"]
 
 
 def test_a_soft_memory_may_be_given():
     memory = torch.eye(16)[GOLDEN]
     assert trace_soft(listk_machine(), memory, 6).answer[2][0] == 5
-    with pytest.raises(ValueError, match="sums to 1 only within"):
+    with pytest.raises(PopulationError, match="sums to 1 only within"):
         trace_soft(listk_machine(), 2 * memory, 6)
 
 
@@ -119,7 +120,7 @@ def test_a_store_without_a_recipe_is_known_by_its_name_and_scale(tmp_path):
     ],
 )
 def test_integers_that_are_none(memory, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(PopulationError, match=message):
         check_integers(memory, 3)
 
 
@@ -128,7 +129,7 @@ def test_integers_that_are_none(memory, message):
     [([0.5, 0.6], "within 0.1"), ([1.5, -0.5], "negative"), ([torch.nan, 1.0], "nan"), ([1, 0], "floating type")],
 )
 def test_distributions_that_are_none(x, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(PopulationError, match=message):
         check_distributions(torch.tensor(x))
 
 
@@ -143,17 +144,17 @@ def test_distributions_that_are_none(x, message):
     ],
 )
 def test_lists_that_are_none(cells, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(PopulationError, match=message):
         check_list(torch.tensor(cells))
     check_list(GOLDEN)
 
 
 def test_precision_that_is_too_low():
-    with pytest.raises(ValueError, match="float32 or float64"):
+    with pytest.raises(PopulationError, match="float32 or float64"):
         check_precision(torch.bfloat16)
     torch.set_float32_matmul_precision("high")
     try:
-        with pytest.raises(ValueError, match="needs 'highest'"):
+        with pytest.raises(PopulationError, match="needs 'highest'"):
             check_precision(torch.float32)
     finally:
         torch.set_float32_matmul_precision("highest")

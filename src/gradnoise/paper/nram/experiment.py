@@ -140,7 +140,7 @@ class NRAMExperiment(Experiment):
     def confirm(self, model: nn.Module) -> dict[str, Tensor]:
         """Error and success on the second, larger exam, and the error on problems of twice the size."""
         lesson = self._lesson_of(model)
-        metrics = {"error": lesson.second.error(model), "far_error": lesson.far.error(model)}  # type: ignore[arg-type]
+        metrics = {"error": lesson.confirmation.error(model), "far_error": lesson.larger.error(model)}  # type: ignore[arg-type]
         return _with_success(metrics)
 
     def broken(self) -> dict[str, float]:

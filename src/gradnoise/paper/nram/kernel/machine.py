@@ -1,6 +1,6 @@
 """Machines from the first time step to the last, and back, as Numba code.
 
-Machines go sixteen at a time through all T steps, those of a replica with its weights; what a block works on stays
+Machines go a block at a time through all T steps, those of a replica with its weights; what a block works on stays
 in the second-level cache. Of each step only the state before it is stored: registers, memory, and what the
 controller keeps. On the way back a step runs forward once more from there.
 """
@@ -8,212 +8,230 @@ controller keeps. On the way back a step runs forward once more from there.
 from __future__ import annotations
 
 from gradnoise.paper.nram.kernel import circuit, controllers
-from gradnoise.paper.nram.kernel.controllers import LSTM, output_at, weights_of
-from gradnoise.paper.nram.kernel.lanes import (
-    SQUARE,
-    WIDTH,
-    fma,
-    jit,
-    load,
-    peek,
-    poke,
-    splat,
-    spread,
-    store,
-    transpose,
-)
+from gradnoise.paper.nram.kernel.lanes import WIDTH, jit, load, splat, store
+from gradnoise.paper.nram.kernel.layout import LSTM
+from gradnoise.paper.nram.kernel.weights import accumulate
+
+# --- forward ------------------------------------------------------------------------------------------
 
 
 @jit
-def state_size(kind, r, m, n):
-    """Vectors that are stored of a block and step."""
-    return r * m + m * m + (2 * n if kind == LSTM else 0)
+def run(shape, wires, keep, w, memory, out, saved, block):
+    """Run all machines.
+
+    Args:
+        shape, wires: see `layout`.
+        keep: whether to store what `run_backward` needs.
+        w: weights [P, N].
+        memory: at the start [P, B, M, M].
+        out: a `Run`, goes out.
+        saved: goes out where `keep`: `state_size` vectors for each replica, block and step.
+        block: room, a `Block`.
+    """
+    size, per = state_size(shape), len(w) // shape.replicas
+    for number in range(shape.replicas * blocks_of(shape)):
+        p, first, count = machines_of(shape, number)
+        begin(shape, memory, first, count, block)
+        for t in range(shape.steps):
+            if keep:
+                save(shape, block, saved, (number * shape.steps + t) * size)
+            store(block.e, 0, step(shape, wires, w, p * per, block))
+            store(block.z, shape.logits, controllers.sigmoid(load(block.z, shape.logits)))
+            go_on(shape, block)
+            give(shape, block, out, first, count, t)
+
+
+@jit
+def step(shape, wires, w, at, block):
+    """Run one time step of a block; return the entropy.
+
+    The weights begin at `at`. Log weights of all choices go out in `block.z`, then the logit to stop.
+    """
+    q, x = block.q, block.x
+    for k in range(shape.registers):
+        store(q, k, load(x, k * shape.cells))
+    controllers.forward(shape, w, at, q)
+    controllers.linear(w, controllers.layers(shape, at)[2], q, block.z)
+    return circuit.forward(shape, wires, block)
+
+
+@jit
+def begin(shape, memory, first, count, block):
+    """Set all registers to 0, and the memory to what it holds at the start; lanes without a machine repeat the last."""
+    m, v, x = shape.cells, block.v, block.x
+    for k in range(m * m):
+        for lane in range(WIDTH):
+            v[k * WIDTH + lane] = memory[(first + min(lane, count - 1)) * m * m + k]
+    fill(x, 0, shape.registers * m, 0.0)
+    for k in range(shape.registers):
+        store(x, k * m, splat(1.0))
+    clear_state(shape, block.q)
+
+
+@jit
+def go_on(shape, block):
+    """Make the new registers, memory and state of the controller those of the next step."""
+    m = shape.cells
+    copy(block.y, 0, block.x, 0, shape.registers * m)
+    copy(block.v, shape.writes * m * m, block.v, 0, m * m)
+    if shape.kind == LSTM:
+        h, c, new_c, new_h = controllers.states(shape)
+        copy(block.q, new_h, block.q, h, shape.units)
+        copy(block.q, new_c, block.q, c, shape.units)
+
+
+@jit
+def give(shape, block, out, first, count, t):
+    """Put what step t has made into the arrays that go out."""
+    values, begins, stops = shape.outputs * shape.cells, shape.output * shape.cells, shape.logits * WIDTH
+    (stop, answers, entropy), z, v, e = out, block.z, block.v, block.e
+    for lane in range(count):
+        at = (first + lane) * shape.steps + t
+        stop[at], entropy[at] = z[stops + lane], e[lane]
+        for k in range(values):
+            answers[at * values + k] = v[(begins + k) * WIDTH + lane]
+
+
+# --- backward -----------------------------------------------------------------------------------------
+
+
+@jit
+def run_backward(shape, wires, w, saved, limits, given, gw, block, gradients):
+    """Go back through `run`.
+
+    Args:
+        shape, wires, w, saved: as there.
+        limits: C1 [P].
+        given: gradients of what went out, a `Run`.
+        gw: gradients of the weights [P, N], goes out.
+        block, gradients: room, a `Block` and `Gradients`.
+    """
+    size, per = state_size(shape), len(w) // shape.replicas
+    gw[:] = 0
+    for number in range(shape.replicas * blocks_of(shape)):
+        p, first, count = machines_of(shape, number)
+        fill(block.e, 0, 1, 0.0)
+        fill(gradients.x, 0, shape.registers * shape.cells, 0.0)
+        fill(gradients.v, 0, shape.cells * shape.cells, 0.0)
+        clear_state(shape, gradients.q)
+        for t in range(shape.steps - 1, -1, -1):
+            restore(shape, saved, (number * shape.steps + t) * size, block)
+            step(shape, wires, w, p * per, block)
+            take(shape, given, first, count, t, block, gradients)
+            step_backward(shape, wires, w, p * per, splat(limits[p]), block, gradients)
+            add_weights(shape, p * per, count, gw, block, gradients)
+
+
+@jit
+def take(shape, given, first, count, t, block, gradients):
+    """Add the gradients of what step t gave to those of its entropy, its memory and its decision to stop."""
+    values, begins, stops = shape.outputs * shape.cells, shape.output * shape.cells, shape.logits * WIDTH
+    (stop, answers, entropy), z, e, gv = given, block.z, block.e, gradients.v
+    f = controllers.sigmoid(load(z, shape.logits))
+    store(z, shape.logits, f * (splat(1.0) - f))
+    for lane in range(WIDTH):
+        at = (first + lane) * shape.steps + t
+        z[stops + lane] *= stop[at] if lane < count else 0.0
+    for lane in range(count):
+        at = (first + lane) * shape.steps + t
+        e[lane] = entropy[at]
+        for k in range(values):
+            gv[(begins + k) * WIDTH + lane] += answers[at * values + k]
+
+
+@jit
+def step_backward(shape, wires, w, at, limit, block, gradients):
+    """Go back through `step`: the gradients of registers, memory and state become those before the step."""
+    r, m, n = shape.registers, shape.cells, shape.units
+    q, d, x = block.q, gradients.q, gradients.x
+    copy(x, 0, gradients.d, (len(wires.first) - r) * m, r * m)
+    circuit.backward(shape, wires, block, gradients, load(block.e, 0), limit)
+    controllers.linear_backward(w, controllers.layers(shape, at)[2], block.z, d)
+    if shape.kind == LSTM:
+        h, c, new_c, new_h = controllers.states(shape)
+        for k in range(n):
+            store(d, new_h + k, load(d, new_h + k) + load(d, h + k))
+        copy(d, c, d, new_c, n)
+    controllers.backward(shape, w, at, q, d)
+    for k in range(r):
+        store(x, k * m, load(x, k * m) + load(d, k))
+
+
+@jit
+def add_weights(shape, at, count, gw, block, gradients):
+    """Add the gradients of the weights, which begin at `at`, over the first `count` machines of a block."""
+    first, second, last = controllers.layers(shape, at)
+    left, right = gradients.left, gradients.right
+    accumulate(first, block.q, gradients.q, count, gw, left, right)
+    accumulate(second, block.q, gradients.q, count, gw, left, right)
+    accumulate(last, block.q, block.z, count, gw, left, right)
+
+
+# --- blocks and what is kept of them ------------------------------------------------------------------
+
+
+@jit
+def blocks_of(shape):
+    """Return the number of blocks of a replica."""
+    return -(-shape.batch // WIDTH)
+
+
+@jit
+def machines_of(shape, number):
+    """Return the replica of a block, its first machine among those of all replicas, and how many it has."""
+    p, begins = number // blocks_of(shape), number % blocks_of(shape) * WIDTH
+    return p, p * shape.batch + begins, min(WIDTH, shape.batch - begins)
+
+
+@jit
+def state_size(shape):
+    """Return the number of vectors that are stored of a block and step."""
+    m = shape.cells
+    return shape.registers * m + m * m + (2 * shape.units if shape.kind == LSTM else 0)
+
+
+@jit
+def save(shape, block, saved, at):
+    """Store registers, memory and state of the controller as the vectors from `at` on."""
+    r, m, n = shape.registers, shape.cells, shape.units
+    copy(block.x, 0, saved, at, r * m)
+    copy(block.v, 0, saved, at + r * m, m * m)
+    if shape.kind == LSTM:
+        h, c, _, _ = controllers.states(shape)
+        copy(block.q, h, saved, at + r * m + m * m, n)
+        copy(block.q, c, saved, at + r * m + m * m + n, n)
+
+
+@jit
+def restore(shape, saved, at, block):
+    """Set what `save` has stored."""
+    r, m, n = shape.registers, shape.cells, shape.units
+    copy(saved, at, block.x, 0, r * m)
+    copy(saved, at + r * m, block.v, 0, m * m)
+    if shape.kind == LSTM:
+        h, c, _, _ = controllers.states(shape)
+        copy(saved, at + r * m + m * m, block.q, h, n)
+        copy(saved, at + r * m + m * m + n, block.q, c, n)
+
+
+@jit
+def clear_state(shape, q):
+    """Set h and c of the LSTM, or their gradients, to 0."""
+    if shape.kind == LSTM:
+        h, c, _, _ = controllers.states(shape)
+        fill(q, h, shape.units, 0.0)
+        fill(q, c, shape.units, 0.0)
 
 
 @jit
 def copy(x, i, y, o, count):
-    """Vectors o.. of y become vectors i.. of x."""
+    """Copy `count` vectors i.. of x to o.. of y."""
     for k in range(count):
         store(y, o + k, load(x, i + k))
 
 
 @jit
 def fill(x, i, count, number):
-    """Vectors i.. of x become `number`."""
+    """Set `count` vectors i.. of x to a number."""
     for k in range(count):
         store(x, i + k, splat(number))
-
-
-@jit
-def rows_of(x, i, features, count, rows):
-    """Features, vectors i.. of x, as a matrix [machines, features rounded up to eights]; returns its columns."""
-    columns = -(-features // SQUARE) * SQUARE
-    for f in range(0, features, SQUARE):
-        for half in range(0, count, SQUARE):
-            if count - half >= SQUARE:
-                transpose(x, (i + f) * WIDTH + half, WIDTH, rows, half * columns + f, columns)
-                continue
-            for lane in range(half, count):
-                for k in range(f, f + SQUARE):
-                    rows[lane * columns + k] = x[(i + k) * WIDTH + lane]
-    return columns
-
-
-@jit
-def accumulate(x, i, inputs, d, o, outputs, count, weights, at, left, right):
-    """Add the gradients of a layer's weights [out, in] and bias, from `at` on, over the machines of a block.
-
-    `left` and `right` are room for d and x with a machine to a row.
-    """
-    rows, columns = rows_of(d, o, outputs, count, left), rows_of(x, i, inputs, count, right)
-    whole = inputs // WIDTH * WIDTH
-    for f in range(0, outputs - 1, 2):
-        for k in range(0, whole, WIDTH):
-            first = at + f * inputs + k
-            y0, y1 = peek(weights, first), peek(weights, first + inputs)
-            for lane in range(count):
-                v = peek(right, lane * columns + k)
-                y0, y1 = fma(spread(left, lane * rows + f), v, y0), fma(spread(left, lane * rows + f + 1), v, y1)
-            poke(weights, first, y0)
-            poke(weights, first + inputs, y1)
-    for f in range(outputs):
-        odd = f == outputs - 1 and outputs % 2
-        for lane in range(count):
-            delta = left[lane * rows + f]
-            for k in range(0 if odd else whole, inputs):
-                weights[at + f * inputs + k] += delta * right[lane * columns + k]
-            weights[at + outputs * inputs + f] += delta
-
-
-@jit
-def step(kind, codes, r, m, n, size, fix, w, at, z, weights, x, a, v, y, q):
-    """One time step of a block; returns the entropy. z gets the log weights of all choices, then the logit to stop."""
-    for k in range(r):
-        store(q, k, load(x, k * m))
-    controllers.forward(kind, w, at, r, n, q)
-    controllers.linear(w, at + weights_of(kind, r, n), n, size + 1, q, output_at(kind, r, n), z, 0)
-    return circuit.forward(codes, r, m, fix, z, weights, x, a, v, y)
-
-
-@jit
-def run(
-    kind, codes, r, m, n, size, fix, steps, replicas, batch, cell, cells, keep, w, memory,
-    stop, answers, entropy, saved, z, weights, x, a, v, y, q, e,
-):  # fmt: skip
-    """Run all machines; arrays are flat.
-
-    Args:
-        kind: of controller.
-        codes: of modules in order.
-        r, m, n, size: R, M, H, number of logits without that to stop.
-        fix: whether to renormalise.
-        steps: T.
-        replicas, batch: P, B.
-        cell, cells: the first output cell, and how many there are, O.
-        keep: whether to store what `run_backward` needs.
-        w: weights [P, N].
-        memory: at the start [P, B, M, M].
-        stop: f_t, the probabilities to stop [P, B, T], goes out.
-        answers: output cells after each step [P, B, T, O, M], goes out.
-        entropy: of all choices [P, B, T], goes out.
-        saved: goes out where `keep`: `state_size` vectors for each replica, block and step.
-        z, weights, x, a, v, y, q, e: scratch.
-    """
-    blocks, per, last = -(-batch // WIDTH), len(w) // replicas, 0
-    for code in codes:
-        last += m * m if code == circuit.WRITE else 0
-    h, c = r + n, r + 6 * n
-    for block in range(replicas * blocks):
-        p, first = block // blocks, block % blocks * WIDTH
-        count, first = min(WIDTH, batch - first), block // blocks * batch + first
-        for k in range(m * m):
-            for lane in range(WIDTH):  # lanes without a machine repeat the last one
-                v[k * WIDTH + lane] = memory[(first + min(lane, count - 1)) * m * m + k]
-        fill(x, 0, r * m, 0.0)
-        for k in range(r):
-            store(x, k * m, splat(1.0))
-        if kind == LSTM:
-            fill(q, h, n, 0.0)
-            fill(q, c, n, 0.0)
-        for t in range(steps):
-            if keep:
-                at = (block * steps + t) * state_size(kind, r, m, n)
-                copy(x, 0, saved, at, r * m)
-                copy(v, 0, saved, at + r * m, m * m)
-                if kind == LSTM:
-                    copy(q, h, saved, at + r * m + m * m, n)
-                    copy(q, c, saved, at + r * m + m * m + n, n)
-            store(e, 0, step(kind, codes, r, m, n, size, fix, w, p * per, z, weights, x, a, v, y, q))
-            store(z, size, controllers.sigmoid(load(z, size)))
-            copy(y, 0, x, 0, r * m)
-            copy(v, last, v, 0, m * m)
-            if kind == LSTM:
-                copy(q, c + 3 * n, q, h, n)
-                copy(q, c + n, q, c, n)
-            for lane in range(count):
-                at = (first + lane) * steps + t
-                stop[at], entropy[at] = z[size * WIDTH + lane], e[lane]
-                for k in range(cells * m):
-                    answers[at * cells * m + k] = v[(cell * m + k) * WIDTH + lane]
-
-
-@jit
-def run_backward(
-    kind, codes, offsets, r, m, n, size, fix, steps, replicas, batch, cell, cells, w, saved, limits,
-    g_stop, g_answers, g_entropy, gw, z, weights, x, a, v, y, q, e, d, g, gx, gv, dq, left, right,
-):  # fmt: skip
-    """Go back through `run`; arrays are flat.
-
-    Args:
-        kind, codes, r, m, n, size, fix, steps, replicas, batch, cell, cells, w, saved: as there.
-        offsets: where the logits of each choice begin.
-        limits: C1 [P].
-        g_stop, g_answers, g_entropy: gradients of what went out.
-        gw: gradients of the weights [P, N], goes out.
-        z, weights, x, a, v, y, q, e, d, g, gx, gv, dq, left, right: scratch.
-    """
-    blocks, per, choice = -(-batch // WIDTH), len(w) // replicas, len(offsets) - r
-    h, c, second = r + n, r + 6 * n, r + 2 * n if kind == LSTM else r + n
-    out, size_in = output_at(kind, r, n), 2 * n if kind == LSTM else n
-    size_second = 4 * n if kind == LSTM else n
-    gw[:] = 0
-    for block in range(replicas * blocks):
-        p, first = block // blocks, block % blocks * WIDTH
-        count, first = min(WIDTH, batch - first), block // blocks * batch + first
-        fill(e, 0, 1, 0.0)
-        fill(gx, 0, r * m, 0.0)
-        fill(gv, 0, m * m, 0.0)
-        if kind == LSTM:
-            fill(dq, h, n, 0.0)
-            fill(dq, c, n, 0.0)
-        for back in range(steps):
-            t = steps - 1 - back
-            at = (block * steps + t) * state_size(kind, r, m, n)
-            copy(saved, at, x, 0, r * m)
-            copy(saved, at + r * m, v, 0, m * m)
-            if kind == LSTM:
-                copy(saved, at + r * m + m * m, q, h, n)
-                copy(saved, at + r * m + m * m + n, q, c, n)
-            step(kind, codes, r, m, n, size, fix, w, p * per, z, weights, x, a, v, y, q)
-            f = controllers.sigmoid(load(z, size))
-            store(z, size, f * (splat(1.0) - f))
-            for lane in range(WIDTH):
-                z[size * WIDTH + lane] *= g_stop[(first + lane) * steps + t] if lane < count else 0.0
-            for lane in range(count):
-                at = (first + lane) * steps + t
-                e[lane] = g_entropy[at]
-                for k in range(cells * m):
-                    gv[(cell * m + k) * WIDTH + lane] += g_answers[at * cells * m + k]
-            copy(gx, 0, d, choice * m, r * m)
-            circuit.backward(codes, offsets, r, m, z, weights, x, a, v, d, g, gx, gv, load(e, 0), splat(limits[p]))
-            controllers.linear_backward(w, p * per + weights_of(kind, r, n), n, size + 1, z, 0, dq, out)
-            if kind == LSTM:
-                for k in range(n):
-                    store(dq, out + k, load(dq, out + k) + load(dq, h + k))
-                copy(dq, c, dq, c + n, n)
-            controllers.backward(kind, w, p * per, r, n, q, dq)
-            for k in range(r):
-                store(gx, k * m, load(gx, k * m) + load(dq, k))
-            accumulate(q, 0, r, dq, r, n, count, gw, p * per, left, right)
-            accumulate(q, r, size_in, dq, second, size_second, count, gw, p * per + n * (r + 1), left, right)
-            accumulate(q, out, n, z, 0, size + 1, count, gw, p * per + weights_of(kind, r, n), left, right)

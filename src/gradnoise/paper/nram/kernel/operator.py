@@ -4,50 +4,77 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gradnoise.noise.gaussian import backend
-from gradnoise.paper.nram.machine.controller import CONTROLLERS
-from gradnoise.paper.nram.machine.wiring import ARITY, MODULES
-
-if TYPE_CHECKING:
-    from gradnoise.paper.nram.machine.model import NRAM
+from gradnoise.noise import backend
+from gradnoise.paper.nram.kernel.layout import KINDS, LSTM, Block, Gradients, Run, Shape, Wires
+from gradnoise.paper.nram.machine.modules_table import BY_CODE
 
 
-class _Setting(NamedTuple):
-    """What is not a tensor; plain integers, as an operator takes them."""
+class Setting(NamedTuple):
+    """What is not a tensor, in plain integers, as an operator takes them.
+
+    Args:
+        kind: of the controller, one of `KINDS`.
+        registers, units: R, H.
+        renormalise: 1 where distributions are divided by their sums, else 0.
+        steps: T.
+        output, outputs: the first cell that is returned, and how many are.
+    """
 
     kind: int
     registers: int
     units: int
     renormalise: int
     steps: int
-    cell: int
-    cells: int
+    output: int
+    outputs: int
 
 
 def available(memory: Tensor) -> bool:
-    """Whether there is compiled code for machines with such a memory."""
+    """Return whether there is compiled code for machines with such a memory."""
     return memory.dtype == torch.float32 and memory.device.type == "cpu" and backend() == "numba"
 
 
-def run(machine: NRAM, memory: Tensor, steps: int, outputs: slice, limit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Probabilities to stop [B, T], output cells [B, T, O, M], entropies [B, T]; arguments as of `NRAM.forward`."""
-    controller, wiring = machine.controller, machine.wiring
-    parameters = [x for layer in controller.layers() for x in (layer.weight, layer.bias)]
-    parameters += [machine.choices.weight, machine.stop.weight, machine.choices.bias, machine.stop.bias]
-    weights = torch.cat([x.flatten() for x in parameters])
+def run(
+    weights: Tensor,
+    memory: Tensor,
+    limit: Tensor,
+    *,
+    kind: str,
+    registers: int,
+    units: int,
+    codes: Sequence[int],
+    renormalise: bool,
+    steps: int,
+    outputs: slice,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Run the machines of one replica.
+
+    Args:
+        weights: of its controller's two layers and of the output layer, flat: of each the matrix [out, in], then
+            the bias. The output layer emits the logits of all choices, then that to stop.
+        memory: distributions at the start [B, M, M].
+        limit: scalar bound on the gradients of intermediate values, C1.
+        kind: of the controller, a key of `KINDS`.
+        registers, units: R, H.
+        codes: of the modules of a step in order, see `modules_table`.
+        renormalise: whether distributions are divided by their sums.
+        steps: T.
+        outputs: cells to return.
+
+    Returns:
+        Probabilities to stop [B, T], output cells after each step [B, T, O, M], entropies [B, T].
+    """
     cells = range(memory.shape[-1])[outputs]
-    kind = list(CONTROLLERS.values()).index(type(controller))
-    setting = _Setting(
-        kind, wiring.registers, controller.units, int(machine.renormalise), steps, cells.start, len(cells)
-    )
+    setting = Setting(KINDS[kind], registers, units, int(renormalise), steps, cells.start, len(cells))
     keep = torch.is_grad_enabled()
-    stop, answers, entropy, _ = _run(weights[None], memory[None], limit.reshape(1), wiring.codes, list(setting), keep)
+    stop, answers, entropy, _ = _run(weights[None], memory[None], limit.reshape(1), codes, list(setting), keep)
     return stop[0], answers[0], entropy[0]
 
 
@@ -55,20 +82,18 @@ def run(machine: NRAM, memory: Tensor, steps: int, outputs: slice, limit: Tensor
 def _run(
     weights: Tensor, memory: Tensor, limits: Tensor, codes: Sequence[int], setting: Sequence[int], keep: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Runs of P replicas: probabilities to stop, answers, entropies, and where `keep` what the way back needs."""
-    from gradnoise.paper.nram.kernel import machine
+    """Run P replicas: probabilities to stop, answers, entropies, and where `keep` what the way back needs."""
+    from gradnoise.paper.nram.kernel import lanes, machine
 
-    s, (p, b, m, _) = _Setting(*setting), memory.shape
-    logits = _logits(codes, s.registers)
+    s, (p, b, m, _) = Setting(*setting), memory.shape
+    wires, shape = _wires(tuple(codes), s.registers), _shape(codes, s, p, b, m)
     stop, entropy = weights.new_empty(p, b, s.steps), weights.new_empty(p, b, s.steps)
-    answers = weights.new_empty(p, b, s.steps, s.cells, m)
-    size = machine.state_size(s.kind, s.registers, m, s.units) if keep else 0
-    saved = weights.new_empty(p, -(-b // machine.WIDTH), s.steps, size, machine.WIDTH)
+    answers = weights.new_empty(p, b, s.steps, s.outputs, m)
+    size = machine.state_size(shape) if keep else 0
+    saved = weights.new_empty(p, -(-b // lanes.WIDTH), s.steps, size, lanes.WIDTH)
 
-    def part(*arrays: np.ndarray) -> None:
-        replicas = len(arrays[0]) // weights.shape[1]
-        machine.run(s.kind, np.array(codes), s.registers, m, s.units, logits, bool(s.renormalise), s.steps,
-                    replicas, b, s.cell, s.cells, keep, *arrays, *_scratch(codes, s, m))  # fmt: skip
+    def part(replicas: int, w: np.ndarray, x: np.ndarray, *out: np.ndarray) -> None:
+        machine.run(shape._replace(replicas=replicas), wires, keep, w, x, Run(*out[:3]), out[3], _block(shape, wires))
 
     _on_threads(part, weights, memory, stop, answers, entropy, saved)
     return stop, answers, entropy, saved
@@ -85,71 +110,94 @@ def _backward(
     codes: Sequence[int],
     setting: Sequence[int],
 ) -> Tensor:
-    """Gradient of the weights [P, N]."""
+    """Return the gradient of the weights [P, N]."""
     from gradnoise.paper.nram.kernel import machine
 
-    s, b, m = _Setting(*setting), g_answers.shape[1], g_answers.shape[-1]
-    r, n, logits, offsets = s.registers, s.units, _logits(codes, s.registers), _offsets(codes, s.registers)
-    inputs, outputs = max(r, 2 * n), max(4 * n, logits + 1)
-    space = (len(offsets) * m, m, r * m, m * m, _controller(s), outputs, inputs)
+    s, (p, b, *_, m) = Setting(*setting), g_answers.shape
+    wires, shape = _wires(tuple(codes), s.registers), _shape(codes, s, p, b, m)
     found = torch.empty_like(weights)
 
-    def part(*arrays: np.ndarray) -> None:
-        replicas = len(arrays[0]) // weights.shape[1]
-        machine.run_backward(s.kind, np.array(codes), offsets, r, m, n, logits, bool(s.renormalise), s.steps,
-                             replicas, b, s.cell, s.cells, *arrays,
-                             *_scratch(codes, s, m), *_space(*space))  # fmt: skip
+    def part(replicas: int, w: np.ndarray, *rest: np.ndarray) -> None:
+        kept, bounds, *given, out = rest
+        machine.run_backward(shape._replace(replicas=replicas), wires, w, kept, bounds, Run(*given), out,
+                             _block(shape, wires), _gradients(shape, wires))  # fmt: skip
 
     _on_threads(part, weights, saved, limits, g_stop, g_answers, g_entropy, found)
     return found
 
 
 def _on_threads(work: Callable[..., None], *tensors: Tensor) -> None:
-    """Call work on the replicas of tensors [P, ...], as flat arrays, in as many parts as torch has threads."""
+    """Call work(replicas, *arrays) on the replicas of tensors [P, ...], in as many parts as torch has threads."""
     count = min(torch.get_num_threads(), len(tensors[0]))
-    parts = zip(*(map(_flat, x.tensor_split(count)) for x in tensors), strict=True)
+    parts = zip(*(x.tensor_split(count) for x in tensors), strict=True)
+    calls = [(len(part[0]), *map(_flat, part)) for part in parts]
     if count == 1:
-        work(*next(parts))
+        work(*calls[0])
         return
     with ThreadPoolExecutor(count) as pool:
-        list(pool.map(lambda part: work(*part), parts))
-
-
-def _logits(codes: Sequence[int], r: int) -> int:
-    return int(_offsets(codes, r)[-1]) + r + len(codes)
-
-
-def _offsets(codes: Sequence[int], r: int) -> np.ndarray:
-    """Where the logits of each choice begin."""
-    sources = [r + i for i, code in enumerate(codes) for _ in range(ARITY[MODULES[code]])]
-    return np.cumsum([0, *sources, *[r + len(codes)] * (r - 1)])
+        list(pool.map(lambda call: work(*call), calls))
 
 
 def _flat(x: Tensor) -> np.ndarray:
     return x.detach().contiguous().view(-1).numpy()
 
 
-def _scratch(codes: Sequence[int], s: _Setting, m: int) -> list[np.ndarray]:
-    """Logits, weights, sources, arguments, versions of the memory, new registers, controller, entropy of a block."""
-    logits = _logits(codes, s.registers)
-    arguments = sum(ARITY[MODULES[code]] for code in codes)
-    versions = 1 + sum(MODULES[code] == "write" for code in codes)
+# --- what the kernel is given -------------------------------------------------------------------------
+
+
+def _shape(codes: Sequence[int], s: Setting, replicas: int, batch: int, cells: int) -> Shape:
+    modules = [BY_CODE[code] for code in codes]
     sources = s.registers + len(codes)
-    return _space(logits + 1, logits, sources * m, arguments * m, versions * m * m, s.registers * m, _controller(s), 1)
+    logits = sum((s.registers + i) * module.arity for i, module in enumerate(modules)) + s.registers * sources
+    writes = sum(module.name == "write" for module in modules)
+    return Shape(s.kind, s.registers, cells, s.units, logits, writes, bool(s.renormalise), s.steps, replicas, batch,
+                 s.output, s.outputs)  # fmt: skip
 
 
-def _controller(s: _Setting) -> int:
-    """Vectors that a controller works on."""
-    from gradnoise.paper.nram.kernel import machine
+@lru_cache(maxsize=64)
+def _wires(codes: tuple[int, ...], registers: int) -> Wires:
+    modules = [BY_CODE[code] for code in codes]
+    sizes = [registers + i for i, module in enumerate(modules) for _ in range(module.arity)]
+    sizes += [registers + len(codes)] * (registers - 1)
+    return Wires(
+        np.array(codes),
+        np.array([module.arity for module in modules]),
+        np.array([module.drifting for module in modules]),
+        np.array([-1 if module.constant is None else module.constant for module in modules]),
+        np.cumsum([0, *sizes]),
+    )
 
-    return s.registers + (10 if s.kind == machine.LSTM else 2) * s.units
+
+def _block(shape: Shape, wires: Wires) -> Block:
+    r, m = shape.registers, shape.cells
+    sources, arguments = r + len(wires.codes), int(wires.arities.sum())
+    return Block(*_space(shape.logits + 1, shape.logits, sources * m, arguments * m, (shape.writes + 1) * m * m, r * m,
+                         _controller(shape), 1))  # fmt: skip
+
+
+def _gradients(shape: Shape, wires: Wires) -> Gradients:
+    r, m, n = shape.registers, shape.cells, shape.units
+    inputs, outputs = max(r, 2 * n), max(4 * n, shape.logits + 1)
+    return Gradients(*_space(len(wires.first) * m, m, r * m, m * m, _controller(shape), outputs, inputs))
+
+
+def _controller(shape: Shape) -> int:
+    """Return the number of vectors that a controller works on, see `controllers`."""
+    return shape.registers + (10 if shape.kind == LSTM else 2) * shape.units
 
 
 def _space(*vectors: int) -> list[np.ndarray]:
-    """Zeros for these numbers of vectors, and some more, as rows are written by eights; torch begins cache lines."""
-    from gradnoise.paper.nram.kernel import machine
+    """Return zeroed scratch arrays, one for each number of vectors.
 
-    return [torch.zeros(machine.WIDTH * (count + machine.SQUARE)).numpy() for count in vectors]
+    Each is SQUARE vectors longer than asked, because `rows_of` writes whole squares. Torch allocates them, as it
+    aligns them to cache lines.
+    """
+    from gradnoise.paper.nram.kernel.lanes import SQUARE, WIDTH
+
+    return [torch.zeros(WIDTH * (count + SQUARE)).numpy() for count in vectors]
+
+
+# --- autograd and vmap --------------------------------------------------------------------------------
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -167,7 +215,7 @@ def _gradient(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
 
 
 def _batched(operator: Any, tensors: int) -> Any:
-    """vmap: replicas are replicas side by side."""
+    """Return the rule for vmap: its replicas become replicas of one call."""
 
     def rule(info: Any, in_dims: Sequence[int | None], *arguments: Any) -> tuple[Any, Any]:
         size = info.batch_size

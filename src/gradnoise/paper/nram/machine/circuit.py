@@ -1,4 +1,4 @@
-"""One time step of the machine's circuit, in plain torch: the definition that the fused kernel equals."""
+"""One time step of the machine's circuit, in plain torch: the definition that the compiled kernel equals."""
 
 from __future__ import annotations
 
@@ -8,25 +8,11 @@ import torch
 from torch import Tensor
 
 from gradnoise.paper.nram.machine import modules as m
-from gradnoise.paper.nram.machine.wiring import ARITY, Wiring
-
-UNARY = {"inc": m.increment, "dec": m.decrement}
-BINARY = {
-    "add": m.add,
-    "sub": m.subtract,
-    "less-than": m.less_than,
-    "less-or-equal": m.less_or_equal,
-    "equality-test": m.equal,
-    "min": m.minimum,
-    "max": m.maximum,
-}
-CONSTANTS = {"zero": 0, "one": 1, "two": 2}
-#: Modules whose output is divided by its sum, as sums of many products drift away from 1.
-DRIFTING = ("read", "add", "sub", "min", "max")
+from gradnoise.paper.nram.machine.wiring import Wiring
 
 
 class ClippedGradient(torch.autograd.Function):
-    """x on the way forward; on the way back every coordinate of the gradient is cut to [-limit, limit]."""
+    """The identity, whose gradient is cut to [-limit, limit] coordinate by coordinate."""
 
     generate_vmap_rule = True
 
@@ -45,7 +31,7 @@ class ClippedGradient(torch.autograd.Function):
 
 
 def normalised(x: Tensor) -> Tensor:
-    """A distribution [..., M] divided by its sum; the gradient passes unchanged, as in the paper."""
+    """Return a distribution [..., M] divided by its sum; the gradient passes unchanged, as in the paper."""
     return m.straight_through(x, x / x.sum(-1, keepdim=True).clamp(min=1e-12))
 
 
@@ -64,7 +50,7 @@ def circuit(
 def circuit_and_sources(
     wiring: Wiring, logits: Tensor, registers: Tensor, memory: Tensor, limit: Tensor, renormalise: bool = True
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """`circuit`, and what its choices were made from.
+    """Run `circuit` and return also what its choices were made from.
 
     Args:
         wiring: modules and their sources.
@@ -89,21 +75,18 @@ def circuit_and_sources(
     def chosen() -> Tensor:
         return (next(choices)[..., None, :] @ sources)[..., 0, :]
 
-    for name in wiring.sequence:
-        arguments = [ClippedGradient.apply(chosen(), limit) for _ in range(ARITY[name])]
-        match name:
-            case "read":
-                output = m.read(memory, *arguments)
-            case "write":
-                memory = ClippedGradient.apply(m.write(memory, *arguments), limit)
-                output = arguments[1]
-            case "zero" | "one" | "two":
-                output = m.constant(CONSTANTS[name], registers[..., 0, :])
-            case "inc" | "dec":
-                output = UNARY[name](*arguments)
-            case _:
-                output = BINARY[name](*arguments)
-        output = ClippedGradient.apply(fix(output) if name in DRIFTING else output, limit)
+    for module in wiring.sequence:
+        arguments = [ClippedGradient.apply(chosen(), limit) for _ in range(module.arity)]
+        if module.constant is not None:
+            output = m.constant(module.constant, registers[..., 0, :])
+        elif module.name == "read":
+            output = m.read(memory, *arguments)
+        elif module.name == "write":
+            memory = ClippedGradient.apply(m.write(memory, *arguments), limit)
+            output = arguments[1]
+        else:
+            output = m.FUNCTIONS[module.name](*arguments)
+        output = ClippedGradient.apply(fix(output) if module.drifting else output, limit)
         sources = torch.cat([sources, output[..., None, :]], -2)
     new = torch.stack([fix(chosen()) for _ in range(wiring.registers)], -2)
     return ClippedGradient.apply(new, limit), memory, entropy, sources

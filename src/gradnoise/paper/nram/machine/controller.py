@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +19,8 @@ class LSTMController(nn.Module):
         units: H.
     """
 
+    kind: ClassVar[str] = "lstm"
+
     def __init__(self, inputs: int, units: int) -> None:
         super().__init__()
         self.units = units
@@ -24,16 +28,16 @@ class LSTMController(nn.Module):
         self.gates = nn.Linear(2 * units, 4 * units)
 
     def layers(self) -> tuple[nn.Linear, nn.Linear]:
-        """The first layer and the second."""
+        """Return the first layer and the second."""
         return self.input, self.gates
 
     def start(self, z: Tensor) -> Memory:
-        """Zero state for inputs z [B, R]."""
+        """Return the zero state for inputs z [B, R]."""
         zero = z.new_zeros(*z.shape[:-1], self.units)
         return zero, zero
 
     def forward(self, z: Tensor, state: Memory) -> tuple[Tensor, Memory]:
-        """Inputs z [B, R] and state (h, c) [B, H] each -> h [B, H] and the new state."""
+        """Return h [B, H] and the new state, from inputs z [B, R] and the state (h, c) [B, H] each."""
         h, c = state
         y = self.input(z).relu()
         i, f, o, u = self.gates(torch.cat([y, h], -1)).chunk(4, -1)
@@ -43,7 +47,14 @@ class LSTMController(nn.Module):
 
 
 class MLPController(nn.Module):
-    """Two layers of H ReLU units, without state."""
+    """Two layers of H ReLU units, without state.
+
+    Args:
+        inputs: number of inputs, R.
+        units: H.
+    """
+
+    kind: ClassVar[str] = "mlp"
 
     def __init__(self, inputs: int, units: int) -> None:
         super().__init__()
@@ -52,16 +63,17 @@ class MLPController(nn.Module):
         self.second = nn.Linear(units, units)
 
     def layers(self) -> tuple[nn.Linear, nn.Linear]:
-        """The first layer and the second."""
+        """Return the first layer and the second."""
         return self.first, self.second
 
     def start(self, z: Tensor) -> Memory:
-        """No state."""
+        """Return the state, which is empty."""
         return ()
 
     def forward(self, z: Tensor, state: Memory) -> tuple[Tensor, Memory]:
-        """Inputs z [B, R] -> h [B, H]."""
+        """Return h [B, H] and no state, from inputs z [B, R]."""
         return self.second(self.first(z).relu()).relu(), ()
 
 
-CONTROLLERS: dict[str, type[LSTMController] | type[MLPController]] = {"lstm": LSTMController, "mlp": MLPController}
+Controller = LSTMController | MLPController
+CONTROLLERS: dict[str, type[Controller]] = {made.kind: made for made in (LSTMController, MLPController)}

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from gradnoise.paper.nram.machine.model import NRAM
-from gradnoise.paper.nram.machine.wiring import ARITY, Wiring
+from gradnoise.paper.nram.machine.wiring import Wiring
 
-#: What each module makes of integers; the results are taken mod M.
+#: What each module makes of integers, by its name in the table; the results are taken mod M.
 INTEGERS: dict[str, Callable[..., Tensor]] = {
     "inc": lambda a: a + 1,
     "dec": lambda a: a - 1,
@@ -23,7 +23,6 @@ INTEGERS: dict[str, Callable[..., Tensor]] = {
     "min": torch.minimum,
     "max": torch.maximum,
 }
-CONSTANTS = {"zero": 0, "one": 1, "two": 2}
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class HardMoment:
 
 
 def execute(wiring: Wiring, choices: Tensor, registers: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """One time step on integers.
+    """Run one time step on integers.
 
     Args:
         wiring: modules and their sources.
@@ -60,19 +59,18 @@ def execute(wiring: Wiring, choices: Tensor, registers: Tensor, memory: Tensor) 
     m = memory.shape[-1]
     sources, turn = registers, 0
     cells = torch.arange(m, device=memory.device)
-    for name in wiring.sequence:
-        arguments = [sources.gather(-1, choices[..., turn + i, None]) for i in range(ARITY[name])]
+    for module in wiring.sequence:
+        arguments = [sources.gather(-1, choices[..., turn + i, None]) for i in range(module.arity)]
         turn += len(arguments)
-        match name:
-            case "read":
-                output = memory.gather(-1, arguments[0])
-            case "write":
-                pointer, output = arguments
-                memory = torch.where(cells == pointer, output, memory)
-            case "zero" | "one" | "two":
-                output = torch.full_like(sources[..., :1], CONSTANTS[name])
-            case _:
-                output = INTEGERS[name](*arguments) % m
+        if module.constant is not None:
+            output = torch.full_like(sources[..., :1], module.constant)
+        elif module.name == "read":
+            output = memory.gather(-1, arguments[0])
+        elif module.name == "write":
+            pointer, output = arguments
+            memory = torch.where(cells == pointer, output, memory)
+        else:
+            output = INTEGERS[module.name](*arguments) % m
         sources = torch.cat([sources, output], -1)
     new = sources.gather(-1, choices[..., turn:])
     return new, memory, sources[..., wiring.registers :]

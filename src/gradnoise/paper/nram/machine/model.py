@@ -9,12 +9,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gradnoise.paper.nram.kernel import operator as fused
+from gradnoise.errors import PopulationError, nearest
+from gradnoise.paper.nram.kernel import operator
 from gradnoise.paper.nram.machine.circuit import circuit
 from gradnoise.paper.nram.machine.controller import CONTROLLERS, LSTMController
-from gradnoise.paper.nram.machine.wiring import MODULES, Wiring
+from gradnoise.paper.nram.machine.modules_table import MODULES
+from gradnoise.paper.nram.machine.wiring import Wiring
 
-EVERY = slice(None)
+ALL_CELLS = slice(None)
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class NRAM(nn.Module):
         renormalise: whether distributions are divided by their sums, see `circuit`.
 
     Raises:
-        ValueError: an argument is out of range.
+        PopulationError: an argument is out of range.
     """
 
     def __init__(
@@ -93,9 +95,11 @@ class NRAM(nn.Module):
     ) -> None:
         super().__init__()
         if controller not in CONTROLLERS:
-            raise ValueError(f"controller = {controller!r}: allowed are {', '.join(CONTROLLERS)}")
+            raise PopulationError(
+                f"controller = {controller!r}: allowed are {', '.join(CONTROLLERS)}{nearest(controller, CONTROLLERS)}"
+            )
         if units < 1:
-            raise ValueError(f"units H = {units}: a controller needs at least 1")
+            raise PopulationError(f"units H = {units}: a controller needs at least 1")
         self.wiring = Wiring(registers, passes, modules)
         self.renormalise = renormalise
         self.controller = CONTROLLERS[controller](registers, units)
@@ -103,7 +107,7 @@ class NRAM(nn.Module):
         self.stop = nn.Linear(units, 1)
         initialise_(self, gain, stop_bias)
 
-    def forward(self, memory: Tensor, steps: int, outputs: slice = EVERY, limit: Tensor | None = None) -> Run:
+    def forward(self, memory: Tensor, steps: int, outputs: slice = ALL_CELLS, limit: Tensor | None = None) -> Run:
         """Run for `steps` time steps, by the fastest way there is for these tensors; see `moments`.
 
         Args:
@@ -113,14 +117,33 @@ class NRAM(nn.Module):
             limit: scalar bound on the gradients of intermediate values, see `circuit`; None for none.
         """
         limit = memory.new_tensor(torch.inf) if limit is None else limit
-        if fused.available(memory):
-            return Run(*fused.run(self, memory, steps, outputs, limit))
+        if operator.available(memory):
+            return self._compiled(memory, steps, outputs, limit)
         moments = list(self.moments(memory, steps, limit))
         return Run(
             torch.stack([m.stop for m in moments], -1),
             torch.stack([m.memory[..., outputs, :] for m in moments], -3),
             torch.stack([m.entropy for m in moments], -1),
         )
+
+    def _compiled(self, memory: Tensor, steps: int, outputs: slice, limit: Tensor) -> Run:
+        """Run as one operator; the arguments are those of `forward`."""
+        layers = self.controller.layers()
+        parameters = [x for layer in layers for x in (layer.weight, layer.bias)]
+        parameters += [self.choices.weight, self.stop.weight, self.choices.bias, self.stop.bias]
+        found = operator.run(
+            torch.cat([x.flatten() for x in parameters]),
+            memory,
+            limit,
+            kind=self.controller.kind,
+            registers=self.wiring.registers,
+            units=self.controller.units,
+            codes=[module.code for module in self.wiring.sequence],
+            renormalise=self.renormalise,
+            steps=steps,
+            outputs=outputs,
+        )
+        return Run(*found)
 
     def moments(self, memory: Tensor, steps: int, limit: Tensor | None = None) -> Iterator[Moment]:
         """Run for `steps` time steps, by the definition in plain torch; every register starts at 0.
@@ -140,7 +163,10 @@ class NRAM(nn.Module):
 
 
 def stopping(stops: Tensor) -> Tensor:
-    """p_t, the probability to stop at step t, from f_t [..., T]: f_t prod_{s<t} (1 - f_s), what is left at the last."""
+    """Return p_t, the probability to stop at step t, from f_t [..., T].
+
+    p_t = f_t prod_{s<t} (1 - f_s); the last step has all that is left.
+    """
     *early, last = stops.unbind(-1)
     probabilities, running = [], torch.ones_like(last)
     for f in early:
@@ -151,9 +177,9 @@ def stopping(stops: Tensor) -> Tensor:
 
 @torch.no_grad()
 def initialise_(machine: NRAM, gain: float, stop_bias: float) -> None:
-    """Weights uniform within +-gain sqrt(6 / (fan_in + fan_out)); biases 0, but 1 for forgetting and b_f for stopping.
+    """Draw weights uniformly within +-gain sqrt(6 / (fan_in + fan_out)); the two output layers count as one.
 
-    The two output layers count as one.
+    Biases are 0, but 1 for forgetting and `stop_bias`, b_f, for stopping.
     """
     outputs = machine.choices.out_features + 1
     for layer in machine.modules():

@@ -5,25 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-#: Number of arguments of each module; those of the paper that a module ignores are left out.
-ARITY = {
-    "read": 1,
-    "zero": 0,
-    "one": 0,
-    "two": 0,
-    "inc": 1,
-    "add": 2,
-    "sub": 2,
-    "dec": 1,
-    "less-than": 2,
-    "less-or-equal": 2,
-    "equality-test": 2,
-    "min": 2,
-    "max": 2,
-    "write": 2,
-}
-MODULES = tuple(ARITY)
-"""One pass over the modules in the paper's order."""
+from gradnoise.errors import PopulationError, nearest
+from gradnoise.paper.nram.machine.modules_table import MODULES, TABLE, Module
 
 
 @dataclass(frozen=True)
@@ -36,10 +19,10 @@ class Wiring:
     Args:
         registers: R >= 1.
         passes: K >= 1, how often the modules run in a time step.
-        modules: one pass, in order; needs "read" and "write".
+        modules: names of one pass, in order; needs "read" and "write".
 
     Raises:
-        ValueError: an argument is out of range or a module is unknown.
+        PopulationError: an argument is out of range or a module is unknown.
     """
 
     registers: int
@@ -50,27 +33,23 @@ class Wiring:
         """Check ranges and names."""
         for name, value in (("registers R", self.registers), ("passes K", self.passes)):
             if value < 1:
-                raise ValueError(f"{name} = {value}: a machine needs at least 1")
-        if unknown := [m for m in self.modules if m not in ARITY]:
-            raise ValueError(f"unknown module {unknown[0]!r}: there are {', '.join(ARITY)}")
+                raise PopulationError(f"{name} = {value}: a machine needs at least 1")
+        for name in self.modules:
+            if name not in TABLE:
+                raise PopulationError(f"unknown module {name!r}: there are {', '.join(TABLE)}{nearest(name, TABLE)}")
         for needed in ("read", "write"):
             if needed not in self.modules:
-                raise ValueError(f"no module {needed!r}: without it a machine cannot use its memory")
+                raise PopulationError(f"no module {needed!r}: without it a machine cannot use its memory")
 
     @cached_property
-    def sequence(self) -> tuple[str, ...]:
+    def sequence(self) -> tuple[Module, ...]:
         """The Q modules of a time step, in order."""
-        return self.modules * self.passes
-
-    @cached_property
-    def codes(self) -> list[int]:
-        """The modules as places in `MODULES`, for compiled code."""
-        return [MODULES.index(m) for m in self.sequence]
+        return tuple(TABLE[name] for name in self.modules * self.passes)
 
     @cached_property
     def sizes(self) -> list[int]:
         """Number of sources of each choice: the arguments in module order, then the new registers."""
-        arguments = [self.registers + i for i, m in enumerate(self.sequence) for _ in range(ARITY[m])]
+        arguments = [self.registers + i for i, module in enumerate(self.sequence) for _ in range(module.arity)]
         return arguments + [self.registers + len(self.sequence)] * self.registers
 
     @cached_property

@@ -19,19 +19,25 @@ PART = 250  # problems at a time
 
 
 def start(memory: Tensor, cells: int, dtype: torch.dtype) -> Tensor:
-    """Integers in memory [..., M] as one-hot rows [..., M, M]."""
+    """Return integers in memory [..., M] as one-hot rows [..., M, M]."""
     return one_hot(memory, cells).to(dtype)
 
 
 def wrong(values: Tensor, problems: Problems, outputs: slice, dtype: torch.dtype) -> Tensor:
-    """Share of wrong output cells [B], given what they hold, int64 [B, O]."""
+    """Return the share of wrong output cells [B], given what they hold, int64 [B, O]."""
     mask = problems.mask[..., outputs]
     return ((values != problems.target[..., outputs]) & mask).sum(-1).to(dtype) / mask.sum(-1)
 
 
 @dataclass(frozen=True)
 class Exam:
-    """Fixed problems of one task, for a machine with T = steps."""
+    """Fixed problems of one task.
+
+    Args:
+        task: family of problems.
+        steps: T, time steps of the machine.
+        problems: which, [count, M].
+    """
 
     task: Task
     steps: int
@@ -39,13 +45,13 @@ class Exam:
 
     @classmethod
     def of(cls, task: Task, steps: int, seed: int, count: int, fewest: int = 1) -> Exam:
-        """`count` problems of sizes uniform on fewest..n_max; training never sees these streams."""
+        """Make `count` problems of sizes uniform on fewest..n_max; training never sees these streams."""
         draws = Draws([seed], 0)
         n = fewest + draws.integers("exam size", task.most + 1 - fewest, count)[0]
         return cls(task, steps, task.make(n, lambda name, k: draws.uniform(f"exam {name}", count, k)[0]))
 
     def error(self, model: NRAM) -> Tensor:
-        """Wrong output cells of the memory averaged over the stop, in %."""
+        """Return the share of wrong output cells in the memory averaged over the time of stop, in %."""
         dtype = model.stop.weight.dtype
         outputs = self.task.outputs()
         found = []
@@ -55,7 +61,7 @@ class Exam:
         return 100 * torch.cat(found).mean()
 
     def all_scores(self, model: NRAM) -> dict[str, Tensor]:
-        """Every metric of `NRAMExperiment.evaluate`."""
+        """Return every metric of `NRAMExperiment.evaluate`."""
         parts = list(self._parts(model))
         scores = [self._scores(model, part) for part in parts]
         columns = {name: torch.cat([s[name] for s in scores]) for name in scores[0]}
@@ -74,7 +80,7 @@ class Exam:
         return [Problems(*(x.to(device) for x in part)) for part in parts]
 
     def _scores(self, model: NRAM, problems: Problems) -> dict[str, Tensor]:
-        """Scores [B] of some problems."""
+        """Return the scores [B] of some problems."""
         dtype, outputs = model.stop.weight.dtype, self.task.outputs()
         run: Run = model(start(problems.memory, self.task.cells, dtype), self.steps, outputs)
         hard = list(run_hard(model, problems.memory, self.steps))
@@ -92,7 +98,7 @@ class Exam:
 
 
 def _first(stops: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
-    """The values [B, O] at the first step that stops [B], else at the last."""
+    """Return the values [B, O] at the first step that stops [B]; those of the last step where none does."""
     found = values[-1]
     for stop, value in zip(reversed(stops[:-1]), reversed(values[:-1]), strict=True):
         found = torch.where(stop[..., None], value, found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 
+from gradnoise.errors import PopulationError, nearest
 from gradnoise.paper.nram.problems.exam import Exam
 from gradnoise.paper.nram.problems.tasks import TASKS, ListK, Task
 
@@ -14,13 +15,21 @@ EVALUATED, CONFIRMED = 1000, 10_000
 
 @dataclass(frozen=True, eq=False)
 class Lesson:
-    """See `Lesson.of`."""
+    """What to learn and how it is judged; `Lesson.of` makes one.
+
+    Args:
+        task: family of problems.
+        steps: T, time steps.
+        exam: problems of an evaluation.
+        confirmation: other problems, which a machine without error on `exam` has to pass as well.
+        larger: problems of size 2 n_max.
+    """
 
     task: Task
     steps: int
     exam: Exam
-    second: Exam
-    far: Exam
+    confirmation: Exam
+    larger: Exam
 
     @classmethod
     def of(
@@ -32,7 +41,7 @@ class Lesson:
         evaluated: int = EVALUATED,
         confirmed: int = CONFIRMED,
     ) -> Lesson:
-        """A lesson and its exams.
+        """Make a lesson and its exams.
 
         Args:
             task: a name in `TASKS`.
@@ -42,13 +51,13 @@ class Lesson:
             evaluated, confirmed: problems that success is judged on.
 
         Raises:
-            ValueError: an argument is out of range.
+            PopulationError: an argument is out of range.
         """
         if task not in TASKS:
-            raise ValueError(f"unknown task {task!r}: there are {', '.join(TASKS)}")
+            raise PopulationError(f"unknown task {task!r}: there are {', '.join(TASKS)}{nearest(task, TASKS)}")
         if steps < 1:
-            raise ValueError(f"steps T = {steps}: at least 1 is needed")
-        kind, far = TASKS[task], 2 * most
+            raise PopulationError(f"steps T = {steps}: at least 1 is needed")
+        kind, twice = TASKS[task], 2 * most
         made = kind(cells, most)
         if kind is ListK and steps < most + 2:
             warnings.warn(
@@ -60,7 +69,7 @@ class Lesson:
             steps,
             Exam.of(made, steps, 0, evaluated),
             Exam.of(made, steps, 1, confirmed),
-            Exam.of(kind(2 * far + 4, far), far + 4, 2, evaluated, fewest=far),
+            Exam.of(kind(2 * twice + 4, twice), twice + 4, 2, evaluated, fewest=twice),
         )
 
     @property

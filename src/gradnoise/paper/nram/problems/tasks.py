@@ -14,6 +14,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from gradnoise.errors import PopulationError
+
 #: (name, count) -> uniform numbers in (0, 1), float64 [..., B, count], for problems of sizes [..., B]
 Uniform = Callable[[str, int], Tensor]
 
@@ -44,7 +46,7 @@ class Task(ABC):
         most: n_max, the largest n that is asked for.
 
     Raises:
-        ValueError: n_max < 1, or M is too small for it.
+        PopulationError: n_max < 1, or M is too small for it.
     """
 
     cells: int
@@ -62,30 +64,32 @@ class Task(ABC):
     def __post_init__(self) -> None:
         """Check that the largest problem fits."""
         if self.most < self.fewest:
-            raise ValueError(f"n_max = {self.most}: {self.name} needs n of at least {self.fewest}")
+            raise PopulationError(f"n_max = {self.most}: {self.name} needs n of at least {self.fewest}")
         least = max(3, self.least(self.most))
         if self.cells < least:
-            raise ValueError(f"M = {self.cells}: {self.name} with n_max = {self.most} needs at least {least} cells")
+            raise PopulationError(
+                f"M = {self.cells}: {self.name} with n_max = {self.most} needs at least {least} cells"
+            )
 
     @abstractmethod
     def least(self, n: int) -> int:
-        """The smallest M for problems of size n."""
+        """Return the smallest M for problems of size n."""
 
     @abstractmethod
     def outputs(self) -> slice:
-        """The cells that may count; all others never do."""
+        """Return the cells that may count; all others never do."""
 
     @abstractmethod
     def make(self, n: Tensor, uniform: Uniform) -> Problems:
-        """Problems of sizes n, int64 [..., B]."""
+        """Make problems of sizes n, int64 [..., B]."""
 
     def _values(self, n: Tensor, uniform: Uniform, high: int | None = None) -> Tensor:
-        """Arrays [..., B, n_max] of n values in 1..high (M - 1), then zeros."""
+        """Return arrays [..., B, n_max] of n values in 1..high (M - 1), then zeros."""
         values = 1 + (uniform("values", self.most) * (high or self.cells - 1)).long()
         return values * (_places(n, self.most) < n[..., None])
 
     def _memory(self, *parts: Tensor) -> Tensor:
-        """Parts [..., B, any] side by side, then zeros up to M cells."""
+        """Return parts [..., B, any] side by side, then zeros up to M cells."""
         joined = torch.cat(parts, -1)
         return torch.nn.functional.pad(joined, (0, self.cells - joined.shape[-1]))
 
@@ -98,7 +102,7 @@ def _places(like: Tensor, count: int) -> Tensor:
 
 
 def _at(x: Tensor, index: Tensor) -> Tensor:
-    """x [..., k] at places [..., any]; places outside are moved inside, for cells that do not count."""
+    """Return x [..., k] at places [..., any]; places outside are moved inside, for cells that do not count."""
     index = index.clamp(0, x.shape[-1] - 1)
     return x.gather(-1, index.expand(*x.shape[:-1], index.shape[-1]))
 
@@ -113,15 +117,15 @@ class Access(Task):
     name = "access"
 
     def least(self, n: int) -> int:
-        """k, array, NULL."""
+        """Count the cells of k, array, NULL."""
         return n + 2
 
     def outputs(self) -> slice:
-        """Cell 0."""
+        """Return cell 0."""
         return slice(0, 1)
 
     def make(self, n: Tensor, uniform: Uniform) -> Problems:
-        """See `Task.make`."""
+        """Make problems, see `Task.make`."""
         k = 1 + (uniform("address", 1) * n[..., None]).long()
         memory = self._memory(k, self._values(n, uniform))
         target = torch.where(self._cells(n) == 0, _at(memory, k), memory)
@@ -134,15 +138,15 @@ class Increment(Task):
     name = "increment"
 
     def least(self, n: int) -> int:
-        """Array, NULL."""
+        """Count the cells of array, NULL."""
         return n + 2
 
     def outputs(self) -> slice:
-        """The array."""
+        """Return the array."""
         return slice(0, self.most)
 
     def make(self, n: Tensor, uniform: Uniform) -> Problems:
-        """See `Task.make`."""
+        """Make problems, see `Task.make`."""
         memory = self._memory(self._values(n, uniform, self.cells - 2))
         mask = self._cells(n) < n[..., None]
         return Problems(memory, memory + mask, mask, torch.zeros_like(n))
@@ -154,15 +158,15 @@ class Copy(Task):
     name = "copy"
 
     def least(self, n: int) -> int:
-        """p, array, copy."""
+        """Count the cells of p, array, copy."""
         return 2 * n + 1
 
     def outputs(self) -> slice:
-        """Where copies of all lengths lie."""
+        """Return where copies of all lengths lie."""
         return slice(2, 2 * self.most + 1)
 
     def make(self, n: Tensor, uniform: Uniform) -> Problems:
-        """See `Task.make`."""
+        """Make problems, see `Task.make`."""
         n = n[..., None]
         values = self._values(n[..., 0], uniform)
         memory = self._memory(n + 1, values)
@@ -172,7 +176,7 @@ class Copy(Task):
         )
 
     def _source(self, n: Tensor) -> Tensor:
-        """Which value each cell gets."""
+        """Return which value each cell gets."""
         return self._cells(n) - n - 1
 
 
@@ -192,15 +196,15 @@ class Swap(Task):
     fewest = 2
 
     def least(self, n: int) -> int:
-        """p, q, array, NULL."""
+        """Count the cells of p, q, array, NULL."""
         return n + 3
 
     def outputs(self) -> slice:
-        """The array."""
+        """Return the array."""
         return slice(2, self.most + 2)
 
     def make(self, n: Tensor, uniform: Uniform) -> Problems:
-        """See `Task.make`."""
+        """Make problems, see `Task.make`."""
         n = n[..., None].clamp(min=self.fewest)
         p = (uniform("first", 1) * n).long()
         q = (p + 1 + (uniform("second", 1) * (n - 1)).long()) % n  # any of the other n - 1
@@ -217,15 +221,15 @@ class Permutation(Task):
     name = "permutation"
 
     def least(self, n: int) -> int:
-        """a, permutation, array."""
+        """Count the cells of a, permutation, array."""
         return 2 * n + 1
 
     def outputs(self) -> slice:
-        """The permutation's cells."""
+        """Return the permutation's cells."""
         return slice(1, self.most + 1)
 
     def make(self, n: Tensor, uniform: Uniform) -> Problems:
-        """See `Task.make`."""
+        """Make problems, see `Task.make`."""
         n = n[..., None]
         places, cells = _places(n, self.most), self._cells(n)
         order = uniform("order", self.most).masked_fill(places >= n, 2.0).argsort(-1)
@@ -252,15 +256,15 @@ class ListK(Task):
         return self.most
 
     def least(self, n: int) -> int:
-        """Head, k, out, nodes."""
+        """Count the cells of head, k, out, nodes."""
         return 3 + 2 * n
 
     def outputs(self) -> slice:
-        """Cell 2."""
+        """Return cell 2."""
         return slice(2, 3)
 
     def make(self, n: Tensor, uniform: Uniform) -> Problems:
-        """See `Task.make`."""
+        """Make problems, see `Task.make`."""
         n = n[..., None]
         slots = (self.cells - 3) // 2
         address = 3 + 2 * uniform("slots", slots).argsort(-1)

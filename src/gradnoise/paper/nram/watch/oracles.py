@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from gradnoise.paper.nram.machine.controller import MLPController
-from gradnoise.paper.nram.machine.hard import execute
+from gradnoise.paper.nram.machine.hard import HardMoment, execute
 from gradnoise.paper.nram.machine.model import NRAM
-from gradnoise.paper.nram.machine.wiring import ARITY, Wiring
+from gradnoise.paper.nram.machine.wiring import Wiring
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Instruction:
 
     Args:
         registers: the source of each register's new value.
-        arguments: the sources of a module's arguments; those of others do not matter.
+        arguments: the sources of the arguments of the modules that matter; all others take the first register.
         stop: whether the machine stops after this step.
     """
 
@@ -30,7 +30,7 @@ class Instruction:
 
 
 def choices(wiring: Wiring, names: Sequence[str], instruction: Instruction) -> list[int]:
-    """The source of each choice as an index, in the order of `Wiring.sizes`.
+    """Return the source of each choice as an index, in the order of `Wiring.sizes`.
 
     Args:
         wiring: of a machine with K = 1.
@@ -39,8 +39,8 @@ def choices(wiring: Wiring, names: Sequence[str], instruction: Instruction) -> l
     """
     sources = [*names, *wiring.modules]
     found = []
-    for module in wiring.modules:
-        given = instruction.arguments.get(module, [names[0]] * ARITY[module])
+    for module in wiring.sequence:
+        given = instruction.arguments.get(module.name, [names[0]] * module.arity)
         found += [sources.index(s) for s in given]
     return found + [sources.index(s) for s in instruction.registers]
 
@@ -49,18 +49,17 @@ Program = Callable[[int, int], Instruction]
 """(time step from 0, n) -> instruction."""
 
 
-def run_program(program: Program, names: Sequence[str], memory: Tensor, n: int) -> tuple[Tensor, int]:
-    """Run a program on problems of size n until it stops: final memory, int64 [B, M], and steps taken."""
+def run_program(program: Program, names: Sequence[str], memory: Tensor, n: int) -> Iterator[HardMoment]:
+    """Run a program on problems of size n, int64 [B, M], until it stops; `names` are those of its registers."""
     wiring = Wiring(len(names))
     registers = torch.zeros(len(memory), len(names), dtype=torch.int64)
-    t = 0
-    while True:
+    t, stop = 0, False
+    while not stop:
         instruction = program(t, n)
         row = torch.tensor(choices(wiring, names, instruction)).expand(len(memory), -1)
-        registers, memory, _ = execute(wiring, row, registers, memory)
-        t += 1
-        if instruction.stop:
-            return memory, t
+        registers, memory, outputs = execute(wiring, row, registers, memory)
+        t, stop = t + 1, instruction.stop
+        yield HardMoment(torch.full((len(memory),), stop), memory, registers, row, outputs)
 
 
 def access(t: int, n: int) -> Instruction:
@@ -71,13 +70,13 @@ def access(t: int, n: int) -> Instruction:
 
 
 def increment(t: int, n: int) -> Instruction:
-    """For i = 0, 1, ...: put INC(READ(i)) into cell i."""
+    """Put INC(READ(i)) into cell i, for i = 0, 1, ..."""
     arguments = {"read": ["i"], "inc": ["read"], "add": ["i", "one"], "write": ["i", "inc"]}
     return Instruction(["add"], arguments, stop=t == n - 1)
 
 
 def copy(t: int, n: int) -> Instruction:
-    """d counts up from p, s from 1: put READ(s) into cell d."""
+    """Put READ(s) into cell d; d counts up from p, s from 1."""
     if t == 0:
         return Instruction(["read", "one"], {"read": ["s"], "write": ["zero", "read"]})
     arguments = {"read": ["s"], "inc": ["s"], "add": ["d", "one"], "write": ["d", "read"]}
@@ -85,12 +84,34 @@ def copy(t: int, n: int) -> Instruction:
 
 
 def reverse(t: int, n: int) -> Instruction:
-    """d counts down from 2 p - 2, s up from 1: put READ(s) into cell d."""
+    """Put READ(s) into cell d; d counts down from 2 p - 2, s up from 1."""
     if t == 0:
         arguments = {"read": ["s"], "add": ["read", "read"], "sub": ["add", "two"], "write": ["zero", "read"]}
         return Instruction(["sub", "one"], arguments)
     arguments = {"read": ["s"], "inc": ["s"], "dec": ["d"], "write": ["d", "read"]}
     return Instruction(["dec", "inc"], arguments, stop=t == n)
+
+
+def swap(t: int, n: int) -> Instruction:
+    """Load p, q and v = A[p]; put A[q] into cell p, then v into cell q."""
+    if t == 0:
+        return Instruction(["read", "one", "v"], {"read": ["q"], "write": ["zero", "read"]})
+    if t == 1:
+        return Instruction(["p", "read", "v"], {"read": ["q"], "write": ["one", "read"]})
+    if t == 2:
+        return Instruction(["p", "q", "read"], {"read": ["p"], "write": ["p", "read"]})
+    if t == 3:
+        return Instruction(["p", "q", "v"], {"read": ["q"], "write": ["p", "read"]})
+    return Instruction(["p", "q", "v"], {"write": ["q", "v"]}, stop=True)
+
+
+def permute(t: int, n: int) -> Instruction:
+    """Load a; then for i = 1, 2, ...: d = a + READ(i) in one step, and READ(d) into cell i in the next."""
+    if t == 0:
+        return Instruction(["read", "one", "d"], {"read": ["d"], "write": ["zero", "read"]})
+    if t % 2:
+        return Instruction(["a", "i", "add"], {"read": ["i"], "add": ["a", "read"], "write": ["i", "read"]})
+    return Instruction(["a", "inc", "d"], {"read": ["d"], "inc": ["i"], "write": ["i", "read"]}, stop=t == 2 * n)
 
 
 #: Task -> names of the registers and the program.
@@ -99,6 +120,8 @@ PROGRAMS: Mapping[str, tuple[Sequence[str], Program]] = {
     "increment": (["i"], increment),
     "copy": (["d", "s"], copy),
     "reverse": (["d", "s"], reverse),
+    "swap": (["p", "q", "v"], swap),
+    "permutation": (["a", "i", "d"], permute),
 }
 
 LISTK_REGISTERS = ("p", "v", "k", "q")
@@ -113,7 +136,7 @@ ALWAYS = {"inc": ["read"], "dec": ["k"], "write": ["two", "read"]}
 
 
 def listk_machine(sharpness: float = 20.0) -> NRAM:
-    """A machine whose weights are the ListK program: an MLP tells the states A to D by the zero flags.
+    """Return a machine whose weights are the ListK program: an MLP tells the states A to D by the zero flags.
 
     Args:
         sharpness: logit of each wanted choice, L; the probability of all others is about e^-L.

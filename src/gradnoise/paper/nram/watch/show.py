@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gradnoise.paper.nram.machine.circuit import CONSTANTS
 from gradnoise.paper.nram.problems.tasks import Problems, Task
 from gradnoise.paper.nram.watch.trace import Step, Trace, Values, live, source_names, taken
 
@@ -55,7 +54,7 @@ def show(task: Task, problem: Problems, soft: Trace | None, hard: Trace, console
 
 
 def legend() -> Text:
-    """What the colours mean."""
+    """Return a line that says what the colours mean."""
     return Text.assemble(
         ("underlined", READ), ": the cell that is read; ", ("reversed", WRITTEN), ": the cell that is written; ",
         ("green", CHANGED), ": a value that changed; ", ("p", UNSURE), f": probability, where it is below {SURE:g}.",
@@ -68,8 +67,8 @@ def _step(trace: Trace, step: Step | None, before: Sequence[int]) -> Text:
         return Text("stopped", style="dim")
     text, names, size = Text(), source_names(trace), trace.wiring.registers
     for place in live(trace, step):
-        if trace.wiring.sequence[place] in CONSTANTS:
-            continue  # their names say it
+        if trace.wiring.sequence[place].constant is not None:
+            continue  # its name says it
         inside = Text(", ").join(Text.assemble(names[s], _doubt(p)) for s, p in taken(trace, step, place))
         output = step.sources[size + place]
         text.append_text(Text.assemble((names[size + place], NAME), "(", inside, ") = ", _value(*output), "\n"))
@@ -82,11 +81,11 @@ def _step(trace: Trace, step: Step | None, before: Sequence[int]) -> Text:
 
 
 def _pointers(trace: Trace, step: Step) -> dict[int, str]:
-    """Cells that a step reads and writes, and how they look."""
+    """Return the cells that a step reads and writes, and how they look."""
     looks = {"read": READ, "write": WRITTEN}
     found: dict[int, str] = {}
     for place in live(trace, step):
-        if (name := trace.wiring.sequence[place]) in looks:
+        if (name := trace.wiring.sequence[place].name) in looks:
             pointer, _ = step.sources[taken(trace, step, place)[0][0]]
             found[pointer] = looks[name]
     return found
@@ -101,7 +100,7 @@ def _memory(cells: Values, before: Sequence[int], marks: dict[int, str] | None =
 
 
 def _verdict(cells: Values, target: Sequence[int | None]) -> Text:
-    """Whether the cells that count hold what they must; nothing where none counts."""
+    """Say whether the cells that count hold what they must; say nothing where none counts."""
     right = [value == wanted for (value, _), wanted in zip(cells, target, strict=True) if wanted is not None]
     if all(right):
         return Text("right" if right else "", style="bold green")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,11 +10,11 @@ from torch import Tensor
 
 from gradnoise.paper.nram.machine.checks import check_distributions, check_integers
 from gradnoise.paper.nram.machine.circuit import circuit_and_sources
-from gradnoise.paper.nram.machine.hard import execute, run_hard
+from gradnoise.paper.nram.machine.hard import HardMoment, run_hard
 from gradnoise.paper.nram.machine.model import NRAM, Run
-from gradnoise.paper.nram.machine.wiring import ARITY, Wiring
+from gradnoise.paper.nram.machine.wiring import Wiring
 from gradnoise.paper.nram.problems.exam import start
-from gradnoise.paper.nram.watch.oracles import Program, choices
+from gradnoise.paper.nram.watch.oracles import Program, run_program
 
 Values = Sequence[tuple[int, float]]
 """The most likely integers and their probabilities."""
@@ -59,7 +59,7 @@ class Trace:
 
 @torch.no_grad()
 def trace_soft(machine: NRAM, memory: Tensor, steps: int, names: Sequence[str] = ()) -> Trace:
-    """The machine as it was trained, for `steps` time steps.
+    """Trace the machine as it was trained, for `steps` time steps.
 
     Args:
         machine: any.
@@ -68,7 +68,7 @@ def trace_soft(machine: NRAM, memory: Tensor, steps: int, names: Sequence[str] =
         names: of the registers; r1, r2, ... where there are none.
 
     Raises:
-        ValueError: the memory is no memory.
+        PopulationError: the memory is no memory.
     """
     wiring, cells = machine.wiring, memory.shape[-1]
     if memory.dim() == 1:
@@ -99,43 +99,50 @@ def trace_soft(machine: NRAM, memory: Tensor, steps: int, names: Sequence[str] =
 
 @torch.no_grad()
 def trace_hard(machine: NRAM, memory: Tensor, steps: int, names: Sequence[str] = ()) -> Trace:
-    """The machine whose choices are all the most likely ones, on integers [M], until it stops; see `trace_soft`."""
+    """Trace the machine whose choices are all the most likely ones, until it stops.
+
+    Args:
+        machine: any.
+        memory: integers [M].
+        steps: T, where it stops at the latest.
+        names: of the registers; r1, r2, ... where there are none.
+    """
     check_integers(memory, memory.shape[-1])
-    shown, registers = [], torch.zeros(1, machine.wiring.registers, dtype=torch.int64)
-    for m in run_hard(machine, memory[None], steps):
-        shown.append(_integers(m.choices, registers, m.outputs, m.registers, m.memory, bool(m.stops)))
-        registers = m.registers
-        if m.stops:
-            break
-    return Trace(machine.wiring, _named(machine.wiring, names), memory.tolist(), shown, shown[-1].memory)
+    return _hard_trace(machine.wiring, names, memory, run_hard(machine, memory[None], steps))
 
 
 def trace_program(program: Program, names: Sequence[str], memory: Tensor, n: int) -> Trace:
-    """A program written by hand, on a problem of size n, integers [M]."""
+    """Trace a program written by hand, on a problem of size n, integers [M]."""
     check_integers(memory, memory.shape[-1])
-    wiring, shown, stops = Wiring(len(names)), [], False
-    registers, now = torch.zeros(1, len(names), dtype=torch.int64), memory[None]
-    while not stops:
-        instruction = program(len(shown), n)
-        chosen, stops = torch.tensor([choices(wiring, names, instruction)]), instruction.stop
-        before = registers
-        registers, now, outputs = execute(wiring, chosen, before, now)
-        shown.append(_integers(chosen, before, outputs, registers, now, stops))
-    return Trace(wiring, names, memory.tolist(), shown, shown[-1].memory)
+    return _hard_trace(Wiring(len(names)), names, memory, run_program(program, names, memory[None], n))
+
+
+def _hard_trace(wiring: Wiring, names: Sequence[str], memory: Tensor, moments: Iterable[HardMoment]) -> Trace:
+    """Trace moments [1, ...] on integers up to the first that stops."""
+    shown, registers = [], torch.zeros(1, wiring.registers, dtype=torch.int64)
+    for moment in moments:
+        sources = torch.cat([registers, moment.outputs], -1)
+        values = (moment.choices, sources, moment.registers, moment.memory)
+        certain = ([(v, 1.0) for v in x[0].tolist()] for x in values)
+        shown.append(Step(*certain, stop=float(moment.stops)))
+        registers = moment.registers
+        if moment.stops:
+            break
+    return Trace(wiring, _named(wiring, names), memory.tolist(), shown, shown[-1].memory)
 
 
 def taken(trace: Trace, step: Step, place: int) -> Values:
-    """Sources and weights of what a module takes, by its place; by place Q, of what the new registers are."""
+    """Return sources and weights of what the module at `place` takes; at place Q, of what the new registers take."""
     wiring = trace.wiring
-    first = sum(ARITY[name] for name in wiring.sequence[:place])
-    count = ARITY[wiring.sequence[place]] if place < len(wiring.sequence) else wiring.registers
+    first = sum(module.arity for module in wiring.sequence[:place])
+    count = wiring.sequence[place].arity if place < len(wiring.sequence) else wiring.registers
     return step.choices[first : first + count]
 
 
 def live(trace: Trace, step: Step) -> list[int]:
-    """Places of the modules whose output reaches a register or the memory, by the choices of most weight."""
+    """Return the places of the modules whose output reaches a register or the memory, by the choices of most weight."""
     wiring = trace.wiring
-    writes = [i for i, name in enumerate(wiring.sequence) if name == "write"]
+    writes = [i for i, module in enumerate(wiring.sequence) if module.name == "write"]
     waiting = writes + [s - wiring.registers for s, _ in taken(trace, step, len(wiring.sequence))]
     used = set()
     while waiting:
@@ -147,20 +154,14 @@ def live(trace: Trace, step: Step) -> list[int]:
 
 
 def source_names(trace: Trace) -> list[str]:
-    """Registers, then modules; those of a second pass have a number."""
-    size = len(trace.wiring.modules)
-    modules = [name if i < size else f"{name}{i // size + 1}" for i, name in enumerate(trace.wiring.sequence)]
+    """Return the names of the registers, then of the modules; those of a second pass have a number."""
+    passes = range(1, trace.wiring.passes + 1)
+    modules = [name if k == 1 else f"{name}{k}" for k in passes for name in trace.wiring.modules]
     return [*trace.names, *modules]
 
 
 def _named(wiring: Wiring, names: Sequence[str]) -> Sequence[str]:
     return names or [f"r{i + 1}" for i in range(wiring.registers)]
-
-
-def _integers(choices: Tensor, before: Tensor, outputs: Tensor, registers: Tensor, memory: Tensor, stops: bool) -> Step:
-    sources = torch.cat([before, outputs], -1)
-    certain = ([(v, 1.0) for v in x[0].tolist()] for x in (choices, sources, registers, memory))
-    return Step(*certain, stop=float(stops))
 
 
 def _tops(x: Tensor) -> Values:
