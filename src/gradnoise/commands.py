@@ -136,7 +136,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Resume:
-    """Go on with a study that was interrupted, from its folder alone.
+    """Go on with what a study's folder was last asked for, after an interruption; the folder alone is enough.
 
     Example: gradnoise resume runs/nram-paper
     """
@@ -183,7 +183,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Claims:
-    """Print the ledger: each published figure, ours beside it with its interval, and the verdict."""
+    """Print the ledger: each published figure, ours with its interval, and the verdict."""
 
     results: Annotated[Path | None, arg(help_behavior_hint="(default: results/ here, or what the package has)")] = None
     """Folder of result folders."""

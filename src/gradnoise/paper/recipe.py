@@ -66,9 +66,10 @@ def recipe_of(record: StudyRecord) -> Recipe:
             " call run_study or run_and_report with the study itself"
         )
     system = load_system(record.name)
+    rows, arms = tuple(row for row, _ in record.rows), tuple(arm.name for arm in record.arms)
     for study, scales in system.studies.items():
         for name, scale in scales.items():
-            recipe = Recipe(system.name, study, name, seeds=len(record.seeds))
+            recipe = Recipe(system.name, study, name, seeds=len(record.seeds), rows=rows, arms=arms)
             if recipe.label(system.main_study) == record.scale:
                 own_length = system.length_unit != "updates" or record.steps == scale.length
                 return recipe if own_length else dataclasses.replace(recipe, steps=record.steps)

@@ -128,7 +128,7 @@ class System(Generic[S]):
         claims: published figures that it tests; their ids are unique in the project.
         studies: study -> name of a scale -> the scale. The first study is meant where none is named.
         build: makes a study of a request, see `Request.study`.
-        data: names that `--data` takes beside "auto"; none where the system makes its data itself.
+        data: names that `--data` takes besides "auto"; none where the system makes its data itself.
         length_unit: what `Scale.length` and `--steps` count.
         seeds_are: what seeds are called.
         extras: figures and tables that it adds to a report.

@@ -6,9 +6,10 @@ from gradnoise.paper.memory_network.experiment import JOINT, MemoryNetworkExperi
 from gradnoise.paper.memory_network.memories import Batch, Memories, noisy_times
 from gradnoise.paper.memory_network.model import MemoryNetwork
 from gradnoise.paper.memory_network.reader import Reader, Reading, read, trained
+from gradnoise.paper.memory_network.scales import SCALES
 from gradnoise.paper.memory_network.schedule import Halving
 from gradnoise.paper.memory_network.show import print_reading, save_figure
-from gradnoise.paper.memory_network.study import CLAIMS, SCALES, TABLE_2, build
+from gradnoise.paper.memory_network.study import CLAIMS, TABLE_2, build
 from gradnoise.paper.system import System
 
 SYSTEM = System(
