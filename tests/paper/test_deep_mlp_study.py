@@ -7,7 +7,7 @@ import pytest
 
 from gradnoise.noise.schedule import Annealed
 from gradnoise.paper.deep_mlp import CLAIMS, SYSTEM, weight_sd
-from gradnoise.paper.deep_mlp.figures import diffused_sd
+from gradnoise.paper.deep_mlp.extras import diffused_sd
 from gradnoise.study import StudyError
 
 

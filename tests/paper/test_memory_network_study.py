@@ -23,7 +23,7 @@ from gradnoise.paper.memory_network import (
     save_figure,
     trained,
 )
-from gradnoise.paper.memory_network.calibration import PUBLISHED, calibrate
+from gradnoise.paper.memory_network.extras import PUBLISHED, calibrate
 from gradnoise.population import PopulationError
 from gradnoise.study import StudyError, StudyResults, TrialResult
 from gradnoise.study.report import Table

@@ -11,7 +11,7 @@ from gradnoise.errors import StudyError, nearest
 from gradnoise.paper.recipe import MAIN_SCALE, Recipe
 from gradnoise.population import Experiment
 from gradnoise.study import Arm, Claim, Metric, Selection, Setting, Study, StudyResults
-from gradnoise.study.report import Extra
+from gradnoise.study.report import Extras
 from gradnoise.study.spec import Config
 
 AUTO = "auto"
@@ -146,7 +146,7 @@ class System(Generic[S]):
     data: tuple[str, ...] = ()
     length_unit: str = "updates"
     seeds_are: str = "seeds"
-    extras: Callable[[StudyResults], Extra] = lambda _: ()
+    extras: Callable[[StudyResults], Extras] = lambda _: ()
     commands: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     results: str = ""
 

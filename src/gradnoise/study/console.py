@@ -24,14 +24,14 @@ from rich.text import Text
 
 from gradnoise.errors import StudyError
 from gradnoise.study.analysis import summarise
-from gradnoise.study.report import Extra, print_summary, write_report
+from gradnoise.study.report import Extras, print_summary, write_report
 from gradnoise.study.results import StudyResults
 from gradnoise.study.run.runner import Options, Plan, run_study
 from gradnoise.study.run.runner import Progress as Step
 from gradnoise.study.spec import Study
 from gradnoise.study.store import Store
 
-Figures = Callable[[StudyResults], Extra]
+Figures = Callable[[StudyResults], Extras]
 
 
 def run_and_report(

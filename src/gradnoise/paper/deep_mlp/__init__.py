@@ -1,7 +1,7 @@
 """Table 1: 20 hidden layers of 50 ReLU units on MNIST, from good, plain and zero initialisations."""
 
 from gradnoise.paper.deep_mlp.experiment import DeepMLPExperiment
-from gradnoise.paper.deep_mlp.figures import mechanism
+from gradnoise.paper.deep_mlp.extras import mechanism
 from gradnoise.paper.deep_mlp.model import DeepMLP, weight_sd
 from gradnoise.paper.deep_mlp.study import CLAIMS, TABLE_1, build
 from gradnoise.paper.system import System

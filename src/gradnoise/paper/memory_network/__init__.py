@@ -1,8 +1,8 @@
 """Table 2: end-to-end memory networks on bAbI, with and without a linear start."""
 
 from gradnoise.paper.memory_network.answer import Answer
-from gradnoise.paper.memory_network.calibration import calibration
 from gradnoise.paper.memory_network.experiment import JOINT, MemoryNetworkExperiment
+from gradnoise.paper.memory_network.extras import calibration
 from gradnoise.paper.memory_network.memories import Batch, Memories, noisy_times
 from gradnoise.paper.memory_network.model import MemoryNetwork
 from gradnoise.paper.memory_network.reader import Reader, Reading, read, trained

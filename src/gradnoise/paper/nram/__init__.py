@@ -1,7 +1,7 @@
 """Table 4: Neural Random-Access Machines learn to follow linked lists."""
 
 from gradnoise.paper.nram.experiment import NRAMExperiment
-from gradnoise.paper.nram.figures import learning
+from gradnoise.paper.nram.extras import learning
 from gradnoise.paper.nram.machine.hard import run_hard
 from gradnoise.paper.nram.machine.model import NRAM
 from gradnoise.paper.nram.machine.wiring import Wiring

@@ -1,18 +1,18 @@
 """What a person reads: the report page, its figures, the terminal table, and the CSV files next to them.
 
-An experiment adds figures and tables of its own (`Extra`). They look like the report's if they are drawn with
+An experiment adds figures and tables of its own (`Extras`). They look like the report's if they are drawn with
 `arm_colour`, `style` and `legend`. For a metric with a success rule, `exact_tests`, `learning_curves` and
 `dose_response` make them.
 """
 
-from gradnoise.study.report.extras import Extra, Table
+from gradnoise.study.report.extras import Extras, Table
 from gradnoise.study.report.page import write_report
 from gradnoise.study.report.panels import arm_colour, legend, style
 from gradnoise.study.report.success import dose_response, evaluated_rows, exact_tests, learning_curves
 from gradnoise.study.report.tables import markdown, print_summary
 
 __all__ = [
-    "Extra",
+    "Extras",
     "Table",
     "arm_colour",
     "dose_response",

@@ -31,5 +31,5 @@ class Table:
         return text.getvalue().encode()
 
 
-Extra = Sequence[tuple[str, Figure | Table]]
+Extras = Sequence[tuple[str, Figure | Table]]
 """(title, figure or table), in the order of the page."""

@@ -14,7 +14,7 @@ from gradnoise.study.analysis.headline import conclusions
 from gradnoise.study.analysis.shapes import Summary
 from gradnoise.study.analysis.summary import summarise
 from gradnoise.study.report.export import claims_csv, curves_csv_gz, summary_csv, trials_csv
-from gradnoise.study.report.extras import Extra, Table
+from gradnoise.study.report.extras import Extras, Table
 from gradnoise.study.report.figures import plots
 from gradnoise.study.report.methods import methods_used
 from gradnoise.study.report.panels import DASHES, Plot, panel_figure, sheet
@@ -37,7 +37,7 @@ _TEMPLATES = Path(__file__).with_name("templates")
 
 
 def write_report(
-    results: StudyResults, out_dir: str | Path, extras: Extra = (), *, summary: Summary | None = None
+    results: StudyResults, out_dir: str | Path, extras: Extras = (), *, summary: Summary | None = None
 ) -> Path:
     """Write the report of a study: the page, its tables and its figures.
 
@@ -79,7 +79,7 @@ def write_report(
     return folder / "report.html"
 
 
-def render_report(summary: Summary, made: Sequence[Plot], extras: Extra = ()) -> str:
+def render_report(summary: Summary, made: Sequence[Plot], extras: Extras = ()) -> str:
     """Render the page as HTML: no script, nothing fetched.
 
     Args:
@@ -144,7 +144,7 @@ def _text(summary: Summary) -> Mapping[str, Any]:
     }
 
 
-def _drawings(made: Sequence[Plot], extras: Extra) -> Mapping[str, Any]:
+def _drawings(made: Sequence[Plot], extras: Extras) -> Mapping[str, Any]:
     drawn = [
         {
             "plot": plot,

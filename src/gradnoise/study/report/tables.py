@@ -12,7 +12,7 @@ from rich.text import Text
 from gradnoise.study.analysis.claims import Finding
 from gradnoise.study.analysis.headline import conclusions
 from gradnoise.study.analysis.shapes import Summary, difference_unit
-from gradnoise.study.report.extras import Extra, Table
+from gradnoise.study.report.extras import Extras, Table
 from gradnoise.study.report.text import (
     SYMBOLS,
     ChosenText,
@@ -150,7 +150,7 @@ def _equals(p: str) -> str:
     return p if p.startswith("<") else f"= {p}"
 
 
-def markdown(summary: Summary, extras: Extra = ()) -> str:
+def markdown(summary: Summary, extras: Extras = ()) -> str:
     """Write headline, tables and claims of a study as GitHub Markdown, and the experiment's own tables.
 
     Args:

@@ -9,7 +9,7 @@ from scipy import stats
 
 from gradnoise.paper import load_system
 from gradnoise.paper.nram import learning
-from gradnoise.paper.nram.tables import learned
+from gradnoise.paper.nram.extras import learned
 from gradnoise.study import Curve, StudyResults, TrialResult
 from gradnoise.study.report import Table
 from gradnoise.study.run.runner import describe

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from gradnoise.data.babi import NAMES
 from gradnoise.study import StudyResults, TrialResult
 from gradnoise.study.analysis import chosen_trials
-from gradnoise.study.report import Extra, Table, arm_colour, legend, style
+from gradnoise.study.report import Extras, Table, arm_colour, legend, style
 
 #: Test errors in % of tasks 1..20 in Sukhbaatar et al. (2015), Table 1: 3 hops, position encoding, linear start,
 #: random noise on time; 1,000 questions a task, best of 10 restarts by training error. The joint column was compared
@@ -79,7 +79,7 @@ def _metrics(trial: TrialResult) -> Mapping[int, str]:
     return {int(task): "test_error"} if task != "joint" else {t: f"test_error_{t}" for t in NAMES}
 
 
-def calibration(results: StudyResults) -> Extra:
+def calibration(results: StudyResults) -> Extras:
     """Make a figure and a table for each mode that the study has results in; on stand-in data neither."""
     if results.record.stand_in:
         return []
