@@ -58,5 +58,5 @@ def test_the_systems_use_public_names_only():
 
 def test_the_check_sees_a_wrong_import(tmp_path):
     # the checks above read files with `imports`: it must find what it is meant to find
-    file = SOURCE / "study" / "spec.py"
+    file = SOURCE / "study" / "run" / "population_engine.py"
     assert "gradnoise.population" in {module for module, _ in imports(file)}

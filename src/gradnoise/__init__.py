@@ -4,16 +4,20 @@ At every update t, after clipping and before the optimizer: g_t <- g_t + N(0, si
 sigma_t^2 = eta / (1 + t)^gamma (Neelakantan et al. 2015).
 """
 
-from gradnoise.noise import (
-    Annealed,
-    Fixed,
-    GroupDiagnostics,
-    Noise,
-    Schedule,
-    add_gradient_noise_,
-    attach,
-    backend,
-)
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gradnoise.noise import (
+        Annealed,
+        Fixed,
+        GroupDiagnostics,
+        Noise,
+        Schedule,
+        add_gradient_noise_,
+        attach,
+        backend,
+    )
 
 __version__ = "0.1.0"
 
@@ -28,3 +32,10 @@ __all__ = [
     "attach",
     "backend",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the noise core, and torch with it, when it is first asked for: stores and reports do without."""
+    if name in __all__:
+        return getattr(importlib.import_module("gradnoise.noise"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

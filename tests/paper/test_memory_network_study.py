@@ -25,9 +25,8 @@ from gradnoise.paper.memory_network import (
 )
 from gradnoise.paper.memory_network.extras import PUBLISHED, calibrate
 from gradnoise.population import PopulationError
-from gradnoise.study import StudyError, StudyResults, TrialResult
+from gradnoise.study import StudyError, StudyRecord, StudyResults, TrialResult
 from gradnoise.study.report import Table
-from gradnoise.study.run.runner import describe
 
 
 @pytest.fixture(autouse=True)
@@ -110,7 +109,7 @@ def calibrated(stand_in: bool = False) -> StudyResults:
                     f"{stage}{task}{seed}", stage, name, "none", seed, config, "finished", 10, final=final
                 )
                 trials.append(one)
-    return StudyResults(dataclasses.replace(describe(study), stand_in=stand_in), tuple(trials))
+    return StudyResults(dataclasses.replace(StudyRecord.of(study), stand_in=stand_in), tuple(trials))
 
 
 @pytest.mark.parametrize("row", PUBLISHED)

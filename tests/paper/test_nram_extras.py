@@ -10,9 +10,8 @@ from scipy import stats
 from gradnoise.paper import load_system
 from gradnoise.paper.nram import learning
 from gradnoise.paper.nram.extras import learned
-from gradnoise.study import Curve, StudyResults, TrialResult
+from gradnoise.study import Curve, StudyRecord, StudyResults, TrialResult
 from gradnoise.study.report import Table
-from gradnoise.study.run.runner import describe
 
 STUDY = load_system("nram").study("paper", seeds=20)
 HITS = {"none": 2, "eta-0.01": 2, "eta-0.3": 11, "eta-1.0": 0}
@@ -30,7 +29,7 @@ def run(trial, solved):
 
 def results(rows="AB"):
     trials = [run(t, t.seed < HITS[t.arm]) for t in STUDY.trials() if t.row in rows]
-    return StudyResults(describe(STUDY), tuple(trials))
+    return StudyResults(StudyRecord.of(STUDY), tuple(trials))
 
 
 def exact(results):

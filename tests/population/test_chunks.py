@@ -1,47 +1,9 @@
-"""How many replicas train as one program, and which."""
-
-import math
+"""How many replicas train as one program."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from support.toys import MIXED, net_experiment, only
 
-from gradnoise.population import Population, best_size, chunks, plan
-
-
-@given(counts=st.lists(st.integers(1, 40), max_size=20), size=st.integers(1, 64))
-def test_a_plan_covers_every_replica_once_in_order(counts, size):
-    pieces = plan(counts, size)
-    assert [i for piece in pieces for i in piece] == list(range(sum(counts)))
-    assert all(pieces)
-
-
-@given(counts=st.lists(st.integers(1, 40), min_size=1, max_size=20), size=st.integers(1, 64))
-def test_chunks_are_near_the_size_and_seeds_whole(counts, size):
-    pieces = plan(counts, size)
-    assert max(map(len, pieces)) <= 1.5 * size
-    chunk_of = {i: c for c, piece in enumerate(pieces) for i in piece}
-    start = 0
-    for count in counts:
-        chunks_of_seed = {chunk_of[i] for i in range(start, start + count)}
-        assert len(chunks_of_seed) == (1 if count <= 1.5 * size else math.ceil(count / size))
-        start += count
-
-
-@pytest.mark.parametrize(
-    ("counts", "size", "lengths"),
-    [
-        ([], 8, []),
-        ([3, 3, 3, 3, 3], 8, [6, 6, 3]),
-        ([12], 8, [12]),  # half as much again is better than two small chunks
-        ([13], 8, [6, 7]),
-        ([5, 20, 5], 8, [5, 6, 7, 7, 5]),
-        ([1] * 10, 4, [4, 4, 2]),
-    ],
-)
-def test_plans(counts, size, lengths):
-    assert [len(piece) for piece in plan(counts, size)] == lengths
+from gradnoise.population import Population, best_size, chunks
 
 
 class Timed:

@@ -10,15 +10,8 @@ from support.small import STEPS, Toy, small
 
 from gradnoise.study import Options, Store, StudyError, dry_run, run_and_report
 from gradnoise.study.console import conclude, describe_plan
-from gradnoise.study.run import population_engine, runner
 
-OPTIONS = Options(workers=1, chunk=4)
-
-
-@pytest.fixture(autouse=True)
-def short_slices(monkeypatch):
-    monkeypatch.setattr(runner, "SLICE_SECONDS", 0.0)
-    monkeypatch.setattr(population_engine, "_resident", None)
+OPTIONS = Options(workers=1, chunk=4, slice_seconds=0.0)
 
 
 def terminal(width: int = 100, **options) -> Console:
@@ -91,6 +84,18 @@ def test_figures_of_the_experiment_come_into_the_report(tmp_path):
     with Store(tmp_path, readonly=True) as store:
         conclude(store.results(), tmp_path / "again", terminal())
     assert "A figure of ours" not in (tmp_path / "again" / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_lost_checkpoint_is_told_of(tmp_path):
+    with pytest.raises(SystemExit):
+        run_and_report(small(Interrupting(4)), tmp_path, options=OPTIONS, console=terminal())
+    for path in tmp_path.glob("checkpoints/*/*"):
+        path.write_bytes(b"rotten")
+    console = terminal()
+    run_and_report(small(), tmp_path, options=OPTIONS, console=console)
+    sentence = "the checkpoint of update 3 cannot be read"
+    assert re.search(rf"chunk \w+: {sentence} .*: trained again from the start", lines(shown(console)))
+    assert sentence in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 # Ctrl-C

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from gradnoise.population import Experiment
-from gradnoise.study import Arm, Metric, Setting, Study, run_study
+from gradnoise.study import Arm, Metric, Options, Setting, Study, run_study
 
 
 @dataclass
@@ -34,13 +34,14 @@ class Walk(Experiment):
 
 
 def study(**values):
+    fast = {"lr": 0.1}
     return Study(
-        "walk",
-        "Walk",
-        Walk(),
-        (Arm("slow", {"lr": 0.01}), Arm("fast", {"lr": 0.1}), Arm("fast to the end", {"lr": 0.1, "early_stop": False})),
-        Metric("place", "place", success=1.2),
-        (Setting("all", "all"),),
+        name="walk",
+        title="Walk",
+        experiment=Walk(),
+        arms=(Arm("slow", {"lr": 0.01}), Arm("fast", fast), Arm("fast to the end", fast | {"early_stop": False})),
+        metric=Metric("place", "place", success=1.2),
+        settings=(Setting("all", "all"),),
         seeds=(0,),
         steps=40,
         eval_every=5,
@@ -61,9 +62,8 @@ def test_a_finished_trial_keeps_its_last_metrics_and_its_step(tmp_path):
     assert abs(found["fast to the end"].final["place"] - 4.0) < 1e-5
 
 
-def test_the_same_in_slices(tmp_path, monkeypatch):
+def test_the_same_in_slices(tmp_path):
     whole = run_study(study(), tmp_path / "whole").trials
-    monkeypatch.setattr("gradnoise.study.run.runner.SLICE_SECONDS", 0.0)
-    monkeypatch.setattr("gradnoise.study.run.population_engine._resident", None)
-    for mine, theirs in zip(run_study(study(), tmp_path / "slices").trials, whole, strict=True):
+    sliced = run_study(study(), tmp_path / "slices", options=Options(slice_seconds=0.0)).trials
+    for mine, theirs in zip(sliced, whole, strict=True):
         assert (mine.status, mine.step, mine.final) == (theirs.status, theirs.step, theirs.final)

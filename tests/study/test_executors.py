@@ -2,20 +2,26 @@
 
 import os
 import signal
+import time
+from collections.abc import Iterator
 from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.small import PATIENCE, STEPS, Toy, alive, assert_same, small, until
+from support.small import CHUNK, PATIENCE, STEPS, Toy, alive, assert_same, job_of, small, until
 
 from gradnoise.population import PopulationError
 from gradnoise.study import Options, Setting, Study, StudyError, run_study
-from gradnoise.study.run import runner
-from gradnoise.study.run.executors import InProcess, Processes, WorkerDied
-from gradnoise.study.run.population_engine import Job, job_of
-from gradnoise.study.store import Report
+from gradnoise.study.engine import Engine, Job, Keep, Kept, Measurement, SliceResult
+from gradnoise.study.run.executors import Executor, InProcess, WorkerDied, executor_named
+from gradnoise.study.run.keep import FolderKeep
+from gradnoise.study.run.population_engine import PopulationEngine
+from gradnoise.study.run.processes import Processes
 
 FOREVER = 1e9
+SHORT = Options(workers=1, chunk=4, slice_seconds=0.0)
 
 
 class Deadly(Toy):
@@ -32,18 +38,56 @@ class Deadly(Toy):
         return super().batch(seed, t, config)
 
 
-def job(study: Study, folder: Path) -> Job:
+class Telling(Toy):
+    """Tells in which processes it is built and trained."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def model(self, config):
+        (self.folder / f"built-{os.getpid()}").touch()
+        return super().model(config)
+
+    def batch(self, seed, t, config):
+        (self.folder / f"{seed}-{os.getpid()}").touch()
+        return super().batch(seed, t, config)
+
+
+def job(study: Study) -> Job:
     """The trials of the first seed."""
-    return job_of("chunk", list(study.trials())[:4], folder, threads=1)
+    return job_of(list(study.trials())[:4])
 
 
-def result(future: Future[Report]) -> Report:
+@contextmanager
+def started(executor: Executor, experiment: Toy, folder: Path) -> Iterator[Executor]:
+    try:
+        executor.start(PopulationEngine(experiment), FolderKeep(folder))
+        yield executor
+    finally:
+        executor.close()
+
+
+def result(future: Future[SliceResult]) -> SliceResult:
     assert wait([future], timeout=PATIENCE).done
     return future.result()
 
 
-def facts(report: Report) -> tuple:
-    return report.step, report.done, sorted(report.rows), report.diverged, report.final
+def facts(result: SliceResult) -> tuple:
+    return result.step, result.done, sorted(result.rows), result.diverged, result.final, result.events
+
+
+# By name
+
+
+def test_executors_are_found_by_name():
+    assert isinstance(executor_named("here", None), InProcess) and executor_named("here", 1).slots == 1
+    processes = executor_named("processes", 3)
+    assert isinstance(processes, Processes) and processes.slots == 3
+    with pytest.raises(StudyError, match="no executor 'proceses': there are auto, here, processes; did you mean 'proc"):
+        executor_named("proceses", None)
+    with pytest.raises(StudyError, match="executor 'here' is one worker, not 2; use 'processes'"):
+        executor_named("here", 2)
 
 
 # In this process
@@ -54,8 +98,10 @@ def test_an_error_in_a_slice_reaches_the_caller(tmp_path):
         def loss(self, model, batch):
             return model(batch[0])
 
+    with started(InProcess(), Broken(), tmp_path) as executor:
+        failed = executor.advance(job(small()), 0, 0.0)
     with pytest.raises(PopulationError, match=r"toy.loss returned shape \(5, 1\)"):
-        InProcess(Broken()).submit(job(small(), tmp_path), 0, 0.0).result()
+        failed.result()
 
 
 def test_ctrl_c_is_no_result(tmp_path):
@@ -63,8 +109,8 @@ def test_ctrl_c_is_no_result(tmp_path):
         def batch(self, seed, t, config):
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        InProcess(Impatient()).submit(job(small(), tmp_path), 0, 0.0)
+    with started(InProcess(), Impatient(), tmp_path) as executor, pytest.raises(KeyboardInterrupt):
+        executor.advance(job(small()), 0, 0.0)
 
 
 # In worker processes
@@ -72,93 +118,180 @@ def test_ctrl_c_is_no_result(tmp_path):
 
 @pytest.mark.slow
 def test_one_worker(tmp_path):
-    bomb, here = tmp_path / "bomb", InProcess(Toy())
-    there, mine = job(small(), tmp_path / "there"), job(small(), tmp_path / "mine")
-    executor = Processes(Deadly(bomb), 1)
-    try:
+    bomb, chunk = tmp_path / "bomb", job(small())
+    processes = Processes(1)
+    with (
+        started(processes, Deadly(bomb), tmp_path / "there") as executor,
+        started(InProcess(), Toy(), tmp_path / "here") as here,
+    ):
         # a slice in a worker gives the bits of one in this process, from memory too
-        first = result(executor.submit(there, 0, 0.0))
-        assert facts(first) == facts(here.submit(mine, 0, 0.0).result())
-        assert facts(result(executor.submit(there, 3, 0.0))) == facts(here.submit(mine, 3, 0.0).result())
+        for step in (0, 3):
+            there = result(executor.advance(chunk, step, 0.0))
+            assert facts(there) == facts(here.advance(chunk, step, 0.0).result())
 
         # kill -9 in the middle of a slice is told of; the next slice finds a new worker and the last checkpoint
         bomb.touch()
-        lost = executor.submit(there, 6, FOREVER)
+        lost = executor.advance(chunk, 6, FOREVER)
         assert wait([lost], timeout=PATIENCE).done
-        with pytest.raises(WorkerDied, match=r"\w+"):
+        with pytest.raises(WorkerDied, match="killed by signal 9"):
             lost.result()
         assert not bomb.exists()
-        last = result(executor.submit(there, 6, FOREVER))
-        assert last.step == STEPS and facts(last) == facts(here.submit(mine, 6, FOREVER).result())
+        last = result(executor.advance(chunk, 6, FOREVER))
+        assert last.step == STEPS and facts(last) == facts(here.advance(chunk, 6, FOREVER).result())
 
         # an error is handed over as it is
-        with pytest.raises(PopulationError, match="lr = -1"):
-            bad = small(settings=(Setting("a", "Row a", {"lr": -1.0}),))
-            result(executor.submit(job(bad, tmp_path), 0, 0.0))
+        with pytest.raises(PopulationError, match="lr = -1") as caught:
+            result(executor.advance(job(small(settings=(Setting("a", "Row a", {"lr": -1.0}),))), 0, 0.0))
+        assert "In a worker process" in caught.value.__notes__[0]
 
         # closing does not wait for a slice to end
-        executor.submit(job(small(steps=10**8, eval_every=10**8), tmp_path / "endless"), 0, FOREVER)
-        workers = list(executor._pool._processes)
-        assert workers and all(map(alive, workers))
-    finally:
-        executor.close()
-    until(lambda: not any(map(alive, workers)))
+        executor.advance(job(small(steps=10**8, eval_every=10**8)), 0, FOREVER)
+        (place,) = processes._places
+        assert place._process is not None
+        pid = place._process.pid
+        assert alive(pid)
+    until(lambda: not alive(pid))
 
 
 @pytest.mark.slow
-def test_a_study_in_processes_with_a_killed_worker_is_the_same_study(tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "SLICE_SECONDS", 0.0)
-    reference = run_study(small(), tmp_path / "reference", options=Options(workers=1, chunk=4))
+def test_a_study_in_processes_with_a_killed_worker_is_the_same_study(tmp_path):
+    reference = run_study(small(), tmp_path / "reference", options=SHORT)
     bomb = tmp_path / "bomb"
     bomb.touch()
-    results = run_study(small(Deadly(bomb)), tmp_path / "study", options=Options(workers=2, chunk=4))
+    results = run_study(small(Deadly(bomb)), tmp_path / "study", options=replace(SHORT, workers=2))
     assert_same(results, reference)
     assert not bomb.exists()
+
+
+class Watched(FolderKeep):
+    """Tells when a checkpoint is read."""
+
+    def latest(self, chunk: str, step: int) -> Kept:
+        (self.folder / "read").touch()
+        return super().latest(chunk, step)
+
+
+@pytest.mark.slow
+def test_a_chunk_stays_where_its_population_is(tmp_path):
+    """Timed and trained in the workers alone, each chunk in one of them, and no checkpoint is ever read."""
+    told = tmp_path / "told"
+    told.mkdir()
+    study = small(Telling(told), seeds=(0, 1, 2))
+    two, keep = replace(SHORT, workers=2), Watched(tmp_path)
+    run_study(study, tmp_path / "study", options=two, keep=keep, executor="processes")
+    built = {path.name.removeprefix("built-") for path in told.glob("built-*")}
+    assert len(built) == 2 and str(os.getpid()) not in built
+    trained = [path.name.split("-") for path in told.glob("*-*") if not path.name.startswith("built")]
+    assert {pid for _, pid in trained} == built
+    assert not (tmp_path / "read").exists()
+
+
+# Workers that never begin
+
+
+class Stillborn(Toy):
+    """Does something else than to be loaded in a worker."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.what, self.driver = what, os.getpid()
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        if os.getpid() != self.driver:
+            if self.what == "dies":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self.what == "hangs":
+                time.sleep(PATIENCE)
+            raise ValueError("this machine lacks something")
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("dies", r"could not be started, 3 times in a row \(killed by signal 9\).*--workers 1"),
+        ("hangs", r"could not be started, 3 times in a row \(not ready in time\)"),
+        ("fails", r"cannot load what it is to train \(ValueError: this machine lacks something\)"),
+    ],
+)
+@pytest.mark.slow
+def test_a_worker_that_does_not_begin_ends_the_study(tmp_path, what, message):
+    seconds = 1.0 if what == "hangs" else PATIENCE
+    with pytest.raises(StudyError, match=message):
+        run_study(small(Stillborn(what)), tmp_path, options=SHORT, executor=Processes(1, start_seconds=seconds))
 
 
 # What a runner does about deaths
 
 
 class Mortal:
-    """An executor whose workers die in the slices whose numbers it is given."""
-
-    slots = 2
+    """An executor whose workers die in the slices whose numbers it is given, and remember nothing."""
 
     def __init__(self, deaths: set[int]) -> None:
-        self.deaths, self.slices, self.closed = deaths, 0, False
-        self.inner = InProcess(Toy())
+        self.deaths, self.slices, self.closed, self.slots = deaths, 0, False, 2
 
-    def submit(self, job: Job, step: int, seconds: float) -> Future[Report]:
+    def start(self, engine: Engine, keep: Keep) -> None:
+        self.engine, self.keep = engine, keep
+
+    def measure(self, job: Job, whole: bool) -> Measurement:
+        return self.engine.worker(self.keep).measure(job, whole)
+
+    def advance(self, job: Job, step: int, seconds: float) -> Future[SliceResult]:
         self.slices += 1
-        if self.slices not in self.deaths:
-            return self.inner.submit(job, step, seconds)
-        future: Future[Report] = Future()
-        future.set_exception(WorkerDied("the worker was killed"))
+        future: Future[SliceResult] = Future()
+        if self.slices in self.deaths:
+            future.set_exception(WorkerDied("the worker was killed"))
+        else:
+            future.set_result(self.engine.worker(self.keep).advance(job, step, seconds))
         return future
 
     def close(self) -> None:
         self.closed = True
 
 
-def with_deaths(folder: Path, monkeypatch, deaths: set[int]):
+def with_deaths(folder: Path, deaths: set[int], keep: Keep | None = None):
     executor = Mortal(deaths)
-    monkeypatch.setattr(runner, "SLICE_SECONDS", 0.0)
-    monkeypatch.setattr(runner, "_executor", lambda study, plan: executor)
     try:
-        return run_study(small(), folder, options=Options(workers=1, chunk=8))
+        return run_study(small(), folder, options=replace(SHORT, chunk=8), executor=executor, keep=keep)
     finally:
         assert executor.closed
 
 
-def test_a_chunk_may_die_again_after_it_got_on(tmp_path, monkeypatch):
-    reference = with_deaths(tmp_path / "none", monkeypatch, set())
-    assert_same(with_deaths(tmp_path / "some", monkeypatch, {1, 2, 4, 5, 7}), reference)
+def test_a_chunk_may_die_again_after_it_got_on(tmp_path):
+    reference = with_deaths(tmp_path / "none", set())
+    assert_same(with_deaths(tmp_path / "some", {1, 2, 4, 5, 7}), reference)
 
 
-def test_a_chunk_that_always_dies_ends_the_study(tmp_path, monkeypatch):
-    reference = with_deaths(tmp_path / "none", monkeypatch, set())
+def test_a_chunk_that_always_dies_ends_the_study(tmp_path):
+    reference = with_deaths(tmp_path / "none", set())
     with pytest.raises(
         StudyError, match=r"chunk \w+ died 3 times in a row \(the worker was killed\); .*smaller --chunk"
     ):
-        with_deaths(tmp_path / "some", monkeypatch, {3, 4, 5})
-    assert_same(with_deaths(tmp_path / "some", monkeypatch, set()), reference)  # what was committed is kept
+        with_deaths(tmp_path / "some", {3, 4, 5})
+    assert_same(with_deaths(tmp_path / "some", set()), reference)  # what was committed is kept
+
+
+class Forgetful(FolderKeep):
+    """Keeps nothing: as a folder that the next worker cannot see."""
+
+    def save(self, chunk, step, state):
+        pass
+
+
+def test_checkpoints_that_no_other_worker_sees_end_the_study(tmp_path):
+    """It would begin again and again."""
+    with pytest.raises(
+        StudyError,
+        match=r"checkpoints of chunk \w+ were lost 3 times in a row \(the checkpoint of update 3 is missing: trained"
+        r" again from the start\); see to it that every worker can read and write Forgetful",
+    ):
+        with_deaths(tmp_path / "study", set(), Forgetful(tmp_path))
+
+
+def test_a_keep_writes_and_removes_within_its_folder_only(tmp_path):
+    keep = FolderKeep(tmp_path / "keep")
+    for bad in ("../decoy", "/tmp", "", ".", CHUNK.upper()):
+        for touch in (keep.drop, lambda id: keep.save(id, 1, {}), lambda id: keep.latest(id, 1)):
+            with pytest.raises(StudyError, match="is no id of a trial or chunk"):
+                touch(bad)
+    assert not list(tmp_path.iterdir())

@@ -14,9 +14,9 @@ from support.small import Toy, alive, assert_same, small, until
 
 from gradnoise.population import checkpoint
 from gradnoise.study import Options, Store, run_study
-from gradnoise.study.run import population_engine, runner
+from gradnoise.study.run.keep import FolderKeep
 
-OPTIONS = Options(workers=1, chunk=4)
+OPTIONS = Options(workers=1, chunk=4, slice_seconds=0.0)
 #: Imports are paid once, in the server that the runs are forked from.
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["gradnoise.paper", "torch._dynamo", "numba", "sklearn.datasets"])
@@ -31,9 +31,9 @@ MOMENTS = {
     "between a checkpoint and its commit": (checkpoint, "save", 2, "after"),
     "after a commit": (Store, "commit", 2, "after"),
     "before the last commit of a population": (Store, "commit", 4, "before"),
-    "between a population's last commit and its clearing up": (runner, "_clean", 1, "before"),
+    "between a population's last commit and its clearing up": (FolderKeep, "drop", 1, "before"),
     "while its checkpoints are removed": (os, "unlink", 2, "after"),
-    "between two populations": (runner, "_clean", 1, "after"),
+    "between two populations": (FolderKeep, "drop", 1, "after"),
     "before the end is noted": (Store, "put_record", 1, "before"),
 }
 
@@ -56,7 +56,6 @@ def arm(owner: Any, name: str, nth: int, when: str) -> None:
 
 def run_and_die(folder: Path, moment: str) -> None:
     torch.set_num_threads(1)
-    runner.SLICE_SECONDS = 0.0
     arm(*MOMENTS[moment])
     run_study(small(Toy(poison={1: 7})), folder, options=OPTIONS)
 
@@ -67,12 +66,11 @@ def reference(tmp_path_factory):
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_killed(tmp_path, reference, monkeypatch, moment):
+def test_killed(tmp_path, reference, moment):
     child = PROCESSES.Process(target=run_and_die, args=(tmp_path, moment))
     child.start()
     child.join()
     assert child.exitcode == -signal.SIGKILL  # it got there
-    monkeypatch.setattr(population_engine, "_resident", None)
     assert_same(run_study(small(Toy(poison={1: 7})), tmp_path, options=OPTIONS), reference)
     left = [path.name for path in tmp_path.rglob("*") if path.is_file()]
     assert sorted(left) == [".lock", "study.sqlite"]

@@ -11,8 +11,7 @@ import pytest
 from gradnoise.errors import DataError, StudyError
 from gradnoise.paper import load_system
 from gradnoise.study import Store, Study
-from gradnoise.study.canonical import canonical, restore
-from gradnoise.study.store import checked_id
+from gradnoise.study.canonical import canonical, checked_id, restore
 
 RESULTS = Path(__file__).parents[2] / "results"
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from gradnoise.paper import load_system
 from gradnoise.study import Options, Store, run_study
 from gradnoise.study.report.export import curves_csv_gz, trials_csv
-from gradnoise.study.run import runner
 
 KILLS = 20
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -19,8 +18,8 @@ def run(folder: Path) -> None:
     import torch
 
     torch.set_num_threads(1)
-    runner.SLICE_SECONDS = 0.0
-    run_study(load_system("deep-mlp").study("smoke", "digits"), folder, options=Options(workers=1, chunk=4))
+    options = Options(workers=1, chunk=4, slice_seconds=0.0)
+    run_study(load_system("deep-mlp").study("smoke", "digits"), folder, options=options)
 
 
 def start(folder: Path) -> multiprocessing.Process:

@@ -2,7 +2,11 @@
 
 import dataclasses
 import json
+import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +16,27 @@ from support.small import EVERY, STEPS, Toy, assert_same, small
 
 from gradnoise import Annealed, Fixed
 from gradnoise.population import PopulationError
-from gradnoise.study import Arm, Metric, Options, Setting, Store, Study, StudyError, StudyResults, dry_run, run_study
-from gradnoise.study.run import planning, population_engine, runner
+from gradnoise.study import (
+    Arm,
+    Claim,
+    Metric,
+    Observer,
+    Options,
+    Selection,
+    Setting,
+    Store,
+    Study,
+    StudyError,
+    StudyRecord,
+    StudyResults,
+    dry_run,
+    run_study,
+)
+from gradnoise.study.run import folder
+from gradnoise.study.run.population_engine import PopulationEngine
 from gradnoise.study.store import FILE
 
-OPTIONS = Options(workers=1, chunk=4)
-
-
-@pytest.fixture(autouse=True)
-def short_slices(monkeypatch):
-    """Every evaluation is committed, and a new run finds no population in memory."""
-    monkeypatch.setattr(runner, "SLICE_SECONDS", 0.0)
-    monkeypatch.setattr(population_engine, "_resident", None)
+OPTIONS = Options(workers=1, chunk=4, slice_seconds=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +44,7 @@ def reference(tmp_path_factory) -> StudyResults:
     return run_study(small(), tmp_path_factory.mktemp("reference"), options=OPTIONS)
 
 
-class Watch:
+class Watch(Observer):
     """What a run plans and commits; stops it, as Ctrl-C would, after so many commits."""
 
     def __init__(self, stop_after: float = float("inf")) -> None:
@@ -40,16 +53,15 @@ class Watch:
     def planned(self, plan) -> None:
         self.plan = plan
 
-    def progress(self, progress) -> None:
+    def progressed(self, progress) -> None:
         self.steps.append((progress.replica_steps, progress.total))
-        if progress.report:
-            self.commits.append(progress.report)
+        if progress.result:
+            self.commits.append(progress.result)
         if len(self.commits) >= self.stop_after:
-            population_engine._resident = None
             raise KeyboardInterrupt
 
     def run(self, study: Study, folder: Path, options: Options = OPTIONS) -> StudyResults:
-        return run_study(study, folder, options=options, progress=self.progress, planned=self.planned)
+        return run_study(study, folder, options=options, observer=self)
 
 
 def run(study: Study, folder: Path, options: Options = OPTIONS) -> Watch:
@@ -85,9 +97,8 @@ def test_the_same_command_again_trains_nothing(tmp_path, reference, monkeypatch)
     def refuse(*_arguments: Any, **_options: Any) -> None:
         raise AssertionError("there is nothing to build")
 
-    monkeypatch.setattr(population_engine, "build", refuse)
-    monkeypatch.setattr(planning, "build", refuse)
-    monkeypatch.setattr(runner, "now", lambda: "another time")
+    monkeypatch.setattr(PopulationEngine, "build", refuse)
+    monkeypatch.setattr(folder, "now", lambda: "another time")
     watch = run(small(), tmp_path)
     assert watch.plan.chunks == () and watch.plan.done == watch.plan.trials == 8 and not watch.commits
     assert_same(stored(tmp_path), reference)
@@ -114,7 +125,7 @@ def test_a_resumed_run_says_when_it_began(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         Watch(stop_after=2).run(small(), tmp_path)
     assert "finished" not in dict(stored(tmp_path).record.provenance)
-    for name in ("gradnoise.study.provenance.now", "gradnoise.study.run.runner.now"):
+    for name in ("gradnoise.study.provenance.now", "gradnoise.study.run.folder.now"):
         monkeypatch.setattr(name, lambda: "Tuesday")
     run_study(small(), tmp_path, options=OPTIONS, command="the same")
     facts = dict(stored(tmp_path).record.provenance)
@@ -125,14 +136,14 @@ def test_a_resumed_run_says_when_it_began(tmp_path, monkeypatch):
 def test_chunks_do_not_change_when_resumed_with_another_size(tmp_path, reference):
     with pytest.raises(KeyboardInterrupt):
         Watch(stop_after=3).run(small(), tmp_path)
-    watch = run(small(), tmp_path, Options(workers=1, chunk=1))
+    watch = run(small(), tmp_path, replace(OPTIONS, chunk=1))
     assert {len(job.trials) for job, _ in watch.plan.chunks} == {4}
     assert_same(stored(tmp_path), reference)
 
 
 @pytest.mark.parametrize("size", [1, 2, 8])
 def test_chunks_change_nothing_beyond_rounding(tmp_path, reference, size):
-    results = run_study(small(), tmp_path, options=Options(workers=1, chunk=size))
+    results = run_study(small(), tmp_path, options=replace(OPTIONS, chunk=size))
     for mine, theirs in zip(results.trials, reference.trials, strict=True):
         assert mine.id == theirs.id and mine.status == theirs.status
         assert mine.final == pytest.approx(theirs.final, rel=1e-4, abs=1e-6)
@@ -140,7 +151,7 @@ def test_chunks_change_nothing_beyond_rounding(tmp_path, reference, size):
 
 def test_shapes_that_cannot_train_together(tmp_path):
     settings = (Setting("a", "A", {"lr": 0.05}), Setting("b", "B", {"lr": 0.05, "width": 4}))
-    watch = run(small(settings=settings), tmp_path, Options(workers=1, chunk=8))
+    watch = run(small(settings=settings), tmp_path, replace(OPTIONS, chunk=8))
     assert sorted(len(job.trials) for job, _ in watch.plan.chunks) == [4, 4]
     assert {t.status for t in stored(tmp_path).trials} == {"finished"}
 
@@ -149,7 +160,7 @@ def test_shapes_that_cannot_train_together(tmp_path):
 
 
 def ids_of(commits) -> set[str]:
-    return {row[0] for report in commits for row in report.rows}
+    return {row[0] for result in commits for row in result.rows}
 
 
 def test_more_seeds_keep_what_is_finished(tmp_path, reference):
@@ -251,8 +262,7 @@ def test_a_folder_of_another_study(half_done, changes, message):
 @pytest.fixture(scope="module")
 def half_done(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("half")
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(runner, "SLICE_SECONDS", 0.0)
+    with pytest.raises(KeyboardInterrupt):
         Watch(stop_after=2).run(small(), folder)
     return folder
 
@@ -350,7 +360,7 @@ def test_no_metric_is_half_written(tmp_path, study, message):
 
 
 def test_a_loss_that_is_not_finite_is_marked(tmp_path):
-    results = run_study(small(Toy(poison={1: 7})), tmp_path, options=Options(workers=1, chunk=8))
+    results = run_study(small(Toy(poison={1: 7})), tmp_path, options=replace(OPTIONS, chunk=8))
     for trial in results.trials:
         if trial.seed == 1:
             assert (trial.status, trial.step, trial.diverged_at, trial.final) == ("diverged", 7, 7, {"error": 99.0})
@@ -362,7 +372,7 @@ def test_a_loss_that_is_not_finite_is_marked(tmp_path):
 
 def test_a_study_in_which_all_diverge_ends(tmp_path):
     poison = {0: 0, 1: 4}
-    results = run_study(small(Toy(poison=poison)), tmp_path, options=Options(workers=1, chunk=8))
+    results = run_study(small(Toy(poison=poison)), tmp_path, options=replace(OPTIONS, chunk=8))
     assert [t.diverged_at for t in results.trials] == [poison[t.seed] for t in results.trials]
     assert not run(small(Toy(poison=poison)), tmp_path).commits
 
@@ -389,25 +399,26 @@ def test_a_dry_run_of_a_study_that_stopped(half_done):
 
 def test_a_dry_run_names_the_chunks_that_a_run_makes(tmp_path):
     plan = dry_run(small(), tmp_path, OPTIONS)
-    assert [job.id for job, _ in plan.chunks] == [job.id for job, _ in run(small(), tmp_path).plan.chunks]
+    assert [job.chunk for job, _ in plan.chunks] == [job.chunk for job, _ in run(small(), tmp_path).plan.chunks]
 
 
 def test_short_work_starts_no_workers(tmp_path, monkeypatch):
-    monkeypatch.setattr(planning, "WORKER_SECONDS", 1e9)
-    assert dry_run(small(), tmp_path, Options(chunk=1)).workers == 1
-    monkeypatch.setattr(planning, "WORKER_SECONDS", 0.0)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: range(3), raising=False)
-    assert dry_run(small(), tmp_path, Options(chunk=1)).workers == 3
-    assert dry_run(small(), tmp_path, Options(chunk=4)).workers == 2  # there are no more chunks
-    assert dry_run(small(), tmp_path, Options(chunk=1, workers=2)).workers == 2
+
+    def workers(**options: Any) -> int:
+        return dry_run(small(), tmp_path, Options(**options)).workers
+
+    assert workers(chunk=1, worker_seconds=1e9) == 1
+    assert workers(chunk=1, worker_seconds=0.0) == 3
+    assert workers(chunk=4, worker_seconds=0.0) == 2  # there are no more chunks
+    assert workers(chunk=1, workers=2) == 2
 
 
 def test_threads_of_the_caller_are_left_alone(tmp_path):
     torch.set_num_threads(2)
     try:
         watch = run(small(), tmp_path)
-        assert torch.get_num_threads() == 2
-        assert {job.threads for job, _ in watch.plan.chunks} == {1}
+        assert watch.commits and torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(1)
 
@@ -416,3 +427,115 @@ def test_the_store_holds_no_path_of_this_machine(tmp_path):
     run(small(), tmp_path / "secret place")
     text = json.dumps(contents(tmp_path / "secret place"))
     assert "secret place" not in text and (tmp_path / "secret place" / FILE).exists()
+
+
+# Checkpoints that are lost, and stores that somebody else wrote
+
+
+def test_a_lost_checkpoint_is_an_event(tmp_path, reference):
+    with pytest.raises(KeyboardInterrupt):
+        Watch(stop_after=2).run(small(), tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints")
+    watch = Watch()
+    results = watch.run(small(), tmp_path)
+    sentence = "the checkpoint of update 6 is missing: trained again from the start"
+    assert [result.events for result in watch.commits if result.events] == [(sentence,)]
+    with Store(tmp_path, readonly=True) as store:
+        (event,) = store.events()
+    assert (event.chunk, event.sentence) == (watch.plan.chunks[0][0].chunk, sentence)
+    assert results.record.provenance[-1] == ("event", f"{event.time}, chunk {event.chunk}: {sentence}")
+    assert_same(results, reference)
+    run(small(), tmp_path)  # the record that is written again does not take events in
+    assert [name for name, _ in stored(tmp_path).record.provenance].count("event") == 1
+
+
+OLD = Path(__file__).with_name("store_of_e05702e.sql")
+
+
+@pytest.fixture
+def old(tmp_path) -> Path:
+    """A study that version e05702e began: four trials are finished, four stand at update 6, no checkpoint is there."""
+    folder = tmp_path / "old"
+    folder.mkdir()
+    with closing(sqlite3.connect(folder / FILE)) as db:
+        db.executescript(OLD.read_text(encoding="utf-8"))
+    return folder
+
+
+def old_study() -> Study:
+    metric = Metric("error", "test error", higher_is_better=False, success=1.0)
+    claim = Claim("C1", "a", "Noise helps.", "A paper, Table 1", "noise", "helps", {"none": {"mean": 2.0}})
+    return small(
+        Toy(poison={1: 7}),
+        claims=(claim,),
+        deviations=("Small.",),
+        protocol=(("network", "three units"),),
+        selection=Selection(("train_loss",), (metric,)),
+    )
+
+
+def test_a_store_of_an_older_version_is_read(old):
+    with Store(old, readonly=True) as store:
+        results = store.results()
+        assert store.events() == [] and store.trials() == {t.id: t for t in old_study().trials()}
+    mine = StudyRecord.of(old_study(), results.record.provenance)
+    assert dataclasses.replace(results.record, arms=mine.arms) == mine
+    assert [(a.name, a.title) for a in results.record.arms] == [("none", ""), ("noise", "")]
+    assert [t.status for t in results.trials] == ["finished"] * 4 + ["running"] * 4
+
+
+def test_a_store_of_an_older_version_is_resumed(old, tmp_path):
+    with Store(old, readonly=True) as store:
+        before = store.results()
+    watch = Watch()
+    results = watch.run(old_study(), old)
+    assert watch.plan.done == 4 and [step for _, step in watch.plan.chunks] == [6]
+    assert_same(dataclasses.replace(results, trials=results.trials[:4]), StudyResults(before.record, before.trials[:4]))
+    fresh = run_study(old_study(), tmp_path / "fresh", options=OPTIONS)
+    for mine, theirs in zip(results.trials, fresh.trials, strict=True):
+        assert (mine.id, mine.status, mine.step) == (theirs.id, theirs.status, theirs.step)
+        assert mine.final == pytest.approx(theirs.final, rel=1e-3)  # another machine began it
+
+
+HOSTILE = ("../../decoy", "decoy", "/decoy", "", ".", "..")
+
+
+@pytest.mark.parametrize("id", HOSTILE)
+@pytest.mark.parametrize("table", ["chunks", "trials"])
+@pytest.mark.parametrize("done", [0, 1])
+def test_a_store_cannot_make_a_run_touch_another_folder(old, tmp_path, id, table, done):
+    decoy = tmp_path / "decoy"
+    id = str(decoy) if id == "/decoy" else id
+    for place in (decoy, old / "checkpoints" / "decoy"):
+        place.mkdir(parents=True)
+        (place / "precious").write_text("keep me")
+    with closing(sqlite3.connect(old / FILE)) as db:
+        db.execute("UPDATE chunks SET done = ?", (done,))
+        db.execute(f"UPDATE {table} SET id = ? WHERE rowid = (SELECT min(rowid) FROM {table})", (id,))
+        db.commit()
+    before = {path for path in tmp_path.rglob("*") if old not in path.parents}
+    with pytest.raises(StudyError, match=r"the store is damaged: .* is no id of a trial or chunk"):
+        run(old_study(), old)
+    assert (decoy / "precious").exists() and (old / "checkpoints" / "decoy" / "precious").exists()
+    assert {path for path in tmp_path.rglob("*") if old not in path.parents} == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("UPDATE chunks SET step = '../x'", "a chunk stands at update '../x'"),
+        ("UPDATE chunks SET step = -1", "a chunk stands at update -1"),
+        ("UPDATE chunks SET trials = '[7]'", "the trials of a chunk are"),
+        ("UPDATE chunks SET trials = '{'", "the trials of a chunk are"),
+        ("UPDATE meta SET value = '[]' WHERE name = 'record'", "what it holds is no StudyRecord"),
+        ("UPDATE meta SET value = '{\"name\": 7}' WHERE name = 'record'", "what it holds is no StudyRecord"),
+        ('UPDATE meta SET value = replace(value, \'"seeds":[0,1]\', \'"seeds":[0,"x"]\')', "'x' is no int"),
+        ('UPDATE meta SET value = replace(value, \'"rows":[[\', \'"rows":[["z",\')', "no StudyRecord"),
+    ],
+)
+def test_a_damaged_store_is_one_sentence(old, change, message):
+    with closing(sqlite3.connect(old / FILE)) as db:
+        db.execute(change)
+        db.commit()
+    with pytest.raises(StudyError, match=message):
+        run(old_study(), old)

@@ -18,8 +18,7 @@ from gradnoise.study.analysis.summary import summarise
 from gradnoise.study.report import print_summary, write_report
 from gradnoise.study.report.tables import markdown
 from gradnoise.study.report.text import best_heading, lines
-from gradnoise.study.results import StudyResults, TrialResult
-from gradnoise.study.run.runner import describe
+from gradnoise.study.results import StudyRecord, StudyResults, TrialResult
 
 HELD = Metric("validation_error", "validation error", "%", higher_is_better=False)
 TRAIN = dataclasses.replace(HELD, name="train_error", title="training error")
@@ -164,7 +163,7 @@ class TestAsking:
     def test_the_store_keeps_it(self, tmp_path):
         chosen = Selection(("mean",), (self.METRIC,))
         with Store(tmp_path) as store:
-            store.extend(describe(small(metric=self.METRIC, selection=chosen)), [], [])
+            store.extend(StudyRecord.of(small(metric=self.METRIC, selection=chosen)), [], [])
             assert store.record().selection == chosen
-            store.extend(describe(small(metric=self.METRIC)), [], [])
+            store.extend(StudyRecord.of(small(metric=self.METRIC)), [], [])
             assert store.record().selection is None

@@ -2,59 +2,56 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from support.small import EVERY, STEPS, Toy, small
+from support.small import CHUNK, EVERY, STEPS, Toy, job_of, small
 
 from gradnoise import Annealed
 from gradnoise.population import SGD, Adam, PopulationError, checkpoint
+from gradnoise.study.engine import Job, SliceResult
 from gradnoise.study.run import population_engine
-from gradnoise.study.run.population_engine import Job, advance, job_of, shape_key
-from gradnoise.study.store import Report
+from gradnoise.study.run.keep import FolderKeep
+from gradnoise.study.run.population_engine import PopulationEngine, PopulationWorker
 
 FOREVER = 1e9
 
 
-@pytest.fixture(autouse=True)
-def nothing_resident(monkeypatch):
-    monkeypatch.setattr(population_engine, "_resident", None)
+def job(**changes) -> Job:
+    return job_of(list(small(**changes).trials()))
 
 
-def job(folder: Path, **changes) -> Job:
-    return job_of("chunk", list(small(**changes).trials()), folder, threads=1)
+def worker(folder: Path, experiment: Toy | None = None) -> PopulationWorker:
+    """A worker in a new process, as far as it can know."""
+    return PopulationEngine(experiment or Toy()).worker(FolderKeep(folder))
 
 
 def trained(
-    experiment: Toy, job: Job, seconds: float = 0.0, between: Callable[[], None] = lambda: None
-) -> list[Report]:
-    """All slices from start to end, as a runner would ask for them."""
-    reports = [advance(experiment, job, 0, seconds)]
-    while not reports[-1].done:
-        between()
-        reports.append(advance(experiment, job, reports[-1].step, seconds))
-    return reports
+    folder: Path, job: Job, seconds: float = 0.0, experiment: Toy | None = None, resume: bool = False
+) -> list[SliceResult]:
+    """All slices from start to end, as a runner would ask for them; with `resume` each in a new process."""
+    one = worker(folder, experiment)
+    results = [one.advance(job, 0, seconds)]
+    while not results[-1].done:
+        one = worker(folder, experiment) if resume else one
+        results.append(one.advance(job, results[-1].step, seconds))
+    return results
 
 
-def known(reports: list[Report]) -> tuple:
-    """What a store knows after these reports: a row that comes again replaces the one before."""
-    rows = {row[:3]: row[3] for r in reports for row in r.rows}
-    diverged = {i: t for r in reports for i, t in r.diverged.items()}
-    return rows, diverged, {i: v for r in reports for i, v in r.final.items()}, reports[-1].step
+def known(results: list[SliceResult]) -> tuple:
+    """What a store knows after these results: a row that comes again replaces the one before."""
+    rows = {row[:3]: row[3] for r in results for row in r.rows}
+    diverged = {i: t for r in results for i, t in r.diverged.items()}
+    return rows, diverged, {i: v for r in results for i, v in r.final.items()}, results[-1].step
 
 
-def assert_same(reports: list[Report], reference: list[Report]) -> None:
+def assert_same(results: list[SliceResult], reference: list[SliceResult]) -> None:
     """The same rows, divergences and finals, to the last bit; what comes twice is the same twice."""
-    assert known(reports) == known(reference)
-    assert {row for r in reports for row in r.rows} == {row for r in reference for row in r.rows}
-
-
-def forget() -> None:
-    population_engine._resident = None
+    assert known(results) == known(reference)
+    assert {row for r in results for row in r.rows} == {row for r in reference for row in r.rows}
 
 
 # Boundaries
@@ -65,25 +62,25 @@ def forget() -> None:
 )
 def test_slices_do_not_matter(tmp_path, base):
     """Float32, where another order of sums would show."""
-    whole = trained(Toy(), job(tmp_path / "a", base=base), FOREVER)
-    resident = trained(Toy(), job(tmp_path / "b", base=base))
-    resumed = trained(Toy(), job(tmp_path / "c", base=base), between=forget)
+    whole = trained(tmp_path / "a", job(base=base), FOREVER)
+    resident = trained(tmp_path / "b", job(base=base))
+    resumed = trained(tmp_path / "c", job(base=base), resume=True)
     assert len(whole) == 1 and len(resident) == len(resumed) == STEPS // EVERY
     assert [r.step for r in resumed] == [3, 6, 9, 12] and [r.done for r in resumed] == [False] * 3 + [True]
     assert_same(resident, whole)
     assert_same(resumed, whole)
     assert not (tmp_path / "a").exists()  # nothing to resume, no checkpoint
-    assert checkpoint.steps(tmp_path / "c") == [6, 9]
+    assert checkpoint.steps(tmp_path / "c" / CHUNK) == [6, 9]
 
 
 def test_an_interval_that_does_not_divide(tmp_path):
-    reports = trained(Toy(), job(tmp_path, eval_every=5), between=forget)
-    assert [r.step for r in reports] == [5, 10, 12]
-    assert_same(reports, trained(Toy(), job(tmp_path / "whole", eval_every=5), FOREVER))
+    results = trained(tmp_path, job(eval_every=5), resume=True)
+    assert [r.step for r in results] == [5, 10, 12]
+    assert_same(results, trained(tmp_path / "whole", job(eval_every=5), FOREVER))
 
 
-def test_every_trial_reports_every_metric_at_every_evaluation(tmp_path):
-    (whole,) = trained(Toy(), job(tmp_path), FOREVER)
+def test_every_trial_results_every_metric_at_every_evaluation(tmp_path):
+    (whole,) = trained(tmp_path, job(), FOREVER)
     names = {"error", "mean", "train_loss", "gradient_norm", "clipped", "noise_norm"}
     ids = [t.id for t in small().trials()]
     assert {row[:3] for row in whole.rows} == set(itertools.product(ids, names, range(EVERY, STEPS + 1, EVERY)))
@@ -109,41 +106,48 @@ DAMAGE = {"missing": Path.unlink, "empty": lambda p: p.write_bytes(b""), "trunca
 
 @pytest.mark.parametrize("how", DAMAGE)
 @pytest.mark.parametrize("which", ["last", "both"])
-def test_a_damaged_checkpoint_costs_time_only(tmp_path, how, which):
-    reports = [advance(Toy(), job(tmp_path), step, 0.0) for step in (0, 3)]
-    for step in checkpoint.steps(tmp_path)[-1 if which == "last" else 0 :]:
-        DAMAGE[how](checkpoint.path_for(tmp_path, step))
-    forget()
-    reports.append(advance(Toy(), job(tmp_path), 6, FOREVER))
-    assert {step for _, _, step, _ in reports[-1].rows} == ({6, 9, 12} if which == "last" else {3, 6, 9, 12})
-    assert_same(reports, trained(Toy(), job(tmp_path / "whole"), FOREVER))
+def test_a_damaged_checkpoint_costs_time_only_and_is_told_of(tmp_path, how, which):
+    first = worker(tmp_path)
+    results = [first.advance(job(), step, 0.0) for step in (0, 3)]
+    folder = tmp_path / CHUNK
+    for step in checkpoint.steps(folder)[-1 if which == "last" else 0 :]:
+        DAMAGE[how](checkpoint.path_for(folder, step))
+    results.append(worker(tmp_path).advance(job(), 6, FOREVER))
+    assert {step for _, _, step, _ in results[-1].rows} == ({6, 9, 12} if which == "last" else {3, 6, 9, 12})
+    assert_same(results, trained(tmp_path / "whole", job(), FOREVER))
+    told = [step for step in (6, 3) for event in results[-1].events if f"the checkpoint of update {step} " in event]
+    missing_too = how != "missing" and which == "both"  # a file that is not there cannot be told from none ever
+    assert told == ([6, 3] if missing_too else [6])
+    what = "is missing" if how == "missing" else "cannot be read ("
+    again = "trained again from update 3" if which == "last" else "trained again from the start"
+    assert all(what in event and event.endswith(again) for event in results[-1].events)
+    assert not any(r.events for r in results[:-1])
 
 
 def test_a_slice_that_was_never_taken_in(tmp_path):
     """Killed after the checkpoint was written and before the store knew of it."""
-    first = advance(Toy(), job(tmp_path), 0, 0.0)
-    lost = advance(Toy(), job(tmp_path), 3, 0.0)
-    forget()
-    again = advance(Toy(), job(tmp_path), 3, 0.0)
+    one = worker(tmp_path)
+    first, lost = one.advance(job(), 0, 0.0), one.advance(job(), 3, 0.0)
+    again = worker(tmp_path).advance(job(), 3, 0.0)
     assert dataclasses.replace(again, seconds=0) == dataclasses.replace(lost, seconds=0)
-    assert first.step == 3 and checkpoint.steps(tmp_path) == [3, 6]
+    assert first.step == 3 and checkpoint.steps(tmp_path / CHUNK) == [3, 6]
 
 
 def test_a_lost_slice_does_not_push_out_the_checkpoint_that_is_needed(tmp_path):
     """The store stands at 3; a slice that was lost got to 9; the next one is killed after its own checkpoint."""
-    state = {"t": 0}
+    keep, folder = FolderKeep(tmp_path), tmp_path / CHUNK
     for step in (3, 9):
-        checkpoint.save(tmp_path, step, state)
-    (tmp_path / ".step-000000006.pt.0123.part").write_bytes(b"killed while writing")
-    checkpoint.save(tmp_path, 6, state)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-000000003.pt", "step-000000006.pt"]
+        keep.save(CHUNK, step, {"t": step})
+    (folder / ".step-000000006.pt.0123.part").write_bytes(b"killed while writing")
+    keep.save(CHUNK, 6, {"t": 6})
+    assert keep.latest(CHUNK, 5).state == {"t": 3}
+    assert sorted(p.name for p in folder.iterdir()) == ["step-000000003.pt", "step-000000006.pt"]
 
 
 def test_a_checkpoint_of_another_model(tmp_path):
-    advance(Toy(), job(tmp_path), 0, 0.0)
-    forget()
+    worker(tmp_path).advance(job(), 0, 0.0)
     with pytest.raises(PopulationError, match="the checkpoint belongs to another population"):
-        advance(Toy(), job(tmp_path, base={"width": 4, "clip": 1.0}), 3, 0.0)
+        worker(tmp_path).advance(job(base={"width": 4, "clip": 1.0}), 3, 0.0)
 
 
 class Interrupted(Adam):
@@ -159,14 +163,14 @@ class Interrupted(Adam):
 
 def test_an_update_that_was_interrupted_is_not_resumed_from_memory(tmp_path, monkeypatch):
     base = {"optimizer": Interrupted(), "lr": 0.01}
-    reference = trained(Toy(), job(tmp_path / "whole", base=base), FOREVER)
-    reports = [advance(Toy(), job(tmp_path, base=base), 0, 0.0)]
+    reference, one = trained(tmp_path / "whole", job(base=base), FOREVER), worker(tmp_path)
+    results = [one.advance(job(base=base), 0, 0.0)]
     monkeypatch.setattr(Interrupted, "armed", True)
     with pytest.raises(KeyboardInterrupt):
-        advance(Toy(), job(tmp_path, base=base), 3, 0.0)
+        one.advance(job(base=base), 3, 0.0)
     monkeypatch.setattr(Interrupted, "armed", False)
-    reports += [advance(Toy(), job(tmp_path, base=base), 3, FOREVER)]
-    assert_same(reports, reference)
+    results += [one.advance(job(base=base), 3, FOREVER)]
+    assert_same(results, reference)
 
 
 class Clock:
@@ -190,55 +194,54 @@ actions = st.fixed_dictionaries(
 def test_any_history_gives_the_same_run(tmp_path_factory, history):
     """Slices of any length, lost or taken in, in one process or several, with checkpoints that rot."""
     folder, experiment = tmp_path_factory.mktemp("history"), Toy(poison={1: 7})
-    chunk, reports, step = job(folder), [], 0
+    one, chunk, results, step = worker(folder, experiment), job(), [], 0
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(population_engine, "time", Clock())
-        patch.setattr(population_engine, "_resident", None)
         for action in [*history, {"evaluations": 99, "lost": False, "forget": True, "damage": False}]:
-            if action["damage"] and checkpoint.steps(folder):
-                truncate(checkpoint.path_for(folder, checkpoint.steps(folder)[-1]))
+            if action["damage"] and (steps := checkpoint.steps(folder / CHUNK)):
+                truncate(checkpoint.path_for(folder / CHUNK, steps[-1]))
             if action["forget"]:
-                forget()
-            report = advance(experiment, chunk, step, action["evaluations"] - 0.5)
+                one = worker(folder, experiment)
+            result = one.advance(chunk, step, action["evaluations"] - 0.5)
             if not action["lost"]:
-                reports.append(report)
-                step = report.step
-            if report.done and not action["lost"]:
+                results.append(result)
+                step = result.step
+            if result.done and not action["lost"]:
                 break
-    assert_same(reports, trained(experiment, job(folder / "whole"), FOREVER))
+    assert_same(results, trained(folder / "whole", job(), FOREVER, experiment))
 
 
 # Trials that diverge
 
 
 def test_a_diverged_trial_is_frozen_and_its_neighbours_go_on(tmp_path):
-    whole = trained(Toy(poison={1: 7}), job(tmp_path / "a"), FOREVER)
-    resumed = trained(Toy(poison={1: 7}), job(tmp_path / "b"), between=forget)
+    whole = trained(tmp_path / "a", job(), FOREVER, Toy(poison={1: 7}))
+    resumed = trained(tmp_path / "b", job(), experiment=Toy(poison={1: 7}), resume=True)
     assert_same(resumed, whole)
     sick = {t.id for t in small().trials() if t.seed == 1}
-    (report,) = whole
-    assert report.diverged == dict.fromkeys(sick, 7) and report.step == STEPS and report.done
-    assert {i: report.final[i] for i in sick} == {i: {"error": 99.0} for i in sick}
-    assert {step for i, _, step, _ in report.rows if i in sick} == {3, 6}
-    well = trained(Toy(), job(tmp_path / "well"), FOREVER)[0]
-    assert {i: v for i, v in report.final.items() if i not in sick} == {
+    (result,) = whole
+    assert result.diverged == dict.fromkeys(sick, 7) and result.step == STEPS and result.done
+    assert {i: result.final[i] for i in sick} == {i: {"error": 99.0} for i in sick}
+    assert {step for i, _, step, _ in result.rows if i in sick} == {3, 6}
+    well = trained(tmp_path / "well", job(), FOREVER)[0]
+    assert {i: v for i, v in result.final.items() if i not in sick} == {
         i: v for i, v in well.final.items() if i not in sick
     }
 
 
 def test_a_diverged_trial_is_reported_final_once(tmp_path):
-    reports = trained(Toy(poison={1: 4}), job(tmp_path), between=forget)
+    results = trained(tmp_path, job(), experiment=Toy(poison={1: 4}), resume=True)
     sick = next(t.id for t in small().trials() if t.seed == 1)
-    assert [sick in r.final for r in reports] == [False, True, False, False]
-    assert [r.diverged.get(sick) for r in reports] == [None, 4, 4, 4]
+    assert [sick in r.final for r in results] == [False, True, False, False]
+    assert [r.diverged.get(sick) for r in results] == [None, 4, 4, 4]
 
 
 @pytest.mark.parametrize("seconds", [0.0, FOREVER])
 def test_all_diverge(tmp_path, seconds):
-    reports = trained(Toy(poison={0: 4, 1: 7}), job(tmp_path), seconds, between=forget)
-    assert reports[-1].done and reports[-1].step == 7
-    assert sorted(reports[-1].diverged.values()) == [4] * 4 + [7] * 4
-    finals = {i: v for r in reports for i, v in r.final.items()}
+    results = trained(tmp_path, job(), seconds, Toy(poison={0: 4, 1: 7}), resume=True)
+    assert results[-1].done and results[-1].step == 7
+    assert sorted(results[-1].diverged.values()) == [4] * 4 + [7] * 4
+    finals = {i: v for r in results for i, v in r.final.items()}
     assert list(finals.values()) == [{"error": 99.0}] * 8
 
 
@@ -248,20 +251,19 @@ def test_all_diverge(tmp_path, seconds):
 def test_threads_are_put_back(tmp_path):
     torch.set_num_threads(2)
     try:
-        advance(Toy(), job(tmp_path), 0, 0.0)
+        worker(tmp_path).advance(job(), 0, 0.0)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(1)
 
 
-def test_another_experiment_does_not_take_over_what_is_in_memory(tmp_path):
-    """The same folder again, emptied by hand, with an edited experiment: an interactive session."""
-    advance(Toy(), job(tmp_path), 0, 0.0)
-    assert population_engine._resident is not None
-    for path in tmp_path.iterdir():
-        path.unlink()
-    edited = Toy(poison={0: 1, 1: 1})
-    assert advance(edited, job(tmp_path), 3, FOREVER).diverged == dict.fromkeys((t.id for t in small().trials()), 1)
+def test_what_is_in_memory_is_for_the_same_chunk_and_step(tmp_path):
+    """A slice that was lost, and a chunk whose trials were asked for anew with another length."""
+    one = worker(tmp_path)
+    one.advance(job(), 0, 0.0)
+    one.advance(job(), 3, 0.0)
+    assert {step for _, _, step, _ in one.advance(job(), 3, 0.0).rows} == {6}  # from its checkpoint
+    assert one.advance(job(steps=24), 6, 0.0).step == 9
 
 
 class Vector(Toy):
@@ -273,8 +275,8 @@ def test_metrics_that_are_no_scalars(tmp_path):
     with pytest.raises(
         PopulationError, match=r"toy.evaluate: metric 'weights' has shape \(2,\); metrics are tensors of"
     ):
-        advance(Vector(), job(tmp_path), 0, 0.0)
-    assert not tmp_path.joinpath("chunk").exists() and population_engine._resident is None
+        worker(tmp_path, Vector()).advance(job(), 0, 0.0)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_disk_that_is_full(tmp_path, monkeypatch):
@@ -284,11 +286,13 @@ def test_a_disk_that_is_full(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(torch, "save", full)
         with pytest.raises(checkpoint.CheckpointError, match="No space left on device; make room"):
-            advance(Toy(), job(tmp_path / "a"), 0, 0.0)
-    assert_same(trained(Toy(), job(tmp_path / "a")), trained(Toy(), job(tmp_path / "b"), FOREVER))
+            worker(tmp_path / "a").advance(job(), 0, 0.0)
+    assert_same(trained(tmp_path / "a", job()), trained(tmp_path / "b", job(), FOREVER))
 
 
 # What trains together
+
+group = PopulationEngine(Toy()).group
 
 
 @pytest.mark.parametrize(
@@ -306,10 +310,10 @@ def test_a_disk_that_is_full(tmp_path, monkeypatch):
         ({"steps": 13}, False),
     ],
 )
-def test_shape_key(change, together):
+def test_groups(change, together):
     config = {"lr": 0.1, "clip": 1.0, "steps": 12, "eval_every": 3, "study_seed": 0}
-    assert (shape_key(Toy(), config) == shape_key(Toy(), config | change)) is together
+    assert (group(config) == group(config | change)) is together
 
 
 def test_dropout_rates_train_together():
-    assert shape_key(Toy(), {"dropout": 0.5}) == shape_key(Toy(), {"dropout": 0.2})
+    assert group({"dropout": 0.5}) == group({"dropout": 0.2})

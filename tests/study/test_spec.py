@@ -301,6 +301,32 @@ def test_a_bad_study(changes, message):
         small(**changes)
 
 
+class Knowing(Toy):
+    """An experiment that says which keys a configuration may have."""
+
+    def keys(self) -> frozenset[str]:
+        return frozenset({"lr", "noise", "clip", "gain"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"arms": (Arm("none"), Arm("noise", {"niose": Annealed(0.01)}))},
+            "arm 'noise' sets 'niose', which toy does not know:"
+            r" allowed are clip, gain, lr, noise; did you mean 'noise'\?$",
+        ),
+        ({"base": {"cilp": 1.0}}, r"base sets 'cilp', .* did you mean 'clip'\?"),
+        ({"settings": (Setting("a", "A", {"depth": 3}),)}, "setting 'depth=3' of row 'a' sets 'depth', .* noise$"),
+    ],
+    ids=["arm", "base", "setting"],
+)
+def test_a_key_that_nobody_reads_is_refused(changes, message):
+    assert small(Knowing())
+    with pytest.raises(StudyError, match=message):
+        small(Knowing(), **changes)
+
+
 # Restricting arms
 
 THREE = (*small().arms, Arm("fixed", {"noise": Fixed(0.1)}))

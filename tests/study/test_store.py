@@ -13,16 +13,16 @@ import pytest
 from support.small import small
 
 from gradnoise import Annealed
-from gradnoise.study import Arm, Store, StudyError
-from gradnoise.study.run.runner import describe
-from gradnoise.study.store import FILE, Report, chunk_id
+from gradnoise.study import Arm, Store, StudyError, StudyRecord
+from gradnoise.study.engine import SliceResult
+from gradnoise.study.store import FILE, chunk_id
 
 STUDY = small()
 TRIALS = list(STUDY.trials())
 IDS = [t.id for t in TRIALS]
 CHUNK = chunk_id(IDS[:4])
-RECORD = describe(STUDY)
-TABLES = ("meta", "trials", "metrics", "chunks")
+RECORD = StudyRecord.of(STUDY)
+TABLES = ("meta", "trials", "metrics", "chunks", "events")
 
 
 @pytest.fixture
@@ -32,10 +32,10 @@ def store(tmp_path):
         yield store
 
 
-def report(step: int = 3, **changes) -> Report:
+def result(step: int = 3, **changes) -> SliceResult:
     rows = [(i, "error", step, 0.5 + step) for i in IDS[:4]]
     values = {"chunk": CHUNK, "step": step, "done": False, "rows": rows, "diverged": {}, "final": {}, "seconds": 2.0}
-    return Report(**(values | changes))
+    return SliceResult(**(values | changes))
 
 
 def state(store: Store) -> tuple:
@@ -72,11 +72,11 @@ def test_an_empty_folder(tmp_path):
 
 
 def test_extending_keeps_what_is_known(store):
-    store.commit(report(12, done=True))
+    store.commit(result(12, done=True))
     known = state(store)
     more = small(seeds=(0, 1, 2))
     new = [t.id for t in more.trials() if t.seed == 2]
-    store.extend(describe(more), list(more.trials()), [IDS[:4], new])
+    store.extend(StudyRecord.of(more), list(more.trials()), [IDS[:4], new])
     assert [t.id for t in store.results().trials] == [*IDS, *new]
     assert [t.status for t in store.results().trials] == ["finished"] * 4 + ["pending"] * 8
     assert [c.trials for c in store.chunks()] == [tuple(IDS[:4]), tuple(IDS[4:]), tuple(new)]
@@ -85,7 +85,7 @@ def test_extending_keeps_what_is_known(store):
 
 
 def test_new_labels_are_taken_over(store):
-    store.commit(report(12, done=True))
+    store.commit(result(12, done=True))
     renamed = [replace(t, arm="control" if t.arm == "none" else t.arm, row=t.row.upper()) for t in TRIALS]
     store.extend(RECORD, renamed, [])
     assert [(t.row, t.arm, t.status) for t in store.results().trials[:2]] == [
@@ -105,7 +105,7 @@ def test_trials_stand_in_the_order_of_the_last_command(store):
 def test_a_configuration_with_schedules_comes_back(store):
     assert store.trials()[IDS[1]].config["noise"] == Annealed(0.01)
     arms = (Arm("none"), Arm("other", {"noise": Annealed(0.3)}, title="Other"))
-    store.put_record(describe(small(arms=arms)))
+    store.put_record(StudyRecord.of(small(arms=arms)))
     assert store.record().arms[1].label == "Other"
     assert store.record().arms[1].values["noise"]["eta"] == 0.3
     store.put_record(store.record())  # what was read can be written again
@@ -114,7 +114,7 @@ def test_a_configuration_with_schedules_comes_back(store):
 
 def test_a_recipe_comes_back(store):
     recipe = {"system": "small", "seeds": 2, "steps": None, "data": "auto"}
-    store.put_record(describe(small(recipe=recipe)))
+    store.put_record(StudyRecord.of(small(recipe=recipe)))
     assert store.record().recipe == recipe
 
 
@@ -134,9 +134,9 @@ def test_a_store_of_an_older_version(store):
 
 
 def test_commits_add_up(store):
-    store.commit(report(3))
-    store.commit(report(6, diverged={IDS[1]: 5}, final={IDS[1]: {"error": 99.0}}, rows=[(IDS[0], "error", 6, 2.0)]))
-    store.commit(report(12, done=True, diverged={IDS[1]: 5}, final={IDS[0]: {"error": 1.5}}, rows=[]))
+    store.commit(result(3))
+    store.commit(result(6, diverged={IDS[1]: 5}, final={IDS[1]: {"error": 99.0}}, rows=[(IDS[0], "error", 6, 2.0)]))
+    store.commit(result(12, done=True, diverged={IDS[1]: 5}, final={IDS[0]: {"error": 1.5}}, rows=[]))
     first, second, *_ = store.results().trials
     assert (first.status, first.step, first.diverged_at, first.final) == ("finished", 12, None, {"error": 1.5})
     assert (second.status, second.step, second.diverged_at, second.final) == ("diverged", 5, 5, {"error": 99.0})
@@ -147,33 +147,33 @@ def test_commits_add_up(store):
 
 def test_runs_that_end_early_count_when_those_beside_them_have_ended(store):
     # else an unfinished study would count its quick successes and leave out what is still trying
-    early = report(finished={IDS[0]: 3}, diverged={IDS[1]: 2}, final={IDS[0]: {"error": 0.0}, IDS[1]: {"error": 1.0}})
+    early = result(finished={IDS[0]: 3}, diverged={IDS[1]: 2}, final={IDS[0]: {"error": 0.0}, IDS[1]: {"error": 1.0}})
     store.commit(early)
     first, second, third, *_ = store.results().trials
     assert (first.status, second.status, third.status) == ("finished", "diverged", "running")
     assert not (first.done or second.done or third.done)
-    store.commit(report(6, done=True, final={i: {"error": 0.5} for i in IDS[2:4]}))
+    store.commit(result(6, done=True, final={i: {"error": 0.5} for i in IDS[2:4]}))
     assert [t.done for t in store.results().trials] == [True] * 4 + [False] * 4
 
 
 def test_the_same_slice_twice_is_the_same(store):
-    store.commit(report(3))
+    store.commit(result(3))
     before = store.results()
-    store.commit(report(3))
+    store.commit(result(3))
     assert [t.curves["error"].values.tolist() for t in store.results().trials[:4]] == [[3.5]] * 4
     assert [t.status for t in before.trials] == [t.status for t in store.results().trials]
 
 
 def test_a_finished_trial_stays_finished(store):
-    store.commit(report(12, done=True, final={IDS[0]: {"error": 1.0}}))
-    store.commit(report(3, final={IDS[0]: {"error": 7.0}}, rows=[]))
+    store.commit(result(12, done=True, final={IDS[0]: {"error": 1.0}}))
+    store.commit(result(3, final={IDS[0]: {"error": 7.0}}, rows=[]))
     assert store.results().trials[0].final == {"error": 1.0} and store.results().trials[0].status == "finished"
 
 
 def test_numbers_that_are_none(store):
     values = [math.nan, math.inf, -math.inf]
-    store.commit(report(rows=[(IDS[0], "error", s, v) for s, v in enumerate(values)]))
-    store.commit(report(12, done=True, rows=[], final={IDS[0]: {"error": math.nan, "mean": math.inf}}))
+    store.commit(result(rows=[(IDS[0], "error", s, v) for s, v in enumerate(values)]))
+    store.commit(result(12, done=True, rows=[], final={IDS[0]: {"error": math.nan, "mean": math.inf}}))
     first = store.results().trials[0]
     assert np.isnan(first.curves["error"].values).all() and len(first.curves["error"].values) == 3
     assert math.isnan(first.final["error"]) and first.final["mean"] == math.inf
@@ -182,26 +182,26 @@ def test_numbers_that_are_none(store):
 # All or nothing
 
 
-def wrong_row(store: Store) -> Report:
-    return report(rows=[(IDS[0], "error", 3, 1.0), (IDS[0], None, 3, 1.0)])  # type: ignore[list-item]
+def wrong_row(store: Store) -> SliceResult:
+    return result(rows=[(IDS[0], "error", 3, 1.0), (IDS[0], None, 3, 1.0)])  # type: ignore[list-item]
 
 
-def wrong_value(store: Store) -> Report:
-    return report(rows=[(IDS[0], "error", 3, 1.0), (IDS[0], "error", 6, "no number")])  # type: ignore[list-item]
+def wrong_value(store: Store) -> SliceResult:
+    return result(rows=[(IDS[0], "error", 3, 1.0), (IDS[0], "error", 6, "no number")])  # type: ignore[list-item]
 
 
-def wrong_final(store: Store) -> Report:
-    return report(final={IDS[3]: {"error": object()}})  # type: ignore[dict-item]
+def wrong_final(store: Store) -> SliceResult:
+    return result(final={IDS[3]: {"error": object()}})  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize("make", [wrong_row, wrong_value, wrong_final])
 def test_a_slice_is_taken_in_as_a_whole(store, make):
-    store.commit(report(3))
+    store.commit(result(3))
     before = state(store)
     with pytest.raises((sqlite3.IntegrityError, TypeError)):
         store.commit(make(store))
     assert state(store) == before
-    store.commit(report(6))  # and the store goes on
+    store.commit(result(6))  # and the store goes on
     assert store.chunks()[0].step == 6
 
 
@@ -209,31 +209,31 @@ def test_a_study_is_taken_in_as_a_whole(store):
     before = state(store)
     bad = [TRIALS[0], replace(TRIALS[1], seed=None)]  # type: ignore[arg-type]
     with pytest.raises(sqlite3.IntegrityError):
-        store.extend(describe(small(title="Another title")), bad, [IDS[:1]])
+        store.extend(StudyRecord.of(small(title="Another title")), bad, [IDS[:1]])
     assert state(store) == before
 
 
 def test_a_full_disk(store):
     """SQLite's limit on pages gives the error of a full disk."""
-    store.commit(report(3))
+    store.commit(result(3))
     before = state(store)
     (pages,) = store.db.execute("PRAGMA page_count").fetchone()
     store.db.execute(f"PRAGMA max_page_count={pages}")
     large = [(i, f"metric {n}", 6, 1.0) for i in IDS for n in range(2000)]
     with pytest.raises(StudyError, match=r"cannot write to .*study.sqlite: database or disk is full; make room.*kept"):
-        store.commit(report(6, rows=large))
+        store.commit(result(6, rows=large))
     assert state(store) == before
     store.db.execute(f"PRAGMA max_page_count={pages + 10_000}")
-    store.commit(report(6, rows=large))
+    store.commit(result(6, rows=large))
     assert store.chunks()[0].step == 6
 
 
 def _commit_and_die(folder: Path, before_commit: bool) -> None:
     store = Store(folder)
-    store.commit(report(3))
+    store.commit(result(3))
     if before_commit:
         store.db.set_trace_callback(lambda sql: os._exit(9) if sql.startswith("COMMIT") else None)
-    store.commit(report(6))
+    store.commit(result(6))
     os._exit(9)
 
 
@@ -259,7 +259,7 @@ def test_a_second_writer(store, tmp_path):
         Store(tmp_path)
     with Store(tmp_path, readonly=True) as reader:
         assert len(reader.results().trials) == 8
-    store.commit(report(3))  # the first writer did not notice
+    store.commit(result(3))  # the first writer did not notice
 
 
 def test_the_lock_goes_with_its_owner(tmp_path):
@@ -273,14 +273,14 @@ def test_the_lock_goes_with_its_owner(tmp_path):
 def test_readers_see_what_is_committed(store, tmp_path):
     with Store(tmp_path, readonly=True) as reader:
         assert reader.counts() == {"pending": 8}
-        store.commit(report(3))
+        store.commit(result(3))
         assert reader.counts() == {"running": 4, "pending": 4}
 
 
 def test_readers_do_not_write(store, tmp_path):
     with Store(tmp_path, readonly=True) as reader:
         with pytest.raises(StudyError, match=r"cannot write to .*readonly"):
-            reader.commit(report(3))
+            reader.commit(result(3))
         with pytest.raises(StudyError, match=r"cannot write to .*readonly"):
             reader.put_record(RECORD)
 

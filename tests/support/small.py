@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from gradnoise import Annealed
 from gradnoise.population import Experiment, Replica, derive_seed
-from gradnoise.study import Arm, Metric, Setting, Study, StudyResults, TrialResult
+from gradnoise.study import Arm, Metric, Setting, Study, StudyResults, Trial, TrialResult
+from gradnoise.study.engine import Job, JobTrial
 
 SEEDS, STEPS, EVERY = 2, 12, 3
 PATIENCE = 300  # seconds until a test gives up on another process, which imports torch first
@@ -71,6 +72,15 @@ def small(experiment: Experiment | None = None, **changes: Any) -> Study:
         "eval_every": EVERY,
     }
     return Study(**(values | changes))
+
+
+#: Id of a chunk that no store knows.
+CHUNK = "0123456789ab"
+
+
+def job_of(trials: Sequence[Trial]) -> Job:
+    """The job of some trials, all in one chunk."""
+    return Job(CHUNK, tuple(JobTrial(t.id, t.seed, t.config) for t in trials))
 
 
 def facts(trial: TrialResult) -> dict[str, Any]:

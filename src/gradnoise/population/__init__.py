@@ -2,7 +2,7 @@
 
 from gradnoise.errors import PopulationError
 from gradnoise.population.check import check_experiment
-from gradnoise.population.chunks import best_size, plan
+from gradnoise.population.chunks import best_size
 from gradnoise.population.draws import Draws
 from gradnoise.population.experiment import Experiment, Minibatches
 from gradnoise.population.optimizers import L2, SGD, AdaGrad, Adam, AdamW, NAdam, Optimizer, RMSProp
@@ -34,5 +34,4 @@ __all__ = [
     "best_size",
     "check_experiment",
     "derive_seed",
-    "plan",
 ]

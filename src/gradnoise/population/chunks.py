@@ -39,36 +39,3 @@ def _seconds(work: Callable[[], None]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
-
-
-def plan(counts: Sequence[int], size: int) -> list[list[int]]:
-    """Cut seeds into chunks of about `size` replicas, whole seeds together where they fit.
-
-    Replicas of one seed share their minibatches, which makes a chunk of one seed cheaper; and whole
-    seeds mean that a half-finished study holds whole pairs.
-
-    Args:
-        counts: replicas of each seed, in order.
-        size: replicas wanted in a chunk, >= 1.
-
-    Returns:
-        Chunks of positions 0..sum(counts)-1, in order.
-    """
-    chunks: list[list[int]] = []
-    current: list[int] = []
-    position = 0
-    for count in counts:
-        seed = list(range(position, position + count))
-        position += count
-        if current and len(current) + count > size:
-            chunks.append(current)
-            current = []
-        if count <= 1.5 * size:
-            current += seed
-            continue
-        pieces = -(-count // size)
-        for i in range(pieces):
-            chunks.append(seed[i * count // pieces : (i + 1) * count // pieces])
-    if current:
-        chunks.append(current)
-    return chunks

@@ -10,6 +10,7 @@ import dataclasses
 import importlib
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -38,15 +39,15 @@ BUILT_IN = {
 
 
 def tag_of(kind: type) -> str:
-    """The tag of a dataclass: its own class attribute `tag`, else "module:qualname".
+    """Return the tag of a dataclass: its own class attribute `tag`, or "module:qualname".
 
-    Give a class of your own a `tag` before the first study with it, and it may be moved and renamed later.
+    Give your own class a `tag` before the first study with it, and it may be moved and renamed later.
     """
     return kind.__dict__.get("tag") or f"{kind.__module__}:{kind.__qualname__}"
 
 
 def canonical(value: Any) -> str:
-    """Canonical JSON of a configuration: sorted keys, shortest floats, dataclasses by tag and fields.
+    """Return the canonical JSON of a configuration: sorted keys, shortest floats, dataclasses by tag and fields.
 
     Raises:
         StudyError: the value holds something that JSON cannot give back.
@@ -59,7 +60,7 @@ def restore(text: str, known: Iterable[type] = ()) -> Any:
 
     Args:
         text: canonical JSON.
-        known: dataclasses that may occur in it beside our own; nothing that the text names is imported.
+        known: dataclasses that may occur in it besides our own; nothing that the text names is imported.
 
     Raises:
         StudyError: the text holds a dataclass that is not known, or other fields than it has.
@@ -89,8 +90,19 @@ def restore(text: str, known: Iterable[type] = ()) -> Any:
         raise StudyError(f"a configuration in the store is damaged: {error}") from error
 
 
+def checked_id(id: str) -> str:
+    """Check an id as it came out of a store, which anyone may have written: ids become names of folders.
+
+    Raises:
+        StudyError: it is not of the form of an id.
+    """
+    if not (isinstance(id, str) and re.fullmatch("[0-9a-f]{12}|[0-9a-f]{16}", id)):
+        raise StudyError(f"the store is damaged: {id!r} is no id of a trial or chunk; run the study in a new folder")
+    return id
+
+
 def dataclasses_in(value: Any) -> Iterator[type]:
-    """The types of all dataclasses in a configuration."""
+    """Yield the types of all dataclasses in a configuration."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         yield type(value)
         value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}

@@ -11,14 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
@@ -26,8 +20,10 @@ from gradnoise.errors import StudyError
 from gradnoise.study.analysis import summarise
 from gradnoise.study.report import Extras, print_summary, write_report
 from gradnoise.study.results import StudyResults
-from gradnoise.study.run.runner import Options, Plan, run_study
-from gradnoise.study.run.runner import Progress as Step
+from gradnoise.study.run.executors import AUTO, Executor
+from gradnoise.study.run.options import Options
+from gradnoise.study.run.planning import Plan
+from gradnoise.study.run.runner import Observer, Progress, run_study
 from gradnoise.study.spec import Study
 from gradnoise.study.store import Store
 
@@ -40,6 +36,7 @@ def run_and_report(
     *,
     options: Options | None = None,
     command: str | None = None,
+    executor: Executor | str = AUTO,
     console: Console | None = None,
     figures: Figures = lambda _: (),
 ) -> StudyResults:
@@ -52,6 +49,7 @@ def run_and_report(
         folder: of the study.
         options: how to run.
         command: what to repeat, for the report; None for the command line of this process.
+        executor: where to train, see `run_study`.
         console: where to print.
         figures: further figures and tables for the report, made from the results.
 
@@ -64,7 +62,7 @@ def run_and_report(
     folder, console = Path(folder), console or Console(highlight=False)
     command = command or shlex.join(["python", *sys.argv])
     try:
-        results = _run(study, folder, options or Options(), command, console)
+        results = _run(study, folder, options or Options(), command, executor, console)
     except KeyboardInterrupt:
         _say_how_to_go_on(folder, command, console)
         sys.exit(130)
@@ -105,9 +103,41 @@ def describe_plan(plan: Plan, study: Study, folder: Path, console: Console) -> N
     console.print(table)
 
 
-def _run(study: Study, folder: Path, options: Options, command: str, console: Console) -> StudyResults:
-    arms = {trial.id: trial.arm for trial in study.trials()}
-    succeeded: Counter[str] = Counter()
+class _Terminal(Observer):
+    """Shows a run on a terminal: a line for the plan, a bar with counts, a line for every event."""
+
+    def __init__(self, study: Study, bars: Bars) -> None:
+        self.study, self.bars = study, bars
+        self.task = bars.add_task("timing a few updates", total=None)
+        self.arms = {}
+        self.succeeded: Counter[str] = Counter()
+
+    def planned(self, plan: Plan) -> None:
+        """Say what will be done."""
+        self.arms = plan.arms
+        if plan.chunks:
+            left = plan.trials - plan.done
+            self.bars.console.print(
+                f"{left} trials in {len(plan.chunks)} populations, {plan.workers} worker(s),"
+                f" about {_duration(plan.seconds)}"
+            )
+
+    def progressed(self, progress: Progress) -> None:
+        """Move the bar, count successes, tell of events."""
+        if progress.result:
+            metric = self.study.metric
+            for trial, final in progress.result.final.items():
+                if trial in self.arms and metric.succeeded(final.get(metric.name, math.nan)):
+                    self.succeeded[self.arms[trial]] += 1
+            for sentence in progress.result.events:
+                self.bars.console.print(Text(f"chunk {progress.result.chunk}: {sentence}", style="yellow"))
+        text = _status(progress, self.succeeded)
+        self.bars.update(self.task, completed=progress.replica_steps, total=progress.total, description=text)
+
+
+def _run(
+    study: Study, folder: Path, options: Options, command: str, executor: Executor | str, console: Console
+) -> StudyResults:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
@@ -116,18 +146,9 @@ def _run(study: Study, folder: Path, options: Options, command: str, console: Co
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as bars:
-        task = bars.add_task("timing a few updates", total=None)
-
-        def show(step: Step) -> None:
-            for trial, final in step.report.final.items() if step.report else ():
-                if trial in arms and study.metric.succeeded(final.get(study.metric.name, math.nan)):
-                    succeeded[arms[trial]] += 1
-            bars.update(task, completed=step.replica_steps, total=step.total, description=_status(step, succeeded))
-
-        return run_study(
-            study, folder, options=options, command=command, progress=show, planned=_announce(bars.console)
-        )
+    with Bars(*columns, console=console, transient=True) as bars:
+        observer = _Terminal(study, bars)
+        return run_study(study, folder, options=options, command=command, executor=executor, observer=observer)
 
 
 def _say_how_to_go_on(folder: Path, command: str, console: Console) -> None:
@@ -140,22 +161,10 @@ def _say_how_to_go_on(folder: Path, command: str, console: Console) -> None:
     console.print(f"Go on with: {command}", soft_wrap=True)
 
 
-def _announce(console: Console) -> Callable[[Plan], None]:
-    def announce(plan: Plan) -> None:
-        if plan.chunks:
-            left = plan.trials - plan.done
-            console.print(
-                f"{left} trials in {len(plan.chunks)} populations, {plan.workers} worker(s),"
-                f" about {_duration(plan.seconds)}"
-            )
-
-    return announce
-
-
-def _status(step: Step, succeeded: Counter[str]) -> str:
-    done = step.counts.get("finished", 0) + step.counts.get("diverged", 0)
-    text = f"{done}/{sum(step.counts.values())} trials"
-    if diverged := step.counts.get("diverged"):
+def _status(progress: Progress, succeeded: Counter[str]) -> str:
+    done = progress.counts.get("finished", 0) + progress.counts.get("diverged", 0)
+    text = f"{done}/{sum(progress.counts.values())} trials"
+    if diverged := progress.counts.get("diverged"):
         text += f", {diverged} diverged"
     if succeeded:
         text += ", successes " + " ".join(f"{arm}: {n}" for arm, n in sorted(succeeded.items()))

@@ -9,31 +9,29 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import torch
-
 PACKAGES = ("gradnoise", "torch", "numpy", "scipy", "numba")
 
 
 def provenance(command: str = "") -> tuple[tuple[str, str], ...]:
-    """Lines (name, value) for a report."""
+    """Return lines (name, value) for a report."""
     lines = [("command", command)] if command else []
     lines += [("started", now())]
     if commit := _commit():
         lines += [("commit", commit)]
     lines += [("python", platform.python_version()), *versions()]
     lines += [("system", f"{platform.system()} {platform.machine()}"), ("processor", processor())]
-    if torch.cuda.is_available():
-        lines += [("gpu", torch.cuda.get_device_name())]
+    if name := _gpu():
+        lines += [("gpu", name)]
     return tuple(lines)
 
 
 def now() -> str:
-    """The time, to the minute."""
+    """Return the time, to the minute."""
     return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def versions() -> list[tuple[str, str]]:
-    """Installed versions of the packages that decide a result."""
+    """Return the installed versions of the packages that decide a result."""
     found = []
     for package in PACKAGES:
         try:
@@ -44,7 +42,7 @@ def versions() -> list[tuple[str, str]]:
 
 
 def processor() -> str:
-    """Name of the processor and number of cores."""
+    """Return the name of the processor and the number of cores."""
     cores = f"{os.cpu_count()} cores"
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -54,8 +52,17 @@ def processor() -> str:
     return f"{platform.processor() or platform.machine()}, {cores}"
 
 
+def _gpu() -> str:
+    """Return the name of the CUDA device; empty where there is none, or no torch."""
+    try:
+        import torch
+    except ImportError:  # an engine may train with something else
+        return ""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+
+
 def _commit() -> str:
-    """The commit of a source checkout, with + when it has changes; empty for an installed package."""
+    """Return the commit of a source checkout, with + when it has changes; empty for an installed package."""
     root = Path(__file__).resolve().parents[3]
     if not (root / ".git").exists():
         return ""

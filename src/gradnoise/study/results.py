@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from gradnoise.study.spec import Arm, Claim, Metric, Selection
+from gradnoise.study.description import Description
+from gradnoise.study.spec import Study
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,10 @@ class TrialResult:
         diverged_at: the update at which a loss or gradient stopped being finite; None if it never did.
         final: metrics that count: those of the last evaluation, or for a diverged trial the values
             that the experiment declares for a broken model.
-        waiting: whether it was trained together with runs that are not done yet. A run that ends early, by success
-            say, must wait for them: an unfinished study would else count its quick runs and leave out the slow.
-        curves: metric name -> curve. Beside the experiment's own metrics: "train_loss" (mean over the
+        waiting: whether runs that were trained together with it have not ended yet. A run that ends early is not
+            counted until they have: an unfinished study would otherwise count its quick successes and omit the
+            runs still trying.
+        curves: metric name -> curve. Besides the experiment's own metrics: "train_loss" (mean over the
             interval), "gradient_norm" (before the clip, mean over the interval), "noise_norm"
             (sigma_t * sqrt(N), expected norm of the noise), "clipped" (share of steps clipped).
     """
@@ -59,39 +62,54 @@ class TrialResult:
 
 
 @dataclass(frozen=True)
-class StudyRecord:
-    """The description of a study as kept in its store: enough to rebuild the report without its code.
+class Event:
+    """Something that went wrong in a run without harm to its numbers, such as a checkpoint that was lost.
 
     Args:
-        name, title, scale: of the study.
-        experiment: name of the experiment; data_title: what data it ran on; stand_in: True when that
-            data only stands in for the published data set (every title then says so).
-        rows: table rows in order: (id, title).
-        arms: the arms, baseline first (their `values` as plain JSON).
-        metric: primary metric.
-        claims, deviations, protocol, selection, recipe: see `Study`; recipe is None in stores of older versions.
-        steps, seeds, study_seed: how much was asked for.
-        provenance: command, versions, hardware, commit, dates: (name, value) lines.
+        time: when the store was told.
+        chunk: id of the chunk of trials that it happened to.
+        sentence: what happened.
     """
 
-    name: str
-    title: str
-    scale: str
+    time: str
+    chunk: str
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyRecord(Description):
+    """The description of a study as kept in its store: enough to rebuild the report without its code.
+
+    See `Description` for the other arguments; `arms` have their `values` as plain JSON.
+
+    Args:
+        experiment: name and data fingerprint of the experiment.
+        data_title: what data it ran on.
+        stand_in: whether that data only stands in for the published data set; every title then says so.
+        rows: table rows in order: (id, title).
+        study_seed: seed of the study.
+        provenance: command, versions, hardware, commit, dates, events: (name, value) lines.
+    """
+
     experiment: str
     data_title: str
     stand_in: bool
     rows: tuple[tuple[str, str], ...]
-    arms: tuple[Arm, ...]
-    metric: Metric
-    claims: tuple[Claim, ...]
-    deviations: tuple[str, ...]
-    protocol: tuple[tuple[str, str], ...]
-    steps: int
-    seeds: tuple[int, ...]
     study_seed: int
     provenance: tuple[tuple[str, str], ...] = ()
-    selection: Selection | None = None
-    recipe: Mapping[str, Any] | None = None
+
+    @classmethod
+    def of(cls, study: Study, provenance: tuple[tuple[str, str], ...] = ()) -> StudyRecord:
+        """Return the record of a study that starts."""
+        return cls(
+            **{f.name: getattr(study, f.name) for f in dataclasses.fields(Description)},
+            experiment=study.subject,
+            data_title=study.experiment.data_title,
+            stand_in=study.experiment.stand_in,
+            rows=tuple({s.row: s.title for s in study.settings}.items()),
+            study_seed=study.seed,
+            provenance=provenance,
+        )
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from gradnoise.errors import StudyError
-from gradnoise.population import Experiment, Population
-from gradnoise.study.run.population_engine import build, job_of, limited_threads
-from gradnoise.study.spec import Trial
+from gradnoise.population import Population
+from gradnoise.study.run.population_engine import PopulationEngine
+from gradnoise.study.spec import Subject, Trial
 
 
 def train_again(
-    experiment: Experiment,
+    experiment: Subject,
     trials: Sequence[Trial],
     steps: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -35,8 +34,9 @@ def train_again(
         StudyError: all of them diverged.
     """
     total = trials[0].config["steps"] if steps is None else steps
-    with limited_threads(1):
-        population = build(experiment, job_of("", trials, Path()))
+    engine = PopulationEngine.of(experiment)
+    with engine.threads():
+        population = engine.build(trials)
         while population.alive and population.t < total:
             population.step()
             progress(population.t, total)

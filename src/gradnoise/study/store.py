@@ -1,46 +1,26 @@
-"""The durable record of a study: one SQLite file in the study's folder, written by one process."""
+"""The durable record of a study: what was asked, how far it is, and every number that was measured."""
 
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import hashlib
 import json
-import os
-import re
-import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 
 from gradnoise.errors import StudyError
-from gradnoise.study.canonical import canonical, restore
-from gradnoise.study.results import Curve, StudyRecord, StudyResults, TrialResult
-from gradnoise.study.spec import Arm, Claim, Metric, Selection, Trial
+from gradnoise.study.canonical import canonical, checked_id, restore
+from gradnoise.study.codec import read
+from gradnoise.study.database import FILE, NEVER_STARTED, Database
+from gradnoise.study.engine import SliceResult
+from gradnoise.study.provenance import now
+from gradnoise.study.results import Curve, Event, StudyRecord, StudyResults, TrialResult
+from gradnoise.study.spec import Trial
 
-FILE = "study.sqlite"
-MetricRow = tuple[str, str, int, float]
-FORMAT = 1
-NEVER_STARTED = "{} holds a study that never started; run it first"
-
-SCHEMA = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE trials (
-    id TEXT PRIMARY KEY, position INTEGER NOT NULL, row TEXT NOT NULL, setting TEXT NOT NULL, arm TEXT NOT NULL,
-    seed INTEGER NOT NULL, config TEXT NOT NULL, status TEXT NOT NULL DEFAULT 'pending',
-    step INTEGER NOT NULL DEFAULT 0, diverged_at INTEGER, final TEXT NOT NULL DEFAULT '{}');
-CREATE TABLE metrics (
-    trial TEXT NOT NULL REFERENCES trials (id), metric TEXT NOT NULL, step INTEGER NOT NULL, value REAL,
-    PRIMARY KEY (trial, metric, step)) WITHOUT ROWID;
-CREATE TABLE chunks (
-    id TEXT PRIMARY KEY, trials TEXT NOT NULL, step INTEGER NOT NULL DEFAULT 0, done INTEGER NOT NULL DEFAULT 0,
-    seconds REAL NOT NULL DEFAULT 0);
-"""
+__all__ = ["FILE", "Chunk", "Store", "chunk_id"]
 
 
 @dataclass(frozen=True)
@@ -53,149 +33,21 @@ class Chunk:
     done: bool = False
 
 
-@dataclass(frozen=True)
-class Report:
-    """What a slice of training brought: to be committed as one transaction.
+class Store(Database):
+    """A study's folder, open for writing (one process at a time) or for reading."""
 
-    Args:
-        chunk: id of the chunk.
-        step: updates done; a checkpoint of this step lies on disk unless `done`.
-        done: whether the chunk needs no more training.
-        rows: (trial id, metric, step, value).
-        diverged: trial id -> update at which it stopped being finite.
-        final: trial id -> metrics that count, for trials that are done.
-        seconds: time that the slice took.
-        finished: trial id -> updates done, for trials that ended before the last update.
-    """
-
-    chunk: str
-    step: int
-    done: bool
-    rows: Sequence[MetricRow]
-    diverged: Mapping[str, int]
-    final: Mapping[str, Mapping[str, float]]
-    seconds: float
-    finished: Mapping[str, int] = field(default_factory=dict)
-
-
-class Store:
-    """The study's SQLite file. Open it for writing in one process at a time; readers are free.
-
-    Args:
-        folder: of the study; created when missing.
-        readonly: open for reading only: no lock, no folder made.
-
-    Raises:
-        StudyError: the folder is in use by another process, cannot be written, holds no study
-            (when reading) or a damaged one.
-    """
-
-    def __init__(self, folder: Path, *, readonly: bool = False) -> None:
-        self.folder = Path(folder)
-        path = self.folder / FILE
-        self._lock: int | None = None
-        if readonly and not path.exists():
-            raise StudyError(f"{self.folder} holds no study ({FILE} is missing); name the folder of a `gradnoise run`")
-        if not readonly:
-            self._acquire()
-        try:
-            mode = "ro" if readonly else "rwc"
-            self.db = sqlite3.connect(f"file:{_quote(path)}?mode={mode}", uri=True, timeout=30)
-            self._open(readonly)
-        except sqlite3.Error as error:
-            self.close()
-            raise StudyError(
-                f"{path} cannot be opened: {error}; if the file is damaged, move the folder away and run again"
-            ) from error
-        except BaseException:
-            self.close()
-            raise
-
-    def _acquire(self) -> None:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise StudyError(
-                f"cannot write to {self.folder}: {error.strerror}; choose another folder with --out"
-            ) from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._lock)
-            self._lock = None
-            raise StudyError(
-                f"another process is running the study in {self.folder}; wait for it, or choose another --out"
-            ) from error
-
-    def _open(self, readonly: bool) -> None:
-        tables = self.db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if readonly and not tables:
-            raise StudyError(NEVER_STARTED.format(self.folder))
-        (verdict,) = self.db.execute("PRAGMA quick_check(1)").fetchone()
-        if verdict != "ok":
-            raise sqlite3.DatabaseError(verdict)
-        if not readonly:
-            self.db.execute("PRAGMA journal_mode=WAL")
-            self.db.execute("PRAGMA synchronous=FULL")
-            if not tables:
-                self.db.executescript(f"BEGIN;{SCHEMA}INSERT INTO meta VALUES ('format', '{FORMAT}');COMMIT;")
-        found = self.meta("format")
-        if found != FORMAT:
-            raise StudyError(f"{self.folder} was written in format {found}; this version reads format {FORMAT}")
-
-    def close(self) -> None:
-        """Close the file and release the lock."""
-        if hasattr(self, "db"):
-            self.db.close()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
-
-    def __enter__(self) -> Store:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """All of a block's writes or none; what was committed before stays."""
-        try:
-            with self.db:
-                yield
-        except sqlite3.OperationalError as error:
-            raise StudyError(
-                f"cannot write to {self.folder / FILE}: {error}; make room or lift the lock, then repeat the command"
-                " (everything committed so far is kept)"
-            ) from error
-
-    # --- description ------------------------------------------------------------------------------
-
-    def meta(self, name: str) -> Any:
-        """A value of the description, or None."""
-        found = self.db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        return json.loads(found[0]) if found else None
-
-    def record(self) -> StudyRecord:
-        """The description of the study."""
-        plain = self.meta("record")
-        if plain is None:
-            raise StudyError(NEVER_STARTED.format(self.folder))
-        return _record(plain)
+    # --- writing ----------------------------------------------------------------------------------
 
     def put_record(self, record: StudyRecord) -> None:
         """Set the description of the study."""
-        with self._transaction():
+        with self.transaction():
             self._put_record(record)
 
     def _put_record(self, record: StudyRecord) -> None:
         self.db.execute("INSERT OR REPLACE INTO meta VALUES ('record', ?)", (canonical(record),))
 
-    # --- trials -----------------------------------------------------------------------------------
-
     def extend(self, record: StudyRecord, trials: Sequence[Trial], chunks: Iterable[Sequence[str]]) -> None:
-        """Take in what is asked for: all of it or nothing.
+        """Add the description, trials and chunks in one transaction.
 
         Args:
             record: the description.
@@ -206,7 +58,7 @@ class Store:
         """
         rows = [(t.id, i, t.row, t.setting, t.arm, t.seed, canonical(t.config)) for i, t in enumerate(trials)]
         bodies = [canonical(list(ids)) for ids in chunks]
-        with self._transaction():
+        with self.transaction():
             self._put_record(record)
             self.db.execute("UPDATE trials SET position = position + ?", (len(rows),))
             self.db.executemany(
@@ -220,11 +72,40 @@ class Store:
                 [(_hash(body), body) for body in bodies],
             )
 
+    def commit(self, result: SliceResult) -> None:
+        """Add what a slice brought in one transaction."""
+        with self.transaction():
+            self.db.executemany("INSERT OR REPLACE INTO metrics VALUES (?, ?, ?, ?)", _rows(result))
+            self.db.execute(
+                "UPDATE chunks SET step = ?, done = ?, seconds = seconds + ? WHERE id = ?",
+                (result.step, result.done, result.seconds, result.chunk),
+            )
+            self.db.executemany(
+                "INSERT INTO events VALUES (?, ?, ?)", [(now(), result.chunk, sentence) for sentence in result.events]
+            )
+            (body,) = self.db.execute("SELECT trials FROM chunks WHERE id = ?", (result.chunk,)).fetchone()
+            for trial in json.loads(body):
+                status, step = _standing(result, trial)
+                self.db.execute(
+                    "UPDATE trials SET status = ?, step = ?, diverged_at = ?, final = ?"
+                    " WHERE id = ? AND status NOT IN ('finished', 'diverged')",
+                    (status, step, result.diverged.get(trial), json.dumps(result.final.get(trial, {})), trial),
+                )
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    def record(self) -> StudyRecord:
+        """Return the description of the study."""
+        plain = self.meta("record")
+        if plain is None:
+            raise StudyError(NEVER_STARTED.format(self.folder))
+        return read(StudyRecord, plain)
+
     def trials(self, known: Iterable[type] = ()) -> dict[str, Trial]:
-        """All trials by id, those too that an earlier run of the study asked for and this one does not.
+        """Return all trials by id, also those that an earlier run of the study asked for and this one does not.
 
         Args:
-            known: dataclasses that may occur in configurations beside our own, see `Study.dataclasses`.
+            known: dataclasses that may occur in configurations besides our own, see `Study.dataclasses`.
         """
         if self.meta("record") is None:
             return {}
@@ -237,100 +118,60 @@ class Store:
         }
 
     def chunks(self) -> list[Chunk]:
-        """All chunks in the order in which they were planned."""
+        """Return all chunks in the order in which they were planned."""
         rows = self.db.execute("SELECT id, trials, step, done FROM chunks ORDER BY rowid")
-        return [Chunk(checked_id(i), tuple(json.loads(trials)), step, bool(done)) for i, trials, step, done in rows]
+        return [Chunk(checked_id(id), _ids(body), _whole(step), bool(done)) for id, body, step, done in rows]
 
-    def commit(self, report: Report) -> None:
-        """Take in what a slice brought: all of it or nothing."""
-        with self._transaction():
-            self.db.executemany("INSERT OR REPLACE INTO metrics VALUES (?, ?, ?, ?)", _rows(report))
-            self.db.execute(
-                "UPDATE chunks SET step = ?, done = ?, seconds = seconds + ? WHERE id = ?",
-                (report.step, report.done, report.seconds, report.chunk),
-            )
-            (body,) = self.db.execute("SELECT trials FROM chunks WHERE id = ?", (report.chunk,)).fetchone()
-            for trial in json.loads(body):
-                if trial in report.diverged:
-                    status, step = "diverged", report.diverged[trial]
-                elif trial in report.finished:
-                    status, step = "finished", report.finished[trial]
-                else:
-                    status, step = ("finished" if report.done else "running"), report.step
-                self.db.execute(
-                    "UPDATE trials SET status = ?, step = ?, diverged_at = ?, final = ?"
-                    " WHERE id = ? AND status NOT IN ('finished', 'diverged')",
-                    (
-                        status,
-                        step,
-                        report.diverged.get(trial),
-                        json.dumps(report.final.get(trial, {})),
-                        trial,
-                    ),
-                )
+    def events(self) -> list[Event]:
+        """Return what went wrong without harm to the numbers, in order."""
+        if not self.db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'events'").fetchone()[0]:
+            return []  # a file of an older version, opened for reading
+        return [Event(*row) for row in self.db.execute("SELECT time, chunk, sentence FROM events ORDER BY rowid")]
 
-    # --- reading ----------------------------------------------------------------------------------
+    def measured(self, trial: str, step: int) -> dict[str, float]:
+        """Return the metrics of one trial after so many updates; empty when it was not evaluated there."""
+        rows = self.db.execute("SELECT metric, value FROM metrics WHERE trial = ? AND step = ?", (trial, step))
+        return {metric: np.nan if value is None else value for metric, value in rows}
 
     def counts(self) -> dict[str, int]:
-        """Trials by status."""
+        """Return the number of trials by status."""
         return dict(self.db.execute("SELECT status, count(*) FROM trials GROUP BY status"))
 
     def seconds(self) -> float:
-        """Time spent in slices, summed over workers."""
+        """Return the time spent in slices, summed over workers."""
         return self.db.execute("SELECT coalesce(sum(seconds), 0) FROM chunks").fetchone()[0]
 
     def results(self) -> StudyResults:
-        """The study as reports and tables want it."""
-        curves: dict[str, dict[str, tuple[list[int], list[float]]]] = {}
+        """Return the study as reports and tables want it; events stand in the provenance of the record."""
+        record, curves = self.record(), self._curves()
+        events = tuple(("event", f"{e.time}, chunk {e.chunk}: {e.sentence}") for e in self.events())
+        waiting = {trial for chunk in self.chunks() if not chunk.done for trial in chunk.trials}
+        columns = ("id", "row", "setting", "arm", "seed", "config", "status", "step", "diverged_at", "final")
+        trials = []
+        for values in self.db.execute(f"SELECT {', '.join(columns)} FROM trials ORDER BY position"):
+            fields: dict[str, Any] = dict(zip(columns, values, strict=True))
+            id = checked_id(fields["id"])
+            fields |= {name: json.loads(fields[name]) for name in ("config", "final")}
+            trials.append(TrialResult(**fields, curves=curves.get(id, {}), waiting=id in waiting))
+        record = dataclasses.replace(record, provenance=record.provenance + events)
+        return StudyResults(record, tuple(trials))
+
+    def _curves(self) -> dict[str, Mapping[str, Curve]]:
+        """All curves: trial -> metric -> curve."""
+        points: dict[str, dict[str, tuple[list[int], list[float]]]] = {}
         query = "SELECT trial, metric, step, value FROM metrics ORDER BY trial, metric, step"
         for trial, metric, step, value in self.db.execute(query):
-            steps, values = curves.setdefault(trial, {}).setdefault(metric, ([], []))
+            steps, values = points.setdefault(trial, {}).setdefault(metric, ([], []))
             steps.append(step)
             values.append(np.nan if value is None else value)
-        waiting = {trial for chunk in self.chunks() if not chunk.done for trial in chunk.trials}
-        columns = "id, row, setting, arm, seed, config, status, step, diverged_at, final"
-        trials = []
-        for i, row, setting, arm, seed, config, status, step, diverged_at, final in self.db.execute(
-            f"SELECT {columns} FROM trials ORDER BY position"
-        ):
-            own = {m: Curve(np.array(s), np.array(v, dtype=float)) for m, (s, v) in curves.get(i, {}).items()}
-            trials.append(
-                TrialResult(
-                    i,
-                    row,
-                    setting,
-                    arm,
-                    seed,
-                    json.loads(config),
-                    status,
-                    step,
-                    diverged_at,
-                    json.loads(final),
-                    own,
-                    i in waiting,
-                )
-            )
-        return StudyResults(self.record(), tuple(trials))
-
-
-def _rows(report: Report) -> list[tuple[str, str, int, float | None]]:
-    """Metric rows as SQLite keeps them: nan and inf are NULL."""
-    return [(t, m, s, v if np.isfinite(v) else None) for t, m, s, v in report.rows]
-
-
-def checked_id(id: str) -> str:
-    """An id as it came out of a store, which anyone may have written: ids become names of folders.
-
-    Raises:
-        StudyError: it is not of the form of an id.
-    """
-    if not (isinstance(id, str) and re.fullmatch("[0-9a-f]{12}|[0-9a-f]{16}", id)):
-        raise StudyError(f"the store is damaged: {id!r} is no id of a trial or chunk; run the study in a new folder")
-    return id
+        return {
+            trial: {metric: Curve(np.array(s), np.array(v, dtype=float)) for metric, (s, v) in metrics.items()}
+            for trial, metrics in points.items()
+        }
 
 
 def chunk_id(trials: Sequence[str]) -> str:
-    """The id of the chunk of some trials."""
+    """Return the id of the chunk of some trials."""
     return _hash(canonical(list(trials)))
 
 
@@ -338,26 +179,28 @@ def _hash(body: str) -> str:
     return hashlib.sha256(body.encode()).hexdigest()[:12]
 
 
-def _quote(path: Path) -> str:
-    return quote(str(path))
+def _rows(result: SliceResult) -> list[tuple[str, str, int, float | None]]:
+    """Return metric rows as SQLite keeps them: nan and inf are NULL."""
+    return [(t, m, s, v if np.isfinite(v) else None) for t, m, s, v in result.rows]
 
 
-def _record(plain: Mapping[str, Any]) -> StudyRecord:
-    """A StudyRecord from its JSON."""
+def _standing(result: SliceResult, trial: str) -> tuple[str, int]:
+    """Return the status of a trial after a slice, and its updates."""
+    if trial in result.diverged:
+        return "diverged", result.diverged[trial]
+    if trial in result.finished:
+        return "finished", result.finished[trial]
+    return "finished" if result.done else "running", result.step
 
-    def build(kind: type, value: Mapping[str, Any]) -> Any:
-        names = {f.name for f in dataclasses.fields(kind)}
-        return kind(**{k: v for k, v in value.items() if k in names})
 
-    def pairs(name: str) -> tuple[tuple[str, str], ...]:
-        return tuple((a, b) for a, b in plain[name])
+def _ids(body: str) -> tuple[str, ...]:
+    try:
+        return tuple(checked_id(id) for id in json.loads(body))
+    except (TypeError, ValueError) as error:
+        raise StudyError(f"the store is damaged: the trials of a chunk are {body!r}; run in a new folder") from error
 
-    fields = {k: v for k, v in plain.items() if k}  # "" names the class
-    fields |= {name: pairs(name) for name in ("rows", "protocol", "provenance")}
-    fields["arms"] = tuple(build(Arm, a) for a in plain["arms"])
-    fields["claims"] = tuple(build(Claim, c) for c in plain["claims"])
-    fields["metric"] = build(Metric, plain["metric"])
-    if selection := plain.get("selection"):
-        fields["selection"] = Selection(tuple(selection["by"]), tuple(build(Metric, m) for m in selection["report"]))
-    fields["deviations"], fields["seeds"] = tuple(plain["deviations"]), tuple(plain["seeds"])
-    return StudyRecord(**fields)
+
+def _whole(step: object) -> int:
+    if not isinstance(step, int) or step < 0:
+        raise StudyError(f"the store is damaged: a chunk stands at update {step!r}; run the study in a new folder")
+    return step

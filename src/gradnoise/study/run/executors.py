@@ -1,30 +1,52 @@
-"""Where slices run: in this process or in worker processes, behind one small interface."""
+"""Where slices run: one small interface, a registry of names, and the executor that runs them here."""
 
 from __future__ import annotations
 
-import os
-import threading
-import time
+import importlib
 from concurrent.futures import Future
 from typing import Protocol
 
-from gradnoise.population import Experiment
-from gradnoise.study.run.population_engine import Job, advance
-from gradnoise.study.store import Report
+from gradnoise.errors import StudyError, nearest
+from gradnoise.study.engine import Engine, Job, Keep, Measurement, SliceResult, Worker
+
+#: Name -> module and class; the class is called with the number of workers, or None for as many as pay.
+#: A new executor is one file and one line here; an `Executor` that the caller made needs no name.
+EXECUTORS = {
+    "here": ("gradnoise.study.run.executors", "InProcess"),
+    "processes": ("gradnoise.study.run.processes", "Processes"),
+}
+#: Decides between the two above.
+AUTO = "auto"
+#: Names of executors that train on this machine.
+LOCAL = (AUTO, *EXECUTORS)
 
 
 class WorkerDied(RuntimeError):
-    """A worker process went away in the middle of a slice (killed, out of memory)."""
+    """A worker went away in the middle of a slice (killed, out of memory)."""
 
 
 class Executor(Protocol):
-    """Runs slices. A runner needs no more than this; a cluster implements the same three."""
+    """Owns workers and hands them slices. A driver uses these five members only.
 
-    #: How many slices run at once.
+    Attributes:
+        slots: how many slices run at once; known once it has started.
+    """
+
     slots: int
 
-    def submit(self, job: Job, step: int, seconds: float) -> Future[Report]:
-        """Start a slice; the future gives its report, or raises WorkerDied."""
+    def start(self, engine: Engine, keep: Keep) -> None:
+        """Make workers with `engine.worker(keep)`, each where it will train."""
+        ...
+
+    def measure(self, job: Job, whole: bool) -> Measurement:
+        """Let one of the workers measure, see `Worker.measure`."""
+        ...
+
+    def advance(self, job: Job, step: int, seconds: float) -> Future[SliceResult]:
+        """Start a slice, see `Worker.advance`, on the worker that has its chunk in memory if that one is free.
+
+        The future gives the result, or raises WorkerDied.
+        """
         ...
 
     def close(self) -> None:
@@ -37,99 +59,42 @@ class InProcess:
 
     slots = 1
 
-    def __init__(self, experiment: Experiment) -> None:
-        self.experiment = experiment
+    def __init__(self, workers: int | None = None) -> None:
+        if workers not in (None, 1):
+            raise StudyError(f"executor 'here' is one worker, not {workers}; use 'processes' or leave out --workers")
+        self._worker: Worker | None = None
 
-    def submit(self, job: Job, step: int, seconds: float) -> Future[Report]:
+    def start(self, engine: Engine, keep: Keep) -> None:
+        """Make the worker."""
+        self._worker = engine.worker(keep)
+
+    def measure(self, job: Job, whole: bool) -> Measurement:
+        """Measure now."""
+        assert self._worker is not None, "start comes first"
+        return self._worker.measure(job, whole)
+
+    def advance(self, job: Job, step: int, seconds: float) -> Future[SliceResult]:
         """Run the slice now."""
-        future: Future[Report] = Future()
+        assert self._worker is not None, "start comes first"
+        future: Future[SliceResult] = Future()
         try:
-            future.set_result(advance(self.experiment, job, step, seconds))
+            future.set_result(self._worker.advance(job, step, seconds))
         except Exception as error:
             future.set_exception(error)
         return future
 
     def close(self) -> None:
-        """Nothing to stop."""
+        """Let the worker go, and what it holds in memory."""
+        self._worker = None
 
 
-_experiment: Experiment | None = None
+def executor_named(name: str, workers: int | None) -> Executor:
+    """Return an executor that has not started yet.
 
-
-def _start_worker(pickled: bytes, driver: int) -> None:
-    """In a worker: unpickle the experiment, once, leave Ctrl-C to the driver, and end when the driver does."""
-    import signal
-
-    import cloudpickle
-
-    global _experiment
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
-    _experiment = cloudpickle.loads(pickled)
-
-
-def _end_with(driver: int) -> None:
-    """End this process soon after the driver: a driver that is killed takes no leave of its workers."""
-    while os.getppid() == driver:
-        time.sleep(0.5)
-    os._exit(1)
-
-
-def _advance(job: Job, step: int, seconds: float) -> Report:
-    assert _experiment is not None
-    return advance(_experiment, job, step, seconds)
-
-
-class Processes:
-    """One slice per worker process, each with one thread: on a CPU small matrices share no thread well.
-
-    Args:
-        experiment: sent to each worker once; may hold lambdas and classes of the calling script.
-        workers: number of processes.
+    Raises:
+        StudyError: there is none of that name.
     """
-
-    def __init__(self, experiment: Experiment, workers: int) -> None:
-        import cloudpickle
-
-        self.slots = workers
-        self._pickled = cloudpickle.dumps(experiment)
-        self._pool = self._start()
-
-    def _start(self):
-        from loky import ProcessPoolExecutor
-
-        environment = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-        return ProcessPoolExecutor(
-            self.slots,
-            initializer=_start_worker,
-            initargs=(self._pickled, os.getpid()),
-            env={**os.environ, **environment},
-        )
-
-    def submit(self, job: Job, step: int, seconds: float) -> Future[Report]:
-        """Send the slice to a free worker; a pool that lost a worker is started anew."""
-        from loky.process_executor import BrokenProcessPool
-
-        try:
-            inner = self._pool.submit(_advance, job, step, seconds)
-        except BrokenProcessPool:
-            self._pool.shutdown(wait=False, kill_workers=True)
-            self._pool = self._start()
-            inner = self._pool.submit(_advance, job, step, seconds)
-        outer: Future[Report] = Future()
-
-        def hand_over(future: Future[Report]) -> None:
-            error = future.exception()
-            if error is None:
-                outer.set_result(future.result())
-            else:
-                broken = isinstance(error, BrokenProcessPool)
-                reason = (str(error).splitlines() or ["killed"])[0]
-                outer.set_exception(WorkerDied(reason) if broken else error)
-
-        inner.add_done_callback(hand_over)
-        return outer
-
-    def close(self) -> None:
-        """Kill the workers."""
-        self._pool.shutdown(wait=False, kill_workers=True)
+    if name not in EXECUTORS:
+        raise StudyError(f"no executor {name!r}: there are {', '.join(LOCAL)}{nearest(name, LOCAL)}")
+    module, kind = EXECUTORS[name]
+    return getattr(importlib.import_module(module), kind)(workers)

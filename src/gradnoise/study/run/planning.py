@@ -1,44 +1,23 @@
-"""What a run will do: which trials train together, in how many workers, and how long it will take."""
+"""What a run will do: which trials train together, with how many workers, and how long it will take."""
 
 from __future__ import annotations
 
 import itertools
 import math
-import os
-import resource
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-
-import torch
 
 from gradnoise.errors import StudyError
-from gradnoise.population import Population, best_size, plan
-from gradnoise.population.chunks import CANDIDATES
-from gradnoise.study.run.population_engine import Job, build, job_of, limited_threads, replica_of, shape_key
-from gradnoise.study.spec import Study, Trial
+from gradnoise.study.engine import Engine, Job, JobTrial, Measurement, Worker
+from gradnoise.study.run.options import Options
+from gradnoise.study.run.resolve import Resolved
+from gradnoise.study.spec import Trial
 from gradnoise.study.store import Chunk, Store, chunk_id
 
-#: Below this much work, starting worker processes costs more than it saves.
-WORKER_SECONDS = 20.0
+#: Trials in a quick look at the time that a study will take.
+LOOK = 8
 
-
-@dataclass(frozen=True)
-class Options:
-    """How to run; none of it changes what is computed beyond rounding.
-
-    Args:
-        workers: worker processes; None measures and decides.
-        device: "cpu", "cuda", ...
-        compile: compile the training step.
-        chunk: replicas in a population; None measures and decides.
-    """
-
-    workers: int | None = None
-    device: str = "cpu"
-    compile: bool = False
-    chunk: int | None = None
+Measure = Callable[[Job, bool], Measurement]  # see `Worker.measure`
 
 
 @dataclass(frozen=True)
@@ -47,23 +26,29 @@ class Plan:
 
     Args:
         chunks: jobs not finished yet, with the step that each stands at.
-        trials: trials of the study; done: those finished before.
-        workers: processes that will run them (1: this process).
-        seconds_per_step: of one replica and update in one worker, as timed; nan when nothing was timed.
+        arms: names of the arms of the study's trials, by the trials' ids.
+        done: trials of the study that were finished before.
+        workers: how many will train at once.
+        seconds_per_step: of one trial and update in one worker, as timed; nan when nothing was timed.
         bytes: memory of all workers, as far as the timing shows.
     """
 
     chunks: tuple[tuple[Job, int], ...]
-    trials: int
+    arms: Mapping[str, str]
     done: int
     workers: int
     seconds_per_step: float
     bytes: int
 
     @property
+    def trials(self) -> int:
+        """Number of trials of the study."""
+        return len(self.arms)
+
+    @property
     def replica_steps(self) -> int:
         """Updates still to do, summed over trials."""
-        return sum(len(job.trials) * (job.config["steps"] - step) for job, step in self.chunks)
+        return sum(len(job.trials) * (job.steps - step) for job, step in self.chunks)
 
     @property
     def seconds(self) -> float:
@@ -71,114 +56,150 @@ class Plan:
         return self.replica_steps * self.seconds_per_step / self.workers
 
 
-def prepare(study: Study, folder: Path, store: Store | None, options: Options) -> Plan:
-    """Plan a run by timing a few updates; nothing is written.
+@dataclass(frozen=True)
+class Remaining:
+    """What is left of a study.
 
     Args:
-        study: what is asked.
-        folder: of the study.
-        store: the open store, or None for a fresh folder.
-        options: how to run.
+        resolved: the study.
+        begun: chunks of earlier runs that hold one of its trials and are not done.
+        fresh: trials that are in no chunk yet.
+        done: number of its trials that are done.
+        known: all trials of the study and of the folder, by id.
     """
-    trials = check(study, options)
-    existing = store.chunks() if store else []
-    taken = {t for chunk in existing for t in chunk.trials}
-    known = (store.trials(study.dataclasses()) if store else {}) | trials
-    begun = [c for c in existing if not c.done and any(t in trials for t in c.trials)]
-    fresh = [t for t in trials.values() if t.id not in taken]
-    done = sum(t in trials for c in existing if c.done for t in c.trials)
-    left = sum(known[t].config["steps"] - c.step for c in begun for t in c.trials)
-    left += sum(t.config["steps"] for t in fresh)
-    workers, size, seconds = 1, 1, math.nan
-    if left:
-        first = [known[t] for t in begun[0].trials] if begun else []
-        workers, size, seconds = _measure(study, fresh or first, not fresh, left, folder, options)
-    new = [Chunk(chunk_id(ids), ids) for ids in (tuple(t.id for t in c) for c in _cut(study, fresh, size))]
-    jobs = tuple((_job(c, [known[t] for t in c.trials], folder, options), c.step) for c in (*begun, *new))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return Plan(jobs, len(trials), done, max(1, min(workers, len(jobs))), seconds, peak * workers)
+
+    resolved: Resolved
+    begun: tuple[Chunk, ...]
+    fresh: tuple[Trial, ...]
+    done: int
+    known: Mapping[str, Trial]
+
+    @property
+    def replica_steps(self) -> int:
+        """Updates still to do, summed over trials."""
+        begun = sum(self.known[t].config["steps"] - c.step for c in self.begun for t in c.trials)
+        return begun + sum(t.config["steps"] for t in self.fresh)
+
+    @property
+    def sample(self) -> list[Trial]:
+        """Trials to be timed: all that can train together with most others, or a chunk that is begun."""
+        trials = list(self.fresh) or [self.known[t] for t in self.begun[0].trials]
+        return max(_groups(self.resolved.engine, trials), key=len)
 
 
-def check(study: Study, options: Options) -> dict[str, Trial]:
-    """Find what is wrong before anything is made or timed.
+def remaining(resolved: Resolved, store: Store | None, known: Mapping[str, Trial]) -> Remaining:
+    """Find what is left to train.
 
-    Returns:
-        The trials by id, each one that the engine takes.
-
-    Raises:
-        StudyError: the device cannot be used, or a configuration cannot be written down or comes twice.
-        PopulationError: a value is out of range.
+    Args:
+        resolved: what is asked.
+        store: of the folder; None for a fresh one.
+        known: the trials in it by id.
     """
-    try:
-        torch.empty(0, device=options.device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise StudyError(f"device {options.device!r} cannot be used here ({reason}); use --device cpu") from error
-    trials: dict[str, Trial] = {}
-    for trial in study.trials():
-        replica_of(trial.seed, trial.config)
-        other = trials.setdefault(trial.id, trial)
-        if other is not trial:  # it would be trained once and lose one of its labels
-            raise StudyError(
-                f"arms {other.arm!r} and {trial.arm!r} (rows {other.row!r}, {trial.row!r}) train the same"
-                f" configuration {trial.setting!r}; remove one of them"
-            )
-    return trials
-
-
-def _job(chunk: Chunk, trials: Sequence[Trial], folder: Path, options: Options) -> Job:
-    """One thread on a CPU, always: sums rounded in another order would depend on how many there are."""
-    return job_of(
-        chunk.id,
-        trials,
-        folder / "checkpoints" / chunk.id,
-        device=options.device,
-        compile=options.compile,
-        threads=1 if options.device == "cpu" else None,
+    chunks = store.chunks() if store else []
+    taken = {t for chunk in chunks for t in chunk.trials}
+    trials = {**known, **resolved.trials}
+    if lost := taken - trials.keys():
+        raise StudyError(f"the store is damaged: a chunk has an unknown trial {min(lost)}; run in a new folder")
+    return Remaining(
+        resolved,
+        begun=tuple(c for c in chunks if not c.done and any(t in resolved.trials for t in c.trials)),
+        fresh=tuple(t for id, t in resolved.trials.items() if id not in taken),
+        done=sum(t in resolved.trials for c in chunks if c.done for t in c.trials),
+        known=trials,
     )
 
 
-def _groups(study: Study, trials: Sequence[Trial]) -> Iterator[list[Trial]]:
-    """Trials that can train together."""
-    groups: dict[object, list[Trial]] = {}
+def make_plan(left: Remaining, options: Options, workers: int, measure: Measure) -> Plan:
+    """Plan a run by timing a few updates; nothing is written.
+
+    Args:
+        left: what is to be trained.
+        options: how to run.
+        workers: how many may train at once.
+        measure: times some updates where training will run.
+    """
+    arms = {id: trial.arm for id, trial in left.resolved.trials.items()}
+    if not (left.begun or left.fresh):
+        return Plan((), arms, left.done, 1, math.nan, 0)
+    sample = left.sample
+    whole = not left.fresh or options.chunk is not None
+    if left.fresh:
+        sample = sample[: options.chunk or math.ceil(len(sample) / workers)]
+    found = measure(_job("", sample), whole)
+    jobs = [(_job(c.id, [left.known[t] for t in c.trials]), c.step) for c in left.begun]
+    for trials in _cut(left.resolved, left.fresh, found.size):
+        jobs.append((_job(chunk_id([t.id for t in trials]), trials), 0))
+    workers = min(workers, len(jobs))
+    return Plan(tuple(jobs), arms, left.done, workers, found.seconds, found.bytes * workers)
+
+
+def count_workers(left: Remaining, options: Options, worker: Worker) -> int:
+    """Return how many workers to use on this machine: those asked for, or as many as pay.
+
+    Args:
+        left: what is to be trained.
+        options: how to run.
+        worker: one in this process, for a quick look at how long it will take.
+    """
+    if options.workers is not None or not left.replica_steps:
+        return options.workers or 1
+    most = left.resolved.engine.local_workers()
+    if most == 1:
+        return 1
+    seconds = worker.measure(_job("", left.sample[:LOOK]), True).seconds
+    return most if seconds * left.replica_steps > options.worker_seconds else 1
+
+
+def _job(chunk: str, trials: Sequence[Trial]) -> Job:
+    return Job(chunk, tuple(JobTrial(t.id, t.seed, t.config) for t in trials))
+
+
+def _groups(engine: Engine, trials: Sequence[Trial]) -> list[list[Trial]]:
+    """Sort trials by what can train together."""
+    groups: dict[Hashable, list[Trial]] = {}
     for trial in trials:
-        groups.setdefault(shape_key(study.experiment, trial.config), []).append(trial)
-    yield from groups.values()
+        groups.setdefault(engine.group(trial.config), []).append(trial)
+    return list(groups.values())
 
 
-def _cut(study: Study, trials: Sequence[Trial], size: int) -> Iterator[list[Trial]]:
-    for group in _groups(study, trials):
-        by_seed = sorted(group, key=lambda t: study.seeds.index(t.seed))
+def _cut(resolved: Resolved, trials: Sequence[Trial], size: int) -> Iterator[list[Trial]]:
+    """Cut trials into chunks of about `size` that can train together."""
+    place = {seed: i for i, seed in enumerate(resolved.study.seeds)}
+    for group in _groups(resolved.engine, trials):
+        by_seed = sorted(group, key=lambda t: place[t.seed])
         counts = [len(list(g)) for _, g in itertools.groupby(by_seed, key=lambda t: t.seed)]
-        for positions in plan(counts, size):
+        for positions in cut_seeds(counts, size):
             yield [by_seed[i] for i in positions]
 
 
-def _measure(
-    study: Study, trials: Sequence[Trial], planned: bool, left: int, folder: Path, options: Options
-) -> tuple[int, int, float]:
-    """Workers, chunk size and seconds per replica-step.
+def cut_seeds(counts: Sequence[int], size: int) -> list[list[int]]:
+    """Cut seeds into chunks of about `size` trials, whole seeds together where they fit.
+
+    Trials of one seed share their minibatches, which makes a chunk of one seed cheaper; and whole
+    seeds mean that a half-finished study holds whole pairs.
 
     Args:
-        study: what is asked.
-        trials: to be cut into chunks, or a chunk.
-        planned: whether `trials` are a chunk already.
-        left: replica-steps still to do.
-        folder: of the study.
-        options: how to run.
+        counts: trials of each seed, in order.
+        size: trials wanted in a chunk, >= 1.
+
+    Returns:
+        Chunks of positions 0..sum(counts)-1, in order.
     """
-    on_cpu = options.device == "cpu"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = options.workers or (cores if on_cpu else 1)
-    largest = max(_groups(study, trials), key=len)
-
-    def population(size: int) -> Population:
-        return build(study.experiment, job_of("", largest[:size], folder, device=options.device))
-
-    most = len(largest) if planned else options.chunk or max(1, math.ceil(len(largest) / workers))
-    candidates = (most,) if planned or options.chunk or not on_cpu else CANDIDATES
-    with limited_threads(1 if on_cpu else None):
-        size, seconds = best_size(population, most, candidates=candidates)
-    if options.workers is None and workers > 1:
-        workers = workers if seconds * left > WORKER_SECONDS else 1
-    return workers, size, seconds
+    chunks: list[list[int]] = []
+    current: list[int] = []
+    position = 0
+    for count in counts:
+        seed = list(range(position, position + count))
+        position += count
+        if current and len(current) + count > size:
+            chunks.append(current)
+            current = []
+        if count <= 1.5 * size:
+            current += seed
+            continue
+        pieces = -(-count // size)
+        for i in range(pieces):
+            chunks.append(seed[i * count // pieces : (i + 1) * count // pieces])
+    if current:
+        chunks.append(current)
+    return chunks

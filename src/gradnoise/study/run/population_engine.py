@@ -1,56 +1,164 @@
-"""Training a chunk of trials a slice at a time: the unit of work that runners hand out, retry and resume."""
+"""The engine that trains a chunk of trials as one population of an `Experiment`.
+
+Everything of the study lab that knows populations stands in this file.
+"""
 
 from __future__ import annotations
 
+import os
+import resource
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Protocol
 
 import torch
 
-from gradnoise.population import SGD, Experiment, Population, Replica, checkpoint
-from gradnoise.study.spec import Config, Trial
-from gradnoise.study.store import MetricRow, Report
+from gradnoise.errors import StudyError
+from gradnoise.population import SGD, Experiment, Population, Replica, best_size
+from gradnoise.population.chunks import CANDIDATES
+from gradnoise.study.engine import Job, Keep, Measurement, MetricRow, SliceResult
+from gradnoise.study.spec import Config, Subject, known_keys
 
-#: Configuration keys that decide what a chunk computes together; all others of a trial are the experiment's.
+#: Configuration keys that may differ between the replicas of a population; all others of a trial are the experiment's.
 ENGINE_KEYS = frozenset({"lr", "noise", "clip", "dropout", "early_stop", "noise_first", "weight_noise"})
 
 
-@dataclass(frozen=True)
-class Job:
-    """A chunk as a worker needs it; plain data, so that it travels to another process or machine.
+@dataclass(frozen=True, eq=False)
+class PopulationEngine:
+    """Trains trials of an experiment, those with tensors of the same shapes together.
 
     Args:
-        id: of the chunk.
-        trials: ids and configurations, in row order.
-        folder: where the chunk's checkpoints lie.
-        device: where to train.
+        experiment: what is trained.
+        device: where, such as "cpu" or "cuda".
         compile: whether to compile the training step.
-        threads: torch threads to use, or None to leave them.
     """
 
-    id: str
-    trials: tuple[tuple[str, int, Config], ...]
-    folder: Path
+    experiment: Experiment
     device: str = "cpu"
     compile: bool = False
-    threads: int | None = None
+
+    @classmethod
+    def of(cls, subject: Subject, device: str = "cpu", compile: bool = False) -> PopulationEngine:
+        """Return the engine of an experiment.
+
+        Raises:
+            StudyError: `subject` is none.
+        """
+        if not isinstance(subject, Experiment):
+            raise StudyError(
+                f"a study trains an Experiment or an Engine, not a {type(subject).__name__}; derive its class from"
+                " gradnoise.population.Experiment"
+            )
+        return cls(subject, device, compile)
+
+    @property
+    def name(self) -> str:
+        """Name of the experiment."""
+        return self.experiment.name
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the experiment's data."""
+        return self.experiment.fingerprint
+
+    @property
+    def data_title(self) -> str:
+        """What reports call the data."""
+        return self.experiment.data_title
+
+    @property
+    def stand_in(self) -> bool:
+        """Whether the data only stands in for a published data set."""
+        return self.experiment.stand_in
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether it trains on the processor."""
+        return self.device == "cpu"
+
+    def keys(self) -> frozenset[str] | None:
+        """Return all keys that a configuration may have; None where the experiment does not say."""
+        return known_keys(self.experiment)
+
+    def check(self, seed: int, config: Config) -> None:
+        """Check the values of one trial's configuration.
+
+        Raises:
+            PopulationError: a value is out of range.
+        """
+        replica_of(seed, config)
+
+    def group(self, config: Config) -> Hashable:
+        """Return what trials must agree on to train as one population."""
+        free = (ENGINE_KEYS - {"dropout"}) | self.experiment.replica_keys
+        shared = {k: v for k, v in config.items() if k not in free}
+        shared["dropout"] = bool(config.get("dropout"))
+        return tuple(sorted((k, repr(v)) for k, v in shared.items()))
+
+    def local_workers(self) -> int:
+        """Return the number of cores, or one for an accelerator.
+
+        Raises:
+            StudyError: the device cannot be used here.
+        """
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise StudyError(f"device {self.device!r} cannot be used here ({reason}); use --device cpu") from error
+        if not self.on_cpu:
+            return 1
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+    def worker(self, keep: Keep) -> PopulationWorker:
+        """Make a worker that trains in the calling process."""
+        return PopulationWorker(self, keep)
+
+    def build(self, trials: Sequence[TrialLike]) -> Population:
+        """Return a fresh population of some trials that can train together."""
+        config = trials[0].config
+        return Population(
+            self.experiment,
+            [replica_of(t.seed, t.config) for t in trials],
+            optimizer=config.get("optimizer", SGD()),
+            clip_per=config.get("clip_per", "replica"),
+            device=self.device,
+            compile=self.compile,
+        )
+
+    @contextmanager
+    def threads(self) -> Iterator[None]:
+        """Use one torch thread on a CPU within a block; the caller may be a program with a number of its own.
+
+        The number of threads decides the order of summation, and so the last bits of a result.
+        """
+        before = torch.get_num_threads()
+        torch.set_num_threads(1 if self.on_cpu else before)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+class TrialLike(Protocol):
+    """A trial, of a study or of a job."""
+
+    @property
+    def seed(self) -> int:
+        """Trial seed."""
+        ...
 
     @property
     def config(self) -> Config:
-        """The configuration of the first trial; what is not per replica is the same in all."""
-        return self.trials[0][2]
-
-
-def job_of(id: str, trials: Sequence[Trial], folder: Path, **options: object) -> Job:
-    """The job of some trials."""
-    return Job(id, tuple((t.id, t.seed, t.config) for t in trials), folder, **options)  # type: ignore[arg-type]
+        """Everything that decides the run."""
+        ...
 
 
 def replica_of(seed: int, config: Config) -> Replica:
-    """The engine's view of a trial: reserved keys of its configuration, the rest for the experiment."""
+    """Return the engine's view of a trial: reserved keys of its configuration, the rest for the experiment."""
     return Replica(
         seed=seed,
         lr=config.get("lr", 0.1),
@@ -65,120 +173,101 @@ def replica_of(seed: int, config: Config) -> Replica:
     )
 
 
-def shape_key(experiment: Experiment, config: Config) -> tuple[tuple[str, str], ...]:
-    """What trials must agree on to train as one population."""
-    free = (ENGINE_KEYS - {"dropout"}) | experiment.replica_keys
-    shared = {k: v for k, v in config.items() if k not in free}
-    shared["dropout"] = bool(config.get("dropout"))
-    return tuple(sorted((k, repr(v)) for k, v in shared.items()))
-
-
-def build(experiment: Experiment, job: Job) -> Population:
-    """A fresh population of a job's trials."""
-    return Population(
-        experiment,
-        [replica_of(seed, config) for _, seed, config in job.trials],
-        optimizer=job.config.get("optimizer", SGD()),
-        clip_per=job.config.get("clip_per", "replica"),
-        device=job.device,
-        compile=job.compile,
-    )
-
-
-#: The population of the last slice, so that the next one need not read its checkpoint.
-_resident: tuple[Experiment, Job, Population] | None = None
-
-
-def advance(experiment: Experiment, job: Job, step: int, seconds: float) -> Report:
-    """Train a chunk from `step` for about `seconds`, up to an evaluation, and leave a checkpoint there.
-
-    The result depends on (experiment, job, step) alone; how long a slice is decides only how much of the
-    run it covers. A slice that is lost is simply run again.
+class PopulationWorker:
+    """Trains chunks in one process; the population of the last slice stays in memory, ready for the next one.
 
     Args:
-        experiment: what is trained.
-        job: the chunk.
-        step: updates done so far, as the store knows it.
-        seconds: stop at the first evaluation after this time.
-
-    Returns:
-        What the slice brought, to be committed.
-
-    Raises:
-        PopulationError: the experiment does not fit a population; the message says why.
-        CheckpointError: the checkpoint cannot be written.
+        engine: what is trained and where.
+        keep: where checkpoints lie.
     """
-    global _resident
-    started = time.monotonic()
-    with limited_threads(job.threads):
-        population = _take(experiment, job, step)
-        before = set(population.diverged)
-        rows, final = _train(job, population, started + seconds)
-        done = not population.alive or population.t >= job.config["steps"]
-        if not done:
-            checkpoint.save(job.folder, population.t, population.state_dict())
-            _resident = experiment, job, population
-    return Report(
-        chunk=job.id,
-        step=population.t,
-        done=done,
-        rows=rows,
-        diverged={job.trials[i][0]: t for i, t in population.diverged.items()},
-        finished={job.trials[i][0]: t for i, t in population.finished.items()},
-        final=final | {job.trials[i][0]: experiment.broken() for i in population.diverged.keys() - before},
-        seconds=time.monotonic() - started,
-    )
+
+    def __init__(self, engine: PopulationEngine, keep: Keep) -> None:
+        self.engine, self.keep = engine, keep
+        self._held: tuple[Job, Population] | None = None
+
+    def measure(self, job: Job, whole: bool) -> Measurement:
+        """Time a few updates, see `best_size`; on an accelerator more replicas together always pay."""
+        most = len(job.trials)
+        candidates = CANDIDATES if self.engine.on_cpu and not whole else (most,)
+        with self.engine.threads():
+            size, seconds = best_size(lambda n: self.engine.build(job.trials[:n]), most, candidates=candidates)
+        return Measurement(size, seconds, _peak_bytes())
+
+    def advance(self, job: Job, step: int, seconds: float) -> SliceResult:
+        """Train a chunk from `step` for about `seconds`, up to an evaluation, and keep a checkpoint of it.
+
+        Raises:
+            PopulationError: the experiment does not fit a population; the message says why.
+            CheckpointError: the checkpoint cannot be written.
+        """
+        started = time.monotonic()
+        with self.engine.threads():
+            population, events = self._take(job, step)
+            before = set(population.diverged)
+            rows, final = _train(job, population, started + seconds)
+            done = not population.alive or population.t >= job.steps
+            if not done:
+                self.keep.save(job.chunk, population.t, population.state_dict())
+                self._held = job, population
+        broken = population.diverged.keys() - before
+        return SliceResult(
+            chunk=job.chunk,
+            step=population.t,
+            done=done,
+            rows=rows,
+            diverged={job.trials[i].id: t for i, t in population.diverged.items()},
+            finished={job.trials[i].id: t for i, t in population.finished.items()},
+            final=final | {job.trials[i].id: self.engine.experiment.broken() for i in broken},
+            seconds=time.monotonic() - started,
+            events=events,
+        )
+
+    def _take(self, job: Job, step: int) -> tuple[Population, tuple[str, ...]]:
+        """Return the population at `step`, or an earlier one of the same run, and what was lost on the way.
+
+        The held population is removed before it is used: an interrupt in the middle of an update would leave it half
+        updated.
+        """
+        held, self._held = self._held, None
+        if held and held[0] == job and held[1].t == step:
+            return held[1], ()
+        population = self.engine.build(job.trials)
+        if not step:
+            return population, ()
+        kept = self.keep.latest(job.chunk, step)
+        if kept.state is not None:
+            population.load_state_dict(kept.state)
+        if not kept.losses:
+            return population, ()
+        again = f"trained again from update {population.t}" if population.t else "trained again from the start"
+        return population, tuple(f"{loss}: {again}" for loss in kept.losses)
 
 
-@contextmanager
-def limited_threads(number: int | None) -> Iterator[None]:
-    """Run a block with this number of torch threads; the caller may be a program with a number of its own."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _take(experiment: Experiment, job: Job, step: int) -> Population:
-    """The population at `step`: still in memory, from its checkpoint, or (if that is damaged) trained again.
-
-    The one in memory is taken out: a slice that is interrupted in the middle of an update leaves it in pieces.
-    """
-    global _resident
-    kept, _resident = _resident, None
-    if kept and kept[0] is experiment and kept[1] == job and kept[2].t == step:
-        return kept[2]
-    population = build(experiment, job)
-    for candidate in sorted((s for s in checkpoint.steps(job.folder) if s <= step), reverse=True):
-        try:
-            population.load_state_dict(checkpoint.load(job.folder, candidate, job.device))
-            break
-        except checkpoint.CheckpointError:
-            continue  # an older one, or the start, gives the same run
-    return population
+def _peak_bytes() -> int:
+    """Return the most memory that this process has used."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def _train(job: Job, population: Population, deadline: float) -> tuple[list[MetricRow], dict[str, dict[str, float]]]:
     """Train up to the first evaluation after the deadline.
 
     Returns:
-        All metric rows, and the metrics that count of the trials that are done: those of their last evaluation.
+        All metric rows, and for each trial that has ended its final metrics (those of its last evaluation).
     """
-    steps, every = job.config["steps"], job.config["eval_every"]
+    every = job.config["eval_every"]
     rows: list[MetricRow] = []
     final: dict[str, dict[str, float]] = {}
-    while population.alive and population.t < steps:
+    while population.alive and population.t < job.steps:
         population.step()
-        if population.alive and (population.t % every == 0 or population.t == steps):
+        if population.alive and (population.t % every == 0 or population.t == job.steps):
             names, metrics = _measure(job, population)
             rows += [
                 (trial, metric, population.t, value)
                 for metric, values in metrics.items()
                 for trial, value in zip(names, values, strict=True)
             ]
-            left = set() if population.t == steps else {job.trials[i][0] for i in population.alive}
+            left = set() if population.t == job.steps else {job.trials[i].id for i in population.alive}
             final |= {
                 trial: {metric: values[row] for metric, values in metrics.items()}
                 for row, trial in enumerate(names)
@@ -190,10 +279,10 @@ def _train(job: Job, population: Population, deadline: float) -> tuple[list[Metr
 
 
 def _measure(job: Job, population: Population) -> tuple[list[str], dict[str, list[float]]]:
-    """Evaluate, and let finished replicas go: ids of the trials that were evaluated, and their metrics."""
+    """Evaluate, and let finished replicas go; returns the ids of the trials that were evaluated, and their metrics."""
     metrics = population.evaluate()
     measured = metrics | population.telemetry()
-    ids = [job.trials[i][0] for i in population.alive]
+    ids = [job.trials[i].id for i in population.alive]
     population.forget()
     if metrics:
         population.retire(metrics)

@@ -2,46 +2,71 @@
 
 from __future__ import annotations
 
-import dataclasses
-import shutil
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from gradnoise.errors import StudyError
-from gradnoise.study.canonical import canonical
-from gradnoise.study.provenance import now, provenance
-from gradnoise.study.results import StudyRecord, StudyResults
-from gradnoise.study.run.executors import Executor, InProcess, Processes, WorkerDied
-from gradnoise.study.run.planning import Options, Plan, check, prepare
-from gradnoise.study.run.population_engine import Job
-from gradnoise.study.spec import Config, Study, Trial
-from gradnoise.study.store import FILE, Report, Store
+from gradnoise.study.engine import Job, Keep, SliceResult
+from gradnoise.study.results import StudyResults
+from gradnoise.study.run.executors import AUTO, LOCAL, Executor, InProcess, WorkerDied, executor_named
+from gradnoise.study.run.folder import finished_record, known_trials, merged_record
+from gradnoise.study.run.inert import InertArms
+from gradnoise.study.run.keep import FolderKeep
+from gradnoise.study.run.options import Options
+from gradnoise.study.run.planning import Plan, Remaining, count_workers, make_plan, remaining
+from gradnoise.study.run.resolve import Resolved, resolve
+from gradnoise.study.spec import Study
+from gradnoise.study.store import FILE, Store
 
-SLICE_SECONDS = 8.0
-#: A chunk whose worker dies this often in a row takes the study down with a clear message.
-MOST_DEATHS = 3
+#: Where checkpoints lie within a study's folder.
+CHECKPOINTS = "checkpoints"
+
+#: A chunk whose worker dies, or whose checkpoint is lost, this often in a row ends the study with a clear message.
+MOST_SETBACKS = 3
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Handed to the caller after every commit."""
+    """How far a run is.
+
+    Args:
+        replica_steps: updates done in this run, summed over trials.
+        total: updates to do in this run.
+        counts: trials of the folder by status.
+        result: the slice that was committed last; None at the start.
+    """
 
     replica_steps: int
     total: int
-    counts: dict[str, int]
-    report: Report | None
+    counts: Mapping[str, int]
+    result: SliceResult | None
+
+
+class Observer:
+    """Is told what a run does; override what you want to know."""
+
+    def planned(self, plan: Plan) -> None:
+        """Hear what will be done; called once, before training starts."""
+
+    def progressed(self, progress: Progress) -> None:
+        """Hear how far it is; called before the first slice and after every commit."""
 
 
 def dry_run(study: Study, folder: str | Path, options: Options | None = None) -> Plan:
-    """What `run_study` would do, timed on this machine; nothing is written."""
-    folder = Path(folder)
-    if not (folder / FILE).exists():
-        return prepare(study, folder, None, options or Options())
-    with Store(folder, readonly=True) as store:
-        _check_same(store, study)
-        return prepare(study, folder, store, options or Options())
+    """Return what `run_study` would do, timed in this process; nothing is written."""
+    folder, options = Path(folder), options or Options()
+    resolved = resolve(study, options, here=True)
+    if (folder / FILE).exists():
+        with Store(folder, readonly=True) as store:
+            left = remaining(resolved, store, known_trials(resolved, store))
+    else:
+        left = remaining(resolved, None, {})
+    worker = resolved.engine.worker(FolderKeep(folder / CHECKPOINTS))
+    return make_plan(left, options, count_workers(left, options, worker), worker.measure)
 
 
 def run_study(
@@ -50,8 +75,9 @@ def run_study(
     *,
     options: Options | None = None,
     command: str = "",
-    progress: Callable[[Progress], None] = lambda _: None,
-    planned: Callable[[Plan], None] = lambda _: None,
+    executor: Executor | str = AUTO,
+    keep: Keep | None = None,
+    observer: Observer | None = None,
 ) -> StudyResults:
     """Run a study to its end, or go on where an earlier run of it stopped.
 
@@ -61,8 +87,9 @@ def run_study(
             study with more seeds, settings or arms adds to it.
         options: how to run.
         command: the command line, for the report.
-        progress: called after every commit.
-        planned: called once, before training starts.
+        executor: where slices run: "here", "processes", "auto" for what is faster of these, or an object.
+        keep: where checkpoints lie; None for a folder within `folder`.
+        observer: is told of the plan and of every commit.
 
     Returns:
         All trials of the folder.
@@ -72,175 +99,127 @@ def run_study(
         PopulationError: a value is out of range, or the experiment is no experiment; the message says why.
     """
     folder, options = Path(folder), options or Options()
-    check(study, options)
+    keep = keep or FolderKeep(folder / CHECKPOINTS)
+    resolved = resolve(study, options, here=executor in LOCAL)
     with Store(folder) as store:
-        _check_same(store, study)
-        plan = prepare(study, folder, store, options)
-        record = _merged(store, study, plan, command)
-        store.extend(record, list(study.trials()), [[id for id, *_ in job.trials] for job, _ in plan.chunks])
-        planned(plan)
-        _run(study, store, plan, progress)
-        _clear(store)
+        known = known_trials(resolved, store)
+        left = remaining(resolved, store, known)
+        with _started(executor, left, options, keep) as workers:
+            plan = make_plan(left, options, workers.slots, workers.measure)
+            record = merged_record(resolved, store, known, command, trains=bool(plan.chunks))
+            chunks = [[t.id for t in job.trials] for job, _ in plan.chunks]
+            store.extend(record, list(resolved.trials.values()), chunks)
+            run = _Run(resolved, store, keep, workers, plan, observer or Observer())
+            run.to_the_end(options.slice_seconds)
+        for chunk in store.chunks():  # a run that was killed may have left checkpoints of chunks that are done
+            if chunk.done:
+                keep.drop(chunk.id)
         if plan.chunks or "finished" not in dict(record.provenance):
-            store.put_record(_finished(record, store.seconds()))
+            store.put_record(finished_record(record, store.seconds()))
         return store.results()
 
 
-def _check_same(store: Store, study: Study) -> None:
-    """That the folder belongs to this study, and that no label in it stands for another configuration."""
-    if store.meta("record") is None:
+@contextmanager
+def _started(executor: Executor | str, left: Remaining, options: Options, keep: Keep) -> Iterator[Executor]:
+    """Start the executor for what is left, if anything is, and close it whatever happens."""
+    engine = left.resolved.engine
+    if not left.replica_steps:
+        yield InProcess()
         return
-    old, new = store.record(), describe(study)
-    for what in ("name", "scale", "experiment", "steps", "study_seed"):
-        mine, theirs = getattr(new, what), getattr(old, what)
-        if mine != theirs:
-            raise StudyError(
-                f"the folder holds another study: its {what} is {theirs!r}, this one's is {mine!r};"
-                " choose another folder with --out"
-            )
-    asked = {_labels(t): t for t in study.trials()}
-    ids = {t.id for t in asked.values()}
-    for known in store.trials(study.dataclasses()).values():
-        if known.id not in ids and (other := asked.get(_labels(known))):
-            differing = _first_difference(known.config, other.config)
-            raise StudyError(
-                f"the folder holds the same study with other values: in row {known.row!r} ({known.setting}),"
-                f" arm {known.arm!r}, {differing}; choose another folder with --out"
-            )
-
-
-def _labels(trial: Trial) -> tuple[object, ...]:
-    return trial.row, trial.setting, trial.arm, trial.seed
-
-
-def _first_difference(theirs: Config, mine: Config) -> str:
-    for key in (*mine, *theirs):
-        if canonical(theirs.get(key)) != canonical(mine.get(key)):
-            return f"its {key} is {theirs.get(key)}, this one's is {mine.get(key)}"
-    raise AssertionError("trials of one experiment and seed differ in their configuration")
-
-
-def _merged(store: Store, study: Study, plan: Plan, command: str) -> StudyRecord:
-    """The study's description, together with what the folder holds from earlier runs of it."""
-    new = describe(study, command)
-    if store.meta("record") is None:
-        return new
-    old = store.record()
-    asked = {t.id for t in study.trials()}
-    kept = [t for i, t in store.trials(study.dataclasses()).items() if i not in asked]
-    rows, arms = {t.row for t in kept}, {t.arm for t in kept}
-    named = {a.name for a in new.arms}
-    fewer = set(new.seeds) < set(old.seeds)
-    started = dict(old.provenance).get("started", now())
-    lines = tuple((name, started if name == "started" else value) for name, value in new.provenance)
-    return dataclasses.replace(
-        new,
-        seeds=tuple(sorted({*old.seeds, *new.seeds})),
-        arms=new.arms + tuple(a for a in old.arms if a.name in arms - named),
-        rows=new.rows + tuple((r, title) for r, title in old.rows if r in rows - dict(new.rows).keys()),
-        deviations=old.deviations if fewer else new.deviations,
-        recipe=old.recipe if fewer else new.recipe,
-        provenance=lines if plan.chunks else old.provenance,
-    )
-
-
-def describe(study: Study, command: str = "") -> StudyRecord:
-    """The study's description for its store."""
-    e = study.experiment
-    return StudyRecord(
-        name=study.name,
-        title=study.title,
-        scale=study.scale,
-        experiment=f"{e.name}@{e.fingerprint}",
-        data_title=e.data_title,
-        stand_in=e.stand_in,
-        rows=tuple({s.row: s.title for s in study.settings}.items()),
-        arms=study.arms,
-        metric=study.metric,
-        claims=study.claims,
-        deviations=study.deviations,
-        protocol=study.protocol,
-        steps=study.steps,
-        seeds=study.seeds,
-        study_seed=study.seed,
-        provenance=provenance(command),
-        selection=study.selection,
-        recipe=study.recipe,
-    )
-
-
-def _finished(record: StudyRecord, seconds: float) -> StudyRecord:
-    lines = [(name, value) for name, value in record.provenance if name not in ("finished", "training time")]
-    hours = f"{seconds / 3600:.2f} hours, summed over workers"
-    return dataclasses.replace(record, provenance=(*lines, ("finished", now()), ("training time", hours)))
-
-
-def _executor(study: Study, plan: Plan) -> Executor:
-    return Processes(study.experiment, plan.workers) if plan.workers > 1 else InProcess(study.experiment)
-
-
-def _run(study: Study, store: Store, plan: Plan, progress: Callable[[Progress], None]) -> None:
-    total = plan.replica_steps
-    left = total
-    progress(Progress(0, total, store.counts(), None))
-    if not plan.chunks:
-        return
-    executor = _executor(study, plan)
-    waiting = list(reversed(plan.chunks))
-    running: dict[Future[Report], tuple[Job, int]] = {}
-    deaths: dict[str, int] = {}
+    if executor == AUTO:
+        workers = count_workers(left, options, engine.worker(keep))
+        chosen = executor_named("processes" if workers > 1 else "here", workers)
+    else:
+        chosen = executor_named(executor, options.workers) if isinstance(executor, str) else executor
     try:
+        chosen.start(engine, keep)
+        yield chosen
+    finally:
+        chosen.close()
+
+
+class _Run:
+    """The loop of a run: hand out slices, commit what they bring."""
+
+    def __init__(
+        self, resolved: Resolved, store: Store, keep: Keep, workers: Executor, plan: Plan, observer: Observer
+    ) -> None:
+        self.study, self.store, self.keep, self.workers = resolved.study, store, keep, workers
+        self.plan, self.observer = plan, observer
+        self.inert = InertArms(resolved.study, resolved.trials.values())
+        self.left = plan.replica_steps
+        self.deaths: Counter[str] = Counter()
+        self.losses: Counter[str] = Counter()
+
+    def to_the_end(self, slice_seconds: float) -> None:
+        """Train every chunk of the plan to its end."""
+        self.inert.check(self.store.measured)
+        self.observer.planned(self.plan)
+        self._tell(None)
+        waiting = list(reversed(self.plan.chunks))
+        running: dict[Future[SliceResult], tuple[Job, int]] = {}
         while waiting or running:
-            while waiting and len(running) < executor.slots:
-                job, step = waiting.pop()
-                running[executor.submit(job, step, SLICE_SECONDS)] = (job, step)
+            while waiting and len(running) < self.workers.slots:
+                job, step = self._next(waiting)
+                running[self.workers.advance(job, step, slice_seconds)] = job, step
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 job, step = running.pop(future)
-                try:
-                    report = future.result()
-                except WorkerDied as death:
-                    _count_death(deaths, job, death)
-                    waiting.append((job, step))
-                    continue
-                deaths.pop(job.id, None)
-                _check_metric(study, report)
-                store.commit(report)
-                end = job.config["steps"] if report.done else report.step
-                left -= len(job.trials) * (end - step)
-                progress(Progress(total - left, total, store.counts(), report))
-                if report.done:
-                    _clean(job)
-                else:
-                    waiting.append((job, report.step))
-    finally:
-        executor.close()
+                reached = self._take_in(job, step, future)
+                if reached is not None:
+                    waiting.append((job, reached))
 
+    def _next(self, waiting: list[tuple[Job, int]]) -> tuple[Job, int]:
+        """Take the chunk that was trained last; or one that has not begun, as long as some arm may change nothing."""
+        unseen = [i for i, (_, step) in enumerate(waiting) if step == 0] if self.inert.undecided else []
+        return waiting.pop(unseen[-1] if unseen else -1)
 
-def _count_death(deaths: dict[str, int], job: Job, death: WorkerDied) -> None:
-    deaths[job.id] = deaths.get(job.id, 0) + 1
-    if deaths[job.id] >= MOST_DEATHS:
-        raise StudyError(
-            f"the worker of chunk {job.id} died {MOST_DEATHS} times in a row ({death}); most likely memory ran out:"
-            " try a smaller --chunk or fewer --workers. Finished trials are kept"
-        ) from death
+    def _take_in(self, job: Job, step: int, future: Future[SliceResult]) -> int | None:
+        """Commit a slice; returns the step at which its chunk stands now, None when it is done."""
+        try:
+            result = future.result()
+        except WorkerDied as death:
+            self._count_death(job.chunk, death)
+            return step
+        del self.deaths[job.chunk]
+        self._check_metric(result)
+        self.store.commit(result)
+        self.left -= len(job.trials) * ((job.steps if result.done else result.step) - step)
+        self._tell(result)
+        self._count_losses(result)
+        self.inert.check(self.store.measured)
+        if not result.done:
+            return result.step
+        self.keep.drop(job.chunk)
+        return None
 
+    def _tell(self, result: SliceResult | None) -> None:
+        total = self.plan.replica_steps
+        self.observer.progressed(Progress(total - self.left, total, self.store.counts(), result))
 
-def _check_metric(study: Study, report: Report) -> None:
-    measured = sorted({name for _, name, _, _ in report.rows})
-    if measured and study.metric.name not in measured:
-        raise StudyError(
-            f"the study's metric is {study.metric.name!r}, but {study.experiment.name}.evaluate returns no such"
-            f" metric: there are {', '.join(measured)}"
-        )
+    def _count_death(self, chunk: str, death: WorkerDied) -> None:
+        self.deaths[chunk] += 1
+        if self.deaths[chunk] >= MOST_SETBACKS:
+            raise StudyError(
+                f"the worker of chunk {chunk} died {MOST_SETBACKS} times in a row ({death}); most likely memory ran"
+                " out: try a smaller --chunk or fewer --workers. Finished trials are kept"
+            ) from death
 
+    def _count_losses(self, result: SliceResult) -> None:
+        if not result.events:
+            del self.losses[result.chunk]
+            return
+        self.losses[result.chunk] += 1
+        if self.losses[result.chunk] >= MOST_SETBACKS:
+            raise StudyError(
+                f"checkpoints of chunk {result.chunk} were lost {MOST_SETBACKS} times in a row"
+                f" ({result.events[0]}); see to it that every worker can read and write {self.keep}."
+                " Finished trials are kept"
+            )
 
-def _clear(store: Store) -> None:
-    """Remove checkpoints that a killed run left of chunks that are done."""
-    for chunk in store.chunks():
-        if chunk.done:
-            shutil.rmtree(store.folder / "checkpoints" / chunk.id, ignore_errors=True)
-
-
-def _clean(job: Job) -> None:
-    """Remove the checkpoints of a finished chunk; what cannot be removed does no harm."""
-    shutil.rmtree(job.folder, ignore_errors=True)
+    def _check_metric(self, result: SliceResult) -> None:
+        measured = sorted({name for _, name, _, _ in result.rows})
+        if measured and self.study.metric.name not in measured:
+            raise StudyError(
+                f"the study's metric is {self.study.metric.name!r}, but {self.study.experiment.name}.evaluate returns"
+                f" no such metric: there are {', '.join(measured)}"
+            )

@@ -13,7 +13,7 @@ from rich.text import Text
 from tyro.conf import Positional, arg
 
 from gradnoise.errors import nearest
-from gradnoise.paper.nram.experiment import Pupil
+from gradnoise.paper.nram.experiment import NRAMExperiment, Pupil
 from gradnoise.paper.nram.machine.checks import check_integers, check_list
 from gradnoise.paper.nram.problems.tasks import TASKS, ListK, Problems, Task
 from gradnoise.paper.nram.watch.oracles import LISTK_REGISTERS, PROGRAMS, listk_machine
@@ -125,9 +125,11 @@ def trace_run(folder: Path, wanted: Wanted, chosen: Chosen, console: Console) ->
     """
     study, trial, steps = find(folder, wanted)
     console.print(Text(f"{study.title}: row {trial.row}, {trial.arm}, seed {trial.seed}, {steps:,} updates"))
+    experiment = study.experiment
+    assert isinstance(experiment, NRAMExperiment)
     with training_bar(console) as progress:
         found = trained_weights(
-            study.experiment, [trial], weights_cache(), steps=steps, progress=progress, notice=notice(console)
+            experiment, [trial], weights_cache(), steps=steps, progress=progress, notice=notice(console)
         )
     pupil = found.model
     assert isinstance(pupil, Pupil)

@@ -1,0 +1,153 @@
+"""What a study is, in words and figures alone: the part of it that its store keeps and its report reads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gradnoise.errors import StudyError
+
+Config = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A treatment under comparison: a name and what it changes in the configuration.
+
+    The first arm of a study is the baseline. `Arm("none")` changes nothing;
+    `Arm("noise", {"noise": Annealed(0.01)})` adds annealed gradient noise.
+
+    Args:
+        name: what the study calls it.
+        values: configuration over the study's `base` and the setting's values.
+        title: what tables call it; empty for the name.
+        may_equal_baseline: whether the arm may train exactly what the baseline trains, such as a control with
+            eta = 0 or a clip that may never bind. Any other arm that does so stops the study.
+    """
+
+    name: str
+    values: Config = field(default_factory=dict)
+    title: str = ""
+    may_equal_baseline: bool = False
+
+    @property
+    def label(self) -> str:
+        """What tables call this arm."""
+        return self.title or self.name
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A published figure that a study tests.
+
+    Args:
+        id: short name, such as "C1".
+        row: the table row that it speaks of.
+        statement: the claim in a sentence.
+        source: where it was published, with table or section number.
+        treatment: the arm that it speaks of, compared with the study's baseline.
+        expects: what the claim says of the treatment: "helps", "hurts", "no difference",
+            or "chance" (the treatment arm stays at chance).
+        figures: published numbers: arm name -> {"best": ..., "mean": ...}, in the metric's unit. Where a
+            `Selection` chooses the run to report, "best" is of that run, and so are figures that go by the
+            names of other reported metrics.
+    """
+
+    id: str
+    row: str
+    statement: str
+    source: str
+    treatment: str
+    expects: str
+    figures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The primary metric of a study and how to read it.
+
+    Args:
+        name: a key of what the experiment's `evaluate` returns.
+        title: what tables and axes call it.
+        unit: shown behind numbers, such as "%".
+        higher_is_better: direction.
+        chance: what guessing scores; None when there is no such value.
+        margin: differences smaller than this count as none (equivalence margin), in the metric's unit.
+        success: a run succeeds when its final value is at least this (at most, when lower is better).
+        rate: whether every run has either 0 or `success` > 0, so that means are rates of success: tests and intervals
+            are then those for rates.
+    """
+
+    name: str
+    title: str
+    unit: str = ""
+    higher_is_better: bool = True
+    chance: float | None = None
+    margin: float = 1.0
+    success: float | None = None
+    rate: bool = False
+
+    def __post_init__(self) -> None:
+        """Check that a rate has a success."""
+        if self.rate and not (self.success and self.success > 0 and self.higher_is_better):
+            raise StudyError(
+                f"metric {self.name!r}: a rate needs success > 0, the value of a run that succeeds, and"
+                " higher_is_better=True"
+            )
+
+    def succeeded(self, value: float) -> bool:
+        """Say whether a final value counts as success; nan never does."""
+        if self.success is None or math.isnan(value):
+            return False
+        return value >= self.success if self.higher_is_better else value <= self.success
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which of the restarts stands for a setting where a paper reports one run, such as the best of ten.
+
+    Args:
+        by: metrics whose final value is to be lowest: the first decides, the next ones break ties, then the
+            lower seed does; nan counts as infinite. Measures of training alone: neither the primary metric
+            nor anything else that was held out, else choosing would be part of the result.
+        report: what to tell of the chosen run, the study's primary metric among it.
+    """
+
+    by: tuple[str, ...]
+    report: tuple[Metric, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What a `Study` and the record of it in a store have in common.
+
+    Args:
+        name: short name, used in file names.
+        title: heading of the report.
+        arms: treatments; the first is the baseline.
+        metric: the primary metric.
+        seeds: trial seeds; the same seeds run in every arm and setting.
+        steps: optimizer updates per trial.
+        scale: "smoke", "quick", "paper" or "custom".
+        claims: published figures to put next to ours.
+        deviations: how this study departs from the published protocol, one sentence each.
+        protocol: what was done, as (name, value) lines for the report.
+        selection: which restart to report next to the mean over restarts; None for none. Verdicts never use it.
+        recipe: plain values from which the same study can be built again, such as {"system": "nram", "scale":
+            "paper"}, so that a folder is enough to go on; None for none, and in stores of older versions.
+    """
+
+    name: str
+    title: str
+    arms: tuple[Arm, ...]
+    metric: Metric
+    seeds: tuple[int, ...]
+    steps: int
+    scale: str = "custom"
+    claims: tuple[Claim, ...] = ()
+    deviations: tuple[str, ...] = ()
+    protocol: tuple[tuple[str, str], ...] = ()
+    selection: Selection | None = None
+    recipe: Mapping[str, Any] | None = None

@@ -1,0 +1,96 @@
+"""What a study's folder holds from earlier runs, and the record that the next run writes there."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from gradnoise.errors import StudyError
+from gradnoise.study.canonical import canonical
+from gradnoise.study.provenance import now, provenance
+from gradnoise.study.results import StudyRecord
+from gradnoise.study.run.resolve import Resolved
+from gradnoise.study.spec import Config, Trial
+from gradnoise.study.store import Store
+
+
+def known_trials(resolved: Resolved, store: Store) -> dict[str, Trial]:
+    """Check that a folder belongs to this study, and that no label in it stands for another configuration.
+
+    Returns:
+        The trials that the folder holds, by id; none for a fresh one.
+
+    Raises:
+        StudyError: it holds another study, or the same one with other values.
+    """
+    if store.meta("record") is None:
+        return {}
+    old, new = store.record(), StudyRecord.of(resolved.study)
+    for what in ("name", "scale", "experiment", "steps", "study_seed"):
+        mine, theirs = getattr(new, what), getattr(old, what)
+        if mine != theirs:
+            raise StudyError(
+                f"the folder holds another study: its {what} is {theirs!r}, this one's is {mine!r};"
+                " choose another folder with --out"
+            )
+    known = store.trials(resolved.study.dataclasses())
+    asked = {_labels(t): t for t in resolved.trials.values()}
+    for id, trial in known.items():
+        if id not in resolved.trials and (other := asked.get(_labels(trial))):
+            differing = _first_difference(trial.config, other.config)
+            raise StudyError(
+                f"the folder holds the same study with other values: in row {trial.row!r} ({trial.setting}),"
+                f" arm {trial.arm!r}, {differing}; choose another folder with --out"
+            )
+    return known
+
+
+def _labels(trial: Trial) -> tuple[object, ...]:
+    return trial.row, trial.setting, trial.arm, trial.seed
+
+
+def _first_difference(theirs: Config, mine: Config) -> str:
+    for key in (*mine, *theirs):
+        if canonical(theirs.get(key)) != canonical(mine.get(key)):
+            return f"its {key} is {theirs.get(key)}, this one's is {mine.get(key)}"
+    raise AssertionError("trials of one experiment and seed differ in their configuration")
+
+
+def merged_record(
+    resolved: Resolved, store: Store, known: Mapping[str, Trial], command: str, trains: bool
+) -> StudyRecord:
+    """Return the study's description, together with what the folder holds from earlier runs of it.
+
+    Args:
+        resolved: what is asked.
+        store: of the folder.
+        known: the trials in it by id.
+        command: the command line, for the report.
+        trains: whether anything is left to train; otherwise the provenance stays as it is.
+    """
+    new = StudyRecord.of(resolved.study, provenance(command))
+    if store.meta("record") is None:
+        return new
+    old = store.record()
+    kept = [t for id, t in known.items() if id not in resolved.trials]
+    rows, arms = {t.row for t in kept}, {t.arm for t in kept}
+    named = {a.name for a in new.arms}
+    fewer = set(new.seeds) < set(old.seeds)
+    started = dict(old.provenance).get("started", now())
+    lines = tuple((name, started if name == "started" else value) for name, value in new.provenance)
+    return dataclasses.replace(
+        new,
+        seeds=tuple(sorted({*old.seeds, *new.seeds})),
+        arms=new.arms + tuple(a for a in old.arms if a.name in arms - named),
+        rows=new.rows + tuple((r, title) for r, title in old.rows if r in rows - dict(new.rows).keys()),
+        deviations=old.deviations if fewer else new.deviations,
+        recipe=old.recipe if fewer else new.recipe,
+        provenance=lines if trains else old.provenance,
+    )
+
+
+def finished_record(record: StudyRecord, seconds: float) -> StudyRecord:
+    """Return the description with the time of its end and the training time in seconds."""
+    lines = [(name, value) for name, value in record.provenance if name not in ("finished", "training time")]
+    hours = f"{seconds / 3600:.2f} hours, summed over workers"
+    return dataclasses.replace(record, provenance=(*lines, ("finished", now()), ("training time", hours)))

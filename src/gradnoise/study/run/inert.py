@@ -1,0 +1,130 @@
+"""A guard against arms that change nothing: a value that nobody reads would become a verdict of "no difference".
+
+The rule. Of a pair, the first evaluation counts that comes after the arm could have acted: a schedule that starts
+like the baseline's acts at the first update where the two differ, anything else at once (so does a schedule that
+never differs). A pair is evidence when
+neither run diverged and something moved in training (a loss was measured, and no gradient was zero all along).
+When every pair of an arm that is evidence so far shows the same numbers as its baseline run, in every metric to a
+millionth, the study stops. One pair that differs clears the arm for good. Arms that say `may_equal_baseline` are
+left alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gradnoise.errors import StudyError
+from gradnoise.study.canonical import canonical
+from gradnoise.study.spec import Config, Study, Trial
+
+#: Runs of one configuration in different populations differ by rounding.
+TOLERANCE = 1e-6
+#: A metric that is a count or a flag may agree by chance; a mean training loss does not.
+LOSS, GRADIENT = "train_loss", "gradient_norm"
+
+Measured = Callable[[str, int], Mapping[str, float]]  # trial id, step -> metrics
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A trial, that of the baseline, and the evaluation at which they are compared."""
+
+    treated: Trial
+    baseline: Trial
+    step: int
+
+
+class InertArms:
+    """Looks after each commit for arms that train what the baseline trains.
+
+    Args:
+        study: what is asked.
+        trials: its trials.
+    """
+
+    def __init__(self, study: Study, trials: Iterable[Trial]) -> None:
+        self.baseline = study.baseline.name
+        watched = {a.name for a in study.arms[1:] if not a.may_equal_baseline}
+        by_place: dict[tuple[object, ...], dict[str, Trial]] = {}
+        for t in trials:
+            by_place.setdefault((t.row, t.setting, t.seed), {})[t.arm] = t
+        self._open: dict[str, list[Pair]] = {}
+        for place in by_place.values():
+            for arm in watched & place.keys() if self.baseline in place else ():
+                self._open.setdefault(arm, []).append(_pair(place[arm], place[self.baseline]))
+
+    @property
+    def undecided(self) -> bool:
+        """Whether some arm has not been seen to act yet."""
+        return bool(self._open)
+
+    def check(self, measured: Measured) -> None:
+        """Stop the study when an arm has done nothing.
+
+        Args:
+            measured: metrics of a trial at a step; empty when there are none (yet).
+
+        Raises:
+            StudyError: an arm trains what the baseline trains; everything measured is in the store.
+        """
+        for arm, pairs in list(self._open.items()):
+            seen = [(p, measured(p.treated.id, p.step), measured(p.baseline.id, p.step)) for p in pairs]
+            evidence = [(p, mine, theirs) for p, mine, theirs in seen if _moved(mine) and _moved(theirs)]
+            if any(not _equal(mine, theirs) for _, mine, theirs in evidence):
+                del self._open[arm]
+            elif evidence:
+                raise StudyError(self._sentence(evidence[0][0], len(evidence)))
+
+    def _sentence(self, pair: Pair, pairs: int) -> str:
+        treated = pair.treated
+        differing = ", ".join(
+            f"{key} = {treated.config.get(key)!r}" for key in _differing(treated.config, pair.baseline.config)
+        )
+        place = f"row {treated.row!r}" + (f", setting {treated.setting!r}" if treated.setting else "")
+        return (
+            f"arm {treated.arm!r} trains exactly what the baseline {self.baseline!r} trains: in {pairs} of {pairs}"
+            f" pairs (the first in {place}) all metrics are equal after {pair.step} updates, although it sets"
+            f" {differing}. If that may be, say Arm({treated.arm!r}, ..., may_equal_baseline=True) and repeat the"
+            " command; otherwise correct the arm and choose another folder with --out. What was computed is kept"
+        )
+
+
+def _pair(treated: Trial, baseline: Trial) -> Pair:
+    """Return a pair, and when to compare it."""
+    steps, every = treated.config["steps"], treated.config["eval_every"]
+    first = _first_act(treated.config, baseline.config, steps)
+    return Pair(treated, baseline, min((first // every + 1) * every, steps))
+
+
+def _first_act(a: Config, b: Config, steps: int) -> int:
+    """Return the first update at which two configurations can differ; 0 when only schedules do, and never will."""
+    keys = _differing(a, b)
+    timed = [(a.get(k), b.get(k)) for k in keys if callable(a.get(k)) or callable(b.get(k))]
+    if len(timed) < len(keys):
+        return 0
+    return next((t for t in range(steps) if any(_at(x, t) != _at(y, t) for x, y in timed)), 0)
+
+
+def _at(value: Any, t: int) -> Any:
+    """Return what a schedule, a constant or nothing at all is worth at update `t`."""
+    return (value(t) if callable(value) else value) or 0.0
+
+
+def _differing(a: Config, b: Config) -> list[str]:
+    return [key for key in dict.fromkeys((*a, *b)) if canonical(a.get(key)) != canonical(b.get(key))]
+
+
+def _moved(metrics: Mapping[str, float]) -> bool:
+    """Say whether what was measured of a run can be compared: it trained, and its numbers are finite."""
+    return math.isfinite(metrics.get(LOSS, math.nan)) and metrics[LOSS] != 0 and metrics.get(GRADIENT, 1.0) != 0
+
+
+def _equal(mine: Mapping[str, float], theirs: Mapping[str, float]) -> bool:
+    """Compare all metrics, but for those that are nan in both."""
+    if mine.keys() != theirs.keys():
+        return False
+    pairs = [(mine[name], theirs[name]) for name in mine]
+    return all(math.isclose(x, y, rel_tol=TOLERANCE) or (math.isnan(x) and math.isnan(y)) for x, y in pairs)
