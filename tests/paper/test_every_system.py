@@ -12,8 +12,7 @@ from support.commandline import gradnoise
 from gradnoise.paper import SYSTEMS, load_system
 from gradnoise.paper.recipe import Recipe, rebuild, recipe_of, renewed
 from gradnoise.paper.system import Scale, System
-from gradnoise.study import Options, Store, Study, StudyError, StudyResults, run_study
-from gradnoise.study.run.runner import describe
+from gradnoise.study import Options, Store, Study, StudyError, StudyRecord, StudyResults, run_study
 
 RESULTS = Path(__file__).parents[2] / "results"
 #: Data that need no file.
@@ -170,10 +169,10 @@ def test_what_there_is_not_is_refused(name, options, message):
 def test_a_recipe_builds_the_same_trials(name, study, scale):
     made = built(name, study, scale, seeds=2, steps=2)
     made = built(name, study, scale, seeds=2, steps=2, rows=[made.settings[-1].row])
-    record = describe(made)
+    record = StudyRecord.of(made)
     recipe = recipe_of(record)
     again = rebuild(recipe, record)
-    assert ids(again) == ids(made) and describe(again) == record
+    assert ids(again) == ids(made) and StudyRecord.of(again) == record
     assert (recipe.system, recipe.study, recipe.scale, recipe.seeds, recipe.steps) == (name, study, scale, 2, 2)
     assert recipe.data == HERE[name]
 
@@ -182,7 +181,7 @@ def test_a_recipe_builds_the_same_trials(name, study, scale):
 def test_an_old_store_is_known_by_its_name_and_scale(name, study, scale):
     made = built(name, study, scale, seeds=1)
     made = built(name, study, scale, seeds=1, rows=[made.settings[-1].row])
-    record = dataclasses.replace(describe(made), recipe=None)
+    record = dataclasses.replace(StudyRecord.of(made), recipe=None)
     found = recipe_of(record)
     assert (found.system, found.study, found.scale, found.seeds, found.steps) == (name, study, scale, 1, None)
     assert ids(rebuild(found, record)) == ids(made)
@@ -199,11 +198,11 @@ def test_what_auto_stood_for_is_kept():
 def test_a_damaged_recipe_is_refused(damage):
     made = built("nram", "table4", "smoke")
     with pytest.raises(StudyError, match="recipe of its study is damaged"):
-        recipe_of(dataclasses.replace(describe(made), recipe={**made.recipe, **damage}))
+        recipe_of(dataclasses.replace(StudyRecord.of(made), recipe={**made.recipe, **damage}))
 
 
 def test_a_recipe_of_a_system_that_is_not_here():
-    record = describe(built("nram", "table4", "smoke"))
+    record = StudyRecord.of(built("nram", "table4", "smoke"))
     with pytest.raises(StudyError, match=r"no system 'nrom'.*did you mean 'nram'"):
         rebuild(Recipe("nrom", "table4", "smoke"), record)
 
@@ -211,7 +210,7 @@ def test_a_recipe_of_a_system_that_is_not_here():
 def test_claims_of_an_old_store_get_todays_ids_and_keep_what_they_say():
     made = built("nram", "table4", "paper")
     old = tuple(dataclasses.replace(c, id=f"C{i}", statement="as it was") for i, c in enumerate(made.claims))
-    results = renewed(StudyResults(dataclasses.replace(describe(made), claims=old), ()), load_system("nram"))
+    results = renewed(StudyResults(dataclasses.replace(StudyRecord.of(made), claims=old), ()), load_system("nram"))
     assert [(c.id, c.statement) for c in results.record.claims] == [(f"N{i}", "as it was") for i in (1, 2, 3)]
 
 
