@@ -10,6 +10,7 @@ import torch
 from support.small import EVERY, STEPS, Toy, small
 
 from gradnoise import Annealed, Fixed
+from gradnoise.population import SGD
 from gradnoise.study import Arm, Options, Setting, Store, Study, StudyError, run_study
 from gradnoise.study.run.inert import InertArms
 
@@ -69,6 +70,7 @@ def test_what_never_acts(tmp_path, arm):
         Arm("noise", {"noise": Annealed(1e-12)}),
         Arm("later", {"noise": Later(STEPS // 2)}),
         Arm("last", {"noise": Later(STEPS - 1)}),
+        Arm("before an evaluation", {"noise": Later(EVERY - 1)}),
         Arm("weights", {"weight_noise": Later(EVERY)}),
         Arm("faster", {"lr": 0.0501}),
         Arm("clip", {"clip": 0.5}),
@@ -78,6 +80,13 @@ def test_what_never_acts(tmp_path, arm):
 def test_what_acts_at_some_time_is_left_alone(tmp_path, arm):
     settings = (Setting("a", "A", {"lr": 0.05}),)
     results = run_study(study(arm, settings=settings), tmp_path, options=OPTIONS)
+    assert {t.status for t in results.trials} == {"finished"}
+
+
+def test_momentum_acts_at_the_second_update(tmp_path):
+    """Evaluated after each update: the first one is the same with and without."""
+    arm = Arm("momentum", {"optimizer": SGD(0.9)})
+    results = run_study(study(arm, eval_every=1), tmp_path, options=OPTIONS)
     assert {t.status for t in results.trials} == {"finished"}
 
 

@@ -1,12 +1,11 @@
 """A guard against arms that change nothing: a value that nobody reads would become a verdict of "no difference".
 
-The rule. Of a pair, the first evaluation counts that comes after the arm could have acted: a schedule that starts
-like the baseline's acts at the first update where the two differ, anything else at once (so does a schedule that
-never differs). A pair is evidence when
-neither run diverged and something moved in training (a loss was measured, and no gradient was zero all along).
-When every pair of an arm that is evidence so far shows the same numbers as its baseline run, in every metric to a
-millionth, the study stops. One pair that differs clears the arm for good. Arms that say `may_equal_baseline` are
-left alone.
+The rule. Each pair is compared once, at the first evaluation after two updates in which the arm could act. A schedule
+that starts like the baseline's acts at the first update where the two differ; anything else acts at once, and so does a
+schedule that never differs. A pair is evidence when both runs were measured there, their training loss is a finite
+number other than 0, and their gradients were not all zero. When every pair of an arm that is evidence so far agrees in
+every metric to a millionth, the study stops. One pair that differs clears the arm for good. Arms that say
+`may_equal_baseline` are left alone.
 """
 
 from __future__ import annotations
@@ -22,6 +21,8 @@ from gradnoise.study.spec import Config, Study, Trial
 
 #: Runs of one configuration in different populations differ by rounding.
 TOLERANCE = 1e-6
+#: Updates in which an arm can act before it is judged: momentum, for one, changes nothing before the second.
+FEWEST_UPDATES = 2
 #: A metric that is a count or a flag may agree by chance; a mean training loss does not.
 LOSS, GRADIENT = "train_loss", "gradient_norm"
 
@@ -52,9 +53,13 @@ class InertArms:
         for t in trials:
             by_place.setdefault((t.row, t.setting, t.seed), {})[t.arm] = t
         self._open: dict[str, list[Pair]] = {}
-        for place in by_place.values():
+        steps: dict[tuple[object, ...], int] = {}  # seeds of one setting and arm are compared at the same step
+        for (row, setting, _), place in by_place.items():
             for arm in watched & place.keys() if self.baseline in place else ():
-                self._open.setdefault(arm, []).append(_pair(place[arm], place[self.baseline]))
+                key, treated, baseline = (row, setting, arm), place[arm], place[self.baseline]
+                if key not in steps:
+                    steps[key] = _step(treated.config, baseline.config)
+                self._open.setdefault(arm, []).append(Pair(treated, baseline, steps[key]))
 
     @property
     def undecided(self) -> bool:
@@ -92,11 +97,11 @@ class InertArms:
         )
 
 
-def _pair(treated: Trial, baseline: Trial) -> Pair:
-    """Return a pair, and when to compare it."""
-    steps, every = treated.config["steps"], treated.config["eval_every"]
-    first = _first_act(treated.config, baseline.config, steps)
-    return Pair(treated, baseline, min((first // every + 1) * every, steps))
+def _step(treated: Config, baseline: Config) -> int:
+    """Return the evaluation at which two configurations of a pair are compared."""
+    steps, every = treated["steps"], treated["eval_every"]
+    acted = _first_act(treated, baseline, steps) + FEWEST_UPDATES
+    return min(-(-acted // every) * every, steps)
 
 
 def _first_act(a: Config, b: Config, steps: int) -> int:
