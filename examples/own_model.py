@@ -23,12 +23,16 @@ class MyExperiment(Experiment):
     def batch(self, seed, t, config):
         return Minibatches(train, 50)(seed, t)
 
-    def loss(self, model, batch):
+    def loss(self, model, batch, config):
         images, labels = batch
         return nn.functional.cross_entropy(model(images), labels)
 
-    def evaluate(self, model):
-        return {"accuracy": 100 * (model(test[0]).argmax(1) == test[1]).float().mean()}
+    def held_out(self, config):
+        return test
+
+    def evaluate(self, model, held_out, config):
+        images, labels = held_out
+        return {"accuracy": 100 * (model(images).argmax(1) == labels).float().mean()}
 
 
 if __name__ == "__main__":

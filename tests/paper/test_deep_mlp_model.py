@@ -16,11 +16,12 @@ from gradnoise.noise.attachment import attach
 from gradnoise.noise.schedule import Annealed
 from gradnoise.paper.deep_mlp.experiment import DeepMLPExperiment
 from gradnoise.paper.deep_mlp.model import DeepMLP, weight_sd
-from gradnoise.population import Population, Replica, check_experiment, checkpoint, derive_seed
+from gradnoise.population import Population, Replica, Training, check_experiment, checkpoint, derive_seed
 from gradnoise.population.randomness import seeded
 
 INITS = ("simple", "sussillo", "he", "zero")
 NOISE = Annealed(0.01, gamma=0.55)
+Config = DeepMLPExperiment.Config
 
 
 @pytest.fixture(scope="module")
@@ -34,23 +35,24 @@ def experiment(data) -> DeepMLPExperiment:
 
 
 def run(seed: int = 0, *, lr: float = 0.1, noise=None, clip=None, init: str = "simple", **config) -> Replica:
-    return Replica(seed, lr, noise=noise, clip=clip, config={"init": init, **config})
+    return Replica(seed, Training(lr=lr, noise=noise, clip=clip), Config(init=init, **config))
 
 
 def trained(experiment, replicas, steps: int, **options) -> Population:
     population = Population(experiment, replicas, **({"trace": False} | options))
     for _ in range(steps):
         population.step()
+    population.settle()
     return population
 
 
 def weights(population: Population) -> list[Tensor]:
     """Weight matrices [P, out, in]."""
-    return [v for v in population.rows.views(population.rows.theta) if v.dim() == 3]
+    return [v for v in population.modules.views(population.modules.theta) if v.dim() == 3]
 
 
 def biases(population: Population) -> list[Tensor]:
-    return [v for v in population.rows.views(population.rows.theta) if v.dim() == 2]
+    return [v for v in population.modules.views(population.modules.theta) if v.dim() == 2]
 
 
 # The network
@@ -143,7 +145,7 @@ def test_forward_gains(experiment, sizes):
     population = Population(
         experiment, [run(seed, init=sizes.init, depth=sizes.depth) for seed in range(20)], dtype=torch.float64
     )
-    images, _ = experiment.batch(derive_seed(0, 0, "images"), 0, {"batch_size": 200})
+    images, _ = experiment.batch(derive_seed(0, 0, "images"), 0, Config(batch_size=200))
     h, seen = images.expand(20, -1, -1).double(), {}
     for layer, (w, b) in enumerate(zip(weights(population), biases(population), strict=True), start=1):
         h = torch.relu(torch.baddbmm(b[:, None], h, w.transpose(1, 2)))
@@ -159,7 +161,7 @@ def test_gradient_sizes(experiment, data, sizes):
     runs = [run(seed, init=sizes.init, depth=sizes.depth, batch_size=500) for seed in range(20)]
     population = trained(experiment, runs, 1, dtype=torch.float64)
     norms = population.telemetry()["gradient_norm"]
-    parts = [rms(g) for g in population.g_views if g.dim() == 3]
+    parts = [rms(g) for g in population._segments if g.dim() == 3]
     seen = [geometric_mean(parts[i]) for i in (0, len(parts) // 2, -1)]
     # All layers are about equally starved: each gradient carries the gain of the whole chain.
     for a, b in itertools.pairwise(seen):
@@ -182,26 +184,36 @@ RUNS = (
 )
 
 
-def train_alone(experiment: DeepMLPExperiment, replica: Replica, steps: int) -> tuple[nn.Module, list[float]]:
+def train_alone(
+    experiment: DeepMLPExperiment, replica: Replica, steps: int, dtype: torch.dtype = torch.float32
+) -> tuple[nn.Module, list[float]]:
     """Module, clip, attach, torch.optim.SGD: the run as anybody would write it. Its losses, too."""
+    training = replica.training
     with seeded(replica.seed_for("init")):
-        model = experiment.model(replica.config).to(experiment.dtype)
-    optimizer = torch.optim.SGD(model.parameters(), lr=replica.lr)
-    if replica.noise:
+        model = experiment.model(replica.config).to(dtype)
+    optimizer = torch.optim.SGD(model.parameters(), lr=training.rate(0))
+    if training.noise:
         names = model.named_parameters()
-        attach(optimizer, replica.noise, seed=replica.seed_for("noise"), named_parameters=names)
+        attach(optimizer, training.noise, seed=replica.seed_for("noise"), named_parameters=names)
     losses = []
     for t in range(steps):
         optimizer.zero_grad()
-        loss = experiment.loss(model, experiment.batch(replica.seed_for("batches"), t, replica.config))
+        loss = experiment.loss(model, images_of(experiment, replica, t, dtype), replica.config)
         loss.backward()
         norm = torch.cat([p.grad.flatten() for p in model.parameters()]).norm()
-        if replica.clip:
+        if training.clip:
             for p in model.parameters():
-                p.grad.mul_(min(1.0, replica.clip / norm))
+                p.grad.mul_(min(1.0, training.clip / norm))
         optimizer.step()
         losses.append(loss.item())
     return model, losses
+
+
+def images_of(experiment: DeepMLPExperiment, replica: Replica, t: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """A replica's minibatch, fetched as a plain loop would."""
+    rows = experiment.batch(replica.seed_for("batches"), t, replica.config).rows
+    images, labels = experiment._train
+    return images[rows].to(dtype) / 255, labels[rows]
 
 
 @pytest.mark.parametrize(("dtype", "tolerance", "trace"), [(torch.float64, 1e-12, True), (torch.float32, 1e-5, False)])
@@ -209,9 +221,9 @@ def test_a_population_equals_a_plain_loop(experiment, dtype, tolerance, trace):
     population = trained(experiment, RUNS, 10, dtype=dtype, trace=trace)
     telemetry = population.telemetry()
     for p, replica in enumerate(RUNS):
-        model, losses = train_alone(experiment, replica, 10)
+        model, losses = train_alone(experiment, replica, 10, dtype)
         theta = nn.utils.parameters_to_vector(model.parameters()).detach()
-        assert torch.allclose(population.rows.theta[p], theta, rtol=tolerance, atol=tolerance), replica
+        assert torch.allclose(population.modules.theta[p], theta, rtol=tolerance, atol=tolerance), replica
         assert telemetry["train_loss"][p].item() == pytest.approx(sum(losses) / 10, rel=tolerance)
 
 
@@ -243,14 +255,14 @@ def test_a_neighbour_changes_no_bit(experiment, other, diverged):
     runs = [*RUNS[:2], other, RUNS[3]]
     mine, theirs = (trained(experiment, replicas, 2) for replicas in (RUNS[:4], runs))
     assert theirs.diverged == diverged
-    found = dict(zip(theirs.alive, theirs.rows.theta, strict=True))
+    found = dict(zip(theirs.alive, theirs.modules.theta, strict=True))
     for i in (0, 1, 3):
-        assert torch.equal(found[i], mine.rows.theta[i])
+        assert torch.equal(found[i], mine.modules.theta[i])
 
 
 def test_eta_0_is_no_noise_bit_for_bit(experiment):
     silent, none = (trained(experiment, [run(0, noise=n), run(1, noise=n)], 3) for n in (Annealed(0.0), None))
-    assert torch.equal(silent.rows.theta, none.rows.theta)
+    assert torch.equal(silent.modules.theta, none.modules.theta)
 
 
 def test_resumed_across_an_epoch_bit_for_bit(data, tmp_path):
@@ -265,7 +277,7 @@ def test_resumed_across_an_epoch_bit_for_bit(data, tmp_path):
     for population in (straight, resumed):
         for _ in range(5):
             population.step()
-    assert torch.equal(resumed.rows.theta, straight.rows.theta)
+    assert torch.equal(resumed.modules.theta, straight.modules.theta)
     for name, value in straight.evaluate().items():
         assert torch.equal(resumed.evaluate()[name], value)
 
@@ -273,15 +285,15 @@ def test_resumed_across_an_epoch_bit_for_bit(data, tmp_path):
 def test_gradients_by_finite_differences(experiment):
     replica = run(4, init="he", lr=1.0, depth=3, width=4, batch_size=20)
     population = Population(experiment, [replica], dtype=torch.float64, trace=False)
-    theta = population.rows.theta.clone()
+    theta = population.modules.theta.clone()
     population.step()
-    gradient = (theta - population.rows.theta)[0]
-    batch = experiment.batch(replica.seed_for("batches"), 0, replica.config)
+    gradient = (theta - population.modules.theta)[0]
+    batch = images_of(experiment, replica, 0, torch.float64)
     model = DeepMLP(depth=3, width=4).double()
 
     def loss(theta: Tensor) -> float:
         nn.utils.vector_to_parameters(theta, model.parameters())
-        return experiment.loss(model, batch).item()
+        return experiment.loss(model, batch, replica.config).item()
 
     chosen = torch.linspace(0, theta.shape[1] - 1, 60).long().tolist()
     for i in chosen:
@@ -331,7 +343,7 @@ def test_zero_weights_of_the_full_network_stay_bitwise_0(experiment):
 def test_the_first_gradient_of_the_output_bias(experiment):
     replica = run(0, init="zero", lr=1.0)
     population = trained(experiment, [replica], 1, dtype=torch.float64)
-    _, labels = experiment.batch(replica.seed_for("batches"), 0, {})
+    _, labels = experiment.batch(replica.seed_for("batches"), 0, Config())
     share = labels.bincount(minlength=10) / len(labels)
     assert len(labels) == 100
     assert torch.allclose(-biases(population)[-1][0], 0.1 - share.double(), atol=1e-7)
@@ -343,7 +355,7 @@ def test_the_first_gradient_of_the_output_bias(experiment):
 class Flat(DeepMLPExperiment):
     """Its gradients are exactly 0."""
 
-    def loss(self, model, batch):
+    def loss(self, model, batch, config):
         return 0.0 * model(batch[0]).sum()
 
 
@@ -362,13 +374,13 @@ def test_the_first_noise(data):
     runs = [run(s, init="zero", lr=1.0, noise=NOISE, batch_size=1) for s in (0, 1)]
     population = Population(Flat(data), runs, dtype=torch.float64, trace=False)
     population.step()
-    first = population.rows.theta.clone()
+    first = population.modules.theta.clone()
     population.step()
-    second = population.rows.theta - first
+    second = population.modules.theta - first
     for row in first:
         assert abs(row.mean()) < 0.001 and row.std().item() == pytest.approx(0.1, rel=0.01)
     assert second.std(1).tolist() == pytest.approx([0.1 * 2 ** (-0.55 / 2)] * 2, rel=0.01)
-    a, b = (population.rows.views(first)[2 * layer][0].flatten() for layer in (3, 4))
+    a, b = (population.modules.views(first)[2 * layer][0].flatten() for layer in (3, 4))
     for x, y in ((first[0], first[1]), (first[0], second[0])):
         assert abs(torch.corrcoef(torch.stack([x, y]))[0, 1]) < 0.015
     assert abs(torch.corrcoef(torch.stack([a, b]))[0, 1]) < 0.1
@@ -377,7 +389,7 @@ def test_the_first_noise(data):
 def test_noise_comes_after_the_clip(experiment):
     # Clipping the sum at 10 would cut the noise, whose norm is 0.1 sqrt(88,210) = 29.7, to a third.
     population = trained(experiment, [run(0, init="zero", lr=1.0, noise=NOISE, clip=10.0)], 1)
-    applied = population.rows.theta.norm().item()
+    applied = population.modules.theta.norm().item()
     assert applied == pytest.approx(29.7, rel=0.02)
     assert population.telemetry()["noise_norm"].item() == pytest.approx(29.7, abs=0.01)
 
@@ -385,13 +397,13 @@ def test_noise_comes_after_the_clip(experiment):
 def test_a_clipped_gradient_has_the_threshold_for_norm(experiment):
     runs = [run(0, init="he", lr=1.0, clip=c) for c in (0.01, None, 1e9)]
     population = Population(experiment, runs, trace=False)
-    theta = population.rows.theta.clone()
+    theta = population.modules.theta.clone()
     population.step()
-    clipped, free, below = theta - population.rows.theta
+    clipped, free, below = theta - population.modules.theta
     assert clipped.norm().item() == pytest.approx(0.01, rel=1e-4)  # read off weights that are rounded
     assert torch.equal(free, below)
-    assert population.g[0].norm().item() <= 0.01 * (1 + 1e-6)
-    cosine = torch.cosine_similarity(population.g[0].double(), population.g[1].double(), dim=0)
+    assert population._g[0].norm().item() <= 0.01 * (1 + 1e-6)
+    cosine = torch.cosine_similarity(population._g[0].double(), population._g[1].double(), dim=0)
     assert cosine.item() == pytest.approx(1, abs=1e-6)
 
 
@@ -400,17 +412,17 @@ def test_a_clipped_gradient_has_the_threshold_for_norm(experiment):
 
 def test_minibatches(experiment, data):
     seed = run(0).seed_for("batches")
-    x, y = experiment.batch(seed, 0, {})
+    x, y = experiment.batch(seed, 0, Config())
     assert x.shape == (100, 784) and y.shape == (100,) and y.dtype == torch.int64
     assert x.min() == 0 and 0.9 < x.max() <= 1
-    assert experiment.batch(seed, 0, {"batch_size": 7})[0].shape == (7, 784)
+    assert experiment.batch(seed, 0, Config(batch_size=7))[0].shape == (7, 784)
     with pytest.raises(ValueError, match="minibatch size"):
-        experiment.batch(seed, 0, {"batch_size": len(data.train_labels) + 1})
+        experiment.batch(seed, 0, Config(batch_size=len(data.train_labels) + 1))
 
 
 def test_a_model_of_nans_answers_class_0(experiment, data):
     expected = 100 * (data.test_labels == 0).double().mean().item()
-    assert experiment.broken() == {"test_accuracy": pytest.approx(expected)}
+    assert experiment.diverged_metrics() == {"test_accuracy": pytest.approx(expected)}
     if not data.is_stand_in:
         assert expected == pytest.approx(9.8)
 

@@ -86,7 +86,7 @@ def test_answers_that_training_never_has_are_named():
 def test_values_out_of_range_are_refused(value, message):
     experiment = MemoryNetworkExperiment(load_babi("generated"))
     with pytest.raises(ValueError, match=message) as error:
-        experiment.model({"task": 1} | value)
+        experiment.model(experiment.configured({"task": 1} | value))
     assert value.keys() & {"tying"} or isinstance(error.value, PopulationError) or "no task" in str(error.value)
 
 

@@ -1,5 +1,7 @@
 """Training memory networks: populations, the two stages, learning rates, noise, and what they learn."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -7,10 +9,11 @@ from gradnoise import Annealed, Fixed
 from gradnoise.data.babi import load_babi
 from gradnoise.paper import load_system
 from gradnoise.paper.memory_network import JOINT, Halving, MemoryNetworkExperiment
-from gradnoise.population import Population, Replica
+from gradnoise.population import Population, Replica, Training
 from gradnoise.study import StudyError
 
-CONFIG = {"task": 1, "dim": 8, "hops": 2, "batch_size": 32, "time_noise": 0.1}
+Config = MemoryNetworkExperiment.Config
+CONFIG = Config(task=1, dim=8, hops=2)
 
 
 @pytest.fixture(scope="module")
@@ -19,12 +22,13 @@ def experiment() -> MemoryNetworkExperiment:
 
 
 def replica(seed=0, lr=0.01, noise=None, **config) -> Replica:
-    return Replica(seed, lr, noise, 40.0, config=CONFIG | config)
+    training = Training(lr=lr, noise=noise, clip=40.0, clip_per="tensor")
+    return Replica(seed, training, dataclasses.replace(CONFIG, **config))
 
 
 def train(experiment, replicas, steps, dtype=torch.float64, **options) -> Population:
     options = {"trace": False} | options  # for a few updates, recording takes longer than they do
-    population = Population(experiment, replicas, clip_per="tensor", dtype=dtype, **options)
+    population = Population(experiment, replicas, dtype=dtype, **options)
     for _ in range(steps):
         population.step()
     return population
@@ -42,11 +46,11 @@ def test_a_replica_alone_trains_as_in_a_population_of_seven(experiment, task):
     together = train(experiment, mixed, 5)
     for p in (0, 3, 6):
         alone = train(experiment, [mixed[p]], 5)
-        torch.testing.assert_close(alone.rows.theta[0], together.rows.theta[p], rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(alone.modules.theta[0], together.modules.theta[p], rtol=1e-9, atol=1e-11)
 
 
 def test_minibatches_of_other_seeds_have_other_lengths(experiment):
-    batches = [experiment.batch(seed, 0, CONFIG | {"task": JOINT}) for seed in range(8)]
+    batches = [experiment.batch(seed, 0, dataclasses.replace(CONFIG, task=JOINT)) for seed in range(8)]
     lengths = {b.word.numel() for b in batches}
     assert len(lengths) > 1
     stacked = experiment.stack(batches)
@@ -62,15 +66,15 @@ def test_minibatches_are_pure_functions_of_seed_and_update(experiment):
 
 def test_no_variance_is_bitwise_no_noise(experiment):
     quiet = train(experiment, [replica(), replica(noise=Annealed(0.0))], 10, torch.float32)
-    assert torch.equal(*quiet.rows.theta)
+    assert torch.equal(*quiet.modules.theta)
 
 
 def test_noise_reaches_every_table_once(experiment):
     """From zero weights nothing has a gradient but the noise, so theta is minus lr times one draw per entry."""
-    population = Population(experiment, [replica(lr=1.0, noise=Fixed(0.5))], clip_per="tensor", dtype=torch.float64)
-    population.rows.theta.zero_()
+    population = Population(experiment, [replica(lr=1.0, noise=Fixed(0.5))], dtype=torch.float64)
+    population.modules.theta.zero_()
     population.step()
-    views = population.rows.views(population.rows.theta)
+    views = population.modules.views(population.modules.theta)
     assert [v.shape[1:] for v in views] == [views[0].shape[1:]] * 3
     for view in views:
         assert view.std().item() == pytest.approx(0.5, rel=0.15)
@@ -79,12 +83,11 @@ def test_noise_reaches_every_table_once(experiment):
 
 def test_clipping_is_table_by_table(experiment):
     """With a tiny threshold, every table moves by exactly lr times the threshold."""
-    population = Population(
-        experiment, [Replica(0, 0.5, clip=1e-3, config=CONFIG)], clip_per="tensor", dtype=torch.float64
-    )
-    before = [v.clone() for v in population.rows.views(population.rows.theta)]
+    tiny = Replica(0, Training(lr=0.5, clip=1e-3, clip_per="tensor"), CONFIG)
+    population = Population(experiment, [tiny], dtype=torch.float64)
+    before = [v.clone() for v in population.modules.views(population.modules.theta)]
     population.step()
-    after = population.rows.views(population.rows.theta)
+    after = population.modules.views(population.modules.theta)
     moved = [(b - a).norm().item() for a, b in zip(before, after, strict=True)]
     assert moved == pytest.approx([0.5e-3] * 3)
 
@@ -96,8 +99,8 @@ def test_resumed_is_bitwise_uninterrupted(experiment):
     second = train(experiment, replicas, 0, torch.float32)
     second.load_state_dict(first.state_dict())
     second.step(), second.step()
-    assert torch.equal(whole.rows.theta, second.rows.theta)
-    assert torch.equal(whole.rows.fixed["running_error"], second.rows.fixed["running_error"])
+    assert torch.equal(whole.modules.theta, second.modules.theta)
+    assert torch.equal(*(p.telemetry()["running_train_error"] for p in (whole, second)))
 
 
 # --- stages and learning rates ----------------------------------------------------------------------
@@ -125,11 +128,12 @@ def test_the_engine_takes_the_rate_of_the_update(experiment):
     scheduled = train(experiment, [replica(lr=Halving(0.01, 2, 3))], 6)
     fixed = train(experiment, [replica(lr=0.01)], 3)
     slower = train(experiment, [replica(lr=0.005)], 0)
-    slower.rows.theta.copy_(fixed.rows.theta)
+    slower.modules.theta.copy_(fixed.modules.theta)
     slower.t = 3
+    slower._live.t.fill_(3)
     for _ in range(3):
         slower.step()
-    assert torch.equal(scheduled.rows.theta, slower.rows.theta)
+    assert torch.equal(scheduled.modules.theta, slower.modules.theta)
 
 
 def test_a_rate_must_stay_positive(experiment):
@@ -141,7 +145,7 @@ def test_the_stages_differ_in_the_softmax_alone(experiment):
     """The linear stage is its own epochs long; weights carry over, and minibatches and noise go on."""
     epoch = experiment.epoch(1)
     assert epoch == 28
-    config = CONFIG | {"linear_epochs": 2}
+    config = dataclasses.replace(CONFIG, linear_epochs=2)
     flags = [bool(experiment.batch(0, t, config).linear) for t in range(3 * epoch)]
     assert flags == [True] * 2 * epoch + [False] * epoch
     two, one = experiment.batch(0, 5, config), experiment.batch(0, 5, CONFIG)
@@ -151,9 +155,9 @@ def test_the_stages_differ_in_the_softmax_alone(experiment):
 def test_evaluation_sees_the_stage_of_the_last_update(experiment):
     population = train(experiment, [replica(linear_epochs=1)], 28, torch.float32)
     population.evaluate()
-    assert population.rows.fixed["linear"].tolist() == [True]
+    assert population.modules.fixed["linear"].tolist() == [True]
     population.step()
-    assert population.rows.fixed["linear"].tolist() == [False]
+    assert population.modules.fixed["linear"].tolist() == [False]
 
 
 # --- metrics and learning ---------------------------------------------------------------------------
@@ -161,7 +165,8 @@ def test_evaluation_sees_the_stage_of_the_last_update(experiment):
 
 def test_metrics_count_every_question(experiment):
     population = train(experiment, [replica(task=JOINT, hops=1)], 5, torch.float32)
-    found = {name: value.item() for name, value in population.evaluate().items()}
+    metrics = population.evaluate() | population.telemetry()
+    found = {name: value.item() for name, value in metrics.items()}
     by_task = [found[f"test_error_{task}"] for task in (1, 2, 5, 6, 15)]
     assert found["test_error"] == pytest.approx(sum(by_task) / 5, abs=1e-3)
     assert found["train_cross_entropy"] > 0 and 0 < found["running_train_error"] <= 100
@@ -172,7 +177,8 @@ def test_two_stage_training_learns_task_1_and_15(experiment):
         config = {"task": task, "dim": 20, "hops": 3, "linear_epochs": 5}
         rate = Halving(0.005, 25, 28, 5)
         replicas = [replica(s, rate, **config) for s in range(3)]
-        found = train(experiment, replicas, 28 * 20, torch.float32, trace=True).evaluate()
+        population = train(experiment, replicas, 28 * 20, torch.float32, trace=True)
+        found = population.evaluate() | population.telemetry()
         assert found["test_error"].min() < 1.0, task
         assert found["running_train_error"].min() < 5.0
 

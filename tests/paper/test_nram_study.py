@@ -1,5 +1,7 @@
 """Training NRAMs: replicas do not see each other, easy tasks are learnt, the study runs."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,16 +9,21 @@ from gradnoise.noise.gaussian import backend
 from gradnoise.noise.schedule import Annealed
 from gradnoise.paper import load_system
 from gradnoise.paper.nram import Lesson, NRAMExperiment
-from gradnoise.population import Adam, Population, Replica
+from gradnoise.population import Adam, Draws, Population, Replica, Training
 from gradnoise.study import StudyError, run_study
 
-SETTINGS = {"registers": 4, "units": 16, "batch_size": 20, "entropy": 1e-4, "half_life": 300}
+Config = NRAMExperiment.Config
+SETTINGS = Config(registers=4, units=16, batch_size=20, entropy=1e-4, half_life=300)
+
+
+def replica(seed, config=SETTINGS, **training):
+    return Replica(seed, Training(**{"lr": 0.01, "optimizer": Adam()} | training), config)
 
 
 def replicas(count=4):
     return [
-        Replica(i // 2, 0.01, Annealed(1.0) if i % 2 else None, 10.0,
-                config={**SETTINGS, "stop_bias": -4.0 * (i % 2), "value_clip": [None, 10.0][i % 2], "gain": 1.0 + i})
+        replica(i // 2, replace(SETTINGS, stop_bias=-4.0 * (i % 2), value_clip=[None, 10.0][i % 2], gain=1.0 + i),
+                noise=Annealed(1.0) if i % 2 else None, clip=10.0)
         for i in range(count)
     ]  # fmt: skip
 
@@ -26,7 +33,7 @@ def small():
 
 
 def trained(members, steps=6, trace=False):
-    population = Population(small(), members, optimizer=Adam(), trace=trace)
+    population = Population(small(), members, trace=trace)
     for _ in range(steps):
         population.step()
     return population
@@ -35,39 +42,38 @@ def trained(members, steps=6, trace=False):
 def test_replicas_do_not_see_each_other():
     together = trained(replicas(), trace=True)
     backwards = trained(replicas()[::-1])
-    torch.testing.assert_close(backwards.rows.theta.flip(0), together.rows.theta, rtol=0, atol=1e-4)
+    torch.testing.assert_close(backwards.modules.theta.flip(0), together.modules.theta, rtol=0, atol=1e-4)
     for i in (0, 3):
         alone = trained(replicas()[i : i + 1])
-        torch.testing.assert_close(alone.rows.theta[0], together.rows.theta[i], rtol=0, atol=1e-4)
+        torch.testing.assert_close(alone.modules.theta[0], together.modules.theta[i], rtol=0, atol=1e-4)
 
 
 @pytest.mark.skipif(backend() != "numba", reason="sums of the interpreted circuit depend on the size of the population")
 def test_no_bit_depends_on_the_size_of_the_population():
     # so that a study comes out the same however it was cut into populations
-    config = {**SETTINGS, "entropy": 0.1, "units": 8, "gain": 3.0}
-    members = [Replica(seed, 0.01, Annealed(1.0), 10.0, config=config) for seed in range(16)]
+    config = replace(SETTINGS, entropy=0.1, units=8, gain=3.0)
+    members = [replica(seed, config, noise=Annealed(1.0), clip=10.0) for seed in range(16)]
     large, small = (trained(members[:count], 120, trace=True) for count in (16, 3))
-    assert torch.equal(large.rows.theta[:3], small.rows.theta)
+    assert torch.equal(large.modules.theta[:3], small.modules.theta)
     assert all(torch.equal(x[:3], y) for x, y in zip(large.evaluate().values(), small.evaluate().values(), strict=True))
 
 
 def test_a_replica_of_nans_leaves_the_others_as_they_are():
-    together, broken = (Population(small(), replicas(), optimizer=Adam(), trace=False) for _ in range(2))
-    broken.rows.theta[2] = torch.nan
-    before = broken.rows.theta.clone()
+    together, broken = (Population(small(), replicas(), trace=False) for _ in range(2))
+    broken.modules.theta[2] = torch.nan
+    before = broken.modules.theta.clone()
     for _ in range(3):
         together.step(), broken.step()
     rest = torch.tensor([0, 1, 3])
-    assert torch.equal(together.rows.theta[rest], broken.rows.theta[rest])
-    assert broken.rows.theta[2].isnan().all() and before[2].isnan().all()
+    assert torch.equal(together.modules.theta[rest], broken.modules.theta[rest])
+    assert broken.modules.theta[2].isnan().all() and before[2].isnan().all()
     assert broken.telemetry()["skipped"].tolist() == [0, 0, 3, 0]
 
 
 def test_access_is_learnt():
     experiment = NRAMExperiment(Lesson.of("access", 6, 3, 3, evaluated=200, confirmed=500))
-    settings = {"registers": 4, "units": 24, "gain": 3.0, "stop_bias": -4.0, "value_clip": 10.0, "batch_size": 30}
-    members = [Replica(seed, 0.01, clip=10.0, config=settings) for seed in range(8)]
-    population = Population(experiment, members, optimizer=Adam())
+    settings = Config(registers=4, units=24, gain=3.0, stop_bias=-4.0, value_clip=10.0, batch_size=30)
+    population = Population(experiment, [replica(seed, settings, clip=10.0) for seed in range(8)])
     for _ in range(200):
         population.step()
     assert (population.evaluate()["error"] == 0).sum() > 4
@@ -108,7 +114,7 @@ def test_studies_that_are_none(arguments, message):
 )  # fmt: skip
 def test_settings_out_of_range(config, message):
     with pytest.raises(ValueError, match=message):
-        Population(small(), [Replica(0, 0.01, config=config)]).step()
+        Population(small(), [Replica.of(small(), 0, config)]).step()
 
 
 def test_an_unknown_task():
@@ -120,13 +126,15 @@ def test_lessons_may_differ_from_row_to_row():
     short, long = (Lesson.of("access", m, m - 2, 3, evaluated=20, confirmed=20) for m in (4, 6))
     experiment = NRAMExperiment(short, long)
     for lesson in (short, long):
-        population = Population(experiment, [Replica(0, 0.01, config={**SETTINGS, "lesson": lesson.name})], trace=False)
+        population = Population(experiment, [replica(0, replace(SETTINGS, lesson=lesson.name))], trace=False)
         population.step()
-        assert population._first_minibatch()["memory"].shape == (20, lesson.task.cells)
-        assert population.own["most"].tolist() == [lesson.task.most]
+        state = population.state_dict()["course"]
+        made = experiment.course.batch(Draws([0], 1), state, population.config)
+        assert made["memory"].shape == (1, 20, lesson.task.cells)
+        assert state["most"].tolist() == [lesson.task.most]
         assert "error" in population.evaluate()
     with pytest.raises(ValueError, match="no lesson 'sort'"):
-        Population(experiment, [Replica(0, 0.01, config={"lesson": "sort"})])
+        Population(experiment, [replica(0, Config(lesson="sort"))])
 
 
 def test_too_few_steps_for_a_list():
@@ -142,14 +150,12 @@ def clipped_update(**values):
         def update(self, theta, g, state, lr, t):
             seen["norm"] = g.norm().item()
 
-    config = {**SETTINGS, "gain": 3.0}
-    population = Population(
-        small(), [Replica(0, 0.01, clip=1.0, config=config, **values)], optimizer=Spy(), trace=False
-    )
-    population.rows.theta.mul_(3)
+    config = replace(SETTINGS, gain=3.0)
+    population = Population(small(), [replica(0, config, clip=1.0, optimizer=Spy(), **values)], trace=False)
+    population.modules.theta.mul_(3)
     population.step()
     assert population.telemetry()["gradient_norm"] > 5
-    return seen["norm"], population.rows.theta.shape[1]
+    return seen["norm"], population.modules.theta.shape[1]
 
 
 def test_noise_is_added_after_the_clip():
@@ -160,8 +166,8 @@ def test_noise_is_added_after_the_clip():
 
 
 def test_no_noise_is_noise_of_strength_zero():
-    plain, zero = (trained([Replica(3, 0.01, noise, 10.0, config=SETTINGS)], 3) for noise in (None, Annealed(0.0)))
-    assert torch.equal(plain.rows.theta, zero.rows.theta)
+    plain, zero = (trained([replica(3, noise=noise, clip=10.0)], 3) for noise in (None, Annealed(0.0)))
+    assert torch.equal(plain.modules.theta, zero.modules.theta)
 
 
 def test_ablations_cover_every_row_of_the_specification():

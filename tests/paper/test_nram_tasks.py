@@ -98,7 +98,7 @@ def test_each_task_has_a_program():
 def test_the_listk_program_as_weights_makes_no_error(cells, n):
     exam = NRAMExperiment(Lesson.of("listk", cells, n, n + 2, evaluated=300, confirmed=10))
     with torch.no_grad():
-        scores = exam.evaluate(listk_machine())
+        scores = exam.evaluate(listk_machine(), (), NRAMExperiment.Config())
     assert scores["solved"] == 100
     assert scores["error"] == scores["stopped_error"] == scores["hard_error"] == 0
     assert scores["ties"] == 0
@@ -107,13 +107,13 @@ def test_the_listk_program_as_weights_makes_no_error(cells, n):
 @pytest.mark.parametrize(("sharpness", "most"), [(10, 2e-2), (20, 2e-6), (30, 1e-7)])
 def test_likelihood_of_the_listk_program(sharpness, most):
     experiment = NRAMExperiment(Lesson.of("listk", 24, 10, 12, evaluated=10, confirmed=10))
-    draws = Draws([0], 0)
-    state = experiment.state({}) | {"level": torch.tensor(9)}
-    batch = experiment.generate(draws, {name: x[None] for name, x in state.items()}, {})
+    config = experiment.Config()
+    state = experiment.course.start(config) | {"level": torch.tensor(9)}
+    made = experiment.course.batch(Draws([0], 0), {name: x[None] for name, x in state.items()}, config)
     with torch.no_grad():
-        loss, report = experiment.loss(listk_machine(sharpness), {n: x[0] for n, x in batch.items()})
+        loss, observed = experiment.loss(listk_machine(sharpness), ({n: x[0] for n, x in made.items()}, state), config)
     assert loss / 50 < most
-    assert report["error"] == 0
+    assert observed["error"] == 0
 
 
 def test_the_golden_example_step_by_step():
@@ -167,7 +167,7 @@ def test_the_level_rises_with_a_gap_and_never_too_far():
     state = {name: x[None] for name, x in curriculum.start(3).items()}
     levels = []
     for t in range(80):
-        state = curriculum.updated(state, torch.zeros(1), t)
+        state = curriculum.updated(state, torch.zeros(1), torch.tensor(t))
         levels.append(state["level"].item())
     rises = [t for t in range(1, 80) if levels[t] > levels[t - 1]]
     assert levels[-1] == 3

@@ -21,17 +21,26 @@ def test_dropout_batch_norm_and_a_configuration():
 
     class Watched(Regression):
         def batch(self, seed, t, config):
-            seen.append(dict(config))
+            seen.append(config.width)
             return super().batch(seed, t, config)
 
-    check_experiment(Watched(lambda config: Net(config["gain"])), {"gain": 2.0, "dropout": 0.3})
-    assert seen[0] == {"gain": 2.0, "dropout": 0.3}
+    gains = []
+    check_experiment(
+        Watched(lambda config: gains.append(config.gain) or Net(config.gain, config.width)),
+        {"gain": 2.0, "width": 6, "dropout": 0.3},
+    )
+    assert set(seen) == {6} and set(gains) == {2.0}
+
+
+def test_a_configuration_with_a_typo():
+    with pytest.raises(PopulationError, match="regression has no setting 'gian'; did you mean 'gain'"):
+        check_experiment(net_experiment(), {"gian": 2.0})
 
 
 def test_an_experiment_that_vmap_cannot_run_says_why():
     class Deciding(Regression):
-        def loss(self, model, batch):
-            loss = super().loss(model, batch)
+        def loss(self, model, batch, config):
+            loss = super().loss(model, batch, config)
             return loss if loss.item() > 0 else -loss
 
     notes = check_experiment(Deciding())
@@ -63,8 +72,8 @@ class TextBatch(Regression):
 
 
 class NanLoss(Regression):
-    def loss(self, model, batch):
-        return super().loss(model, batch) * torch.nan
+    def loss(self, model, batch, config):
+        return super().loss(model, batch, config) * torch.nan
 
 
 class LateNan(Regression):
@@ -76,41 +85,41 @@ class LateNan(Regression):
 
 
 class VectorLoss(Regression):
-    def loss(self, model, batch):
+    def loss(self, model, batch, config):
         x, y = batch
         return (model(x) - y) ** 2
 
 
 class RandomLoss(Regression):
-    def loss(self, model, batch):
-        return super().loss(model, batch) + torch.rand(())
+    def loss(self, model, batch, config):
+        return super().loss(model, batch, config) + torch.rand(())
 
 
 class VectorMetric(Regression):
-    def evaluate(self, model):
-        return super().evaluate(model) | {"both": torch.ones(2)}
+    def evaluate(self, model, held_out, config):
+        return super().evaluate(model, held_out, config) | {"both": torch.ones(2)}
 
 
 class NoMetric(Regression):
-    def evaluate(self, model):
+    def evaluate(self, model, held_out, config):
         return {}
 
 
 class NumberMetric(Regression):
     """`.item()` is a habit from loops over one model."""
 
-    def evaluate(self, model):
-        return {"first": super().evaluate(model)["mean"].item()}
+    def evaluate(self, model, held_out, config):
+        return {"first": super().evaluate(model, held_out, config)["mean"].item()}
 
 
 class TensorMetric(Regression):
-    def evaluate(self, model):
-        return super().evaluate(model)["mean"]
+    def evaluate(self, model, held_out, config):
+        return super().evaluate(model, held_out, config)["mean"]
 
 
 class NanMetric(Regression):
-    def evaluate(self, model):
-        return super().evaluate(model) | {"ratio": torch.zeros(()) / 0}
+    def evaluate(self, model, held_out, config):
+        return super().evaluate(model, held_out, config) | {"ratio": torch.zeros(()) / 0}
 
 
 class Forgetful(nn.Module):
@@ -135,8 +144,8 @@ class Mixing(Regression):
         self.calls += 1
         return super().batch(seed, t, config)
 
-    def loss(self, model, batch):
-        return super().loss(model, batch) * (1 + self.calls)
+    def loss(self, model, batch, config):
+        return super().loss(model, batch, config) * (1 + self.calls)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import errno
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +9,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.toys import MIXED, Net, Regression, net_experiment
+from support.toys import MIXED, Net, Regression, all_with, changed, net_experiment
 
 from gradnoise.noise.schedule import Annealed
-from gradnoise.population import SGD, Adam, Population, PopulationError, checkpoint
+from gradnoise.population import Adam, Population, PopulationError, checkpoint
 from gradnoise.population.checkpoint import CheckpointError
 
 STATE = {"t": 3, "theta": torch.arange(6.0).view(2, 3), "alive": [0, 2], "diverged": {1: 7}, "optimizer": {}}
@@ -187,17 +186,19 @@ def test_no_code_is_run(tmp_path, monkeypatch):
 # The state of a population
 
 
-def population(runs=MIXED, *, experiment=None, **options) -> Population:
-    options = {"optimizer": Adam(), "trace": False} | options
-    return Population(experiment or net_experiment(), runs, **options)
+WITH_ADAM = all_with(MIXED, optimizer=Adam())
+
+
+def population(runs=WITH_ADAM, *, experiment=None, **options) -> Population:
+    return Population(experiment or net_experiment(), runs, **({"trace": False} | options))
 
 
 def with_change(i: int, **change) -> dict[str, list]:
-    return {"runs": [replace(r, **change) if i == p else r for p, r in enumerate(MIXED)]}
+    return {"runs": [changed(r, **change) if i == p else r for p, r in enumerate(WITH_ADAM)]}
 
 
 def test_a_state_holds_tensors_and_plain_values(tmp_path):
-    runs = [replace(r, lr=np.float64(r.lr), seed=np.int64(r.seed).item()) for r in MIXED]
+    runs = [changed(r, lr=np.float64(r.training.lr), seed=np.int64(r.seed).item()) for r in WITH_ADAM]
     engine = population(runs)
     engine.step()
     state = engine.state_dict()
@@ -211,12 +212,12 @@ def test_a_state_holds_tensors_and_plain_values(tmp_path):
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        ({"runs": MIXED[:6]}, "replicas is seed 0, .*study_seed 5, here none"),
-        (with_change(6, seed=8), "replicas is seed 0, lr .*, here seed 8, lr"),
-        (with_change(0, lr=0.5), "lr 0.05, .*, here seed 0, lr 0.5"),
+        ({"runs": WITH_ADAM[:6]}, "replicas is seed 0, study_seed 5, .*, here none"),
+        (with_change(6, seed=8), "replicas is seed 0, study_seed 5, .*, here seed 8, study_seed 5"),
+        (with_change(0, lr=0.5), "lr 0.05, .*, here seed 0, study_seed 0, lr 0.5,"),
         (with_change(1, noise=Annealed(0.3)), "first sigma 0.1, .*sigma 0.547"),
         (with_change(5, clip=None), "clip 2.0, .* clip None"),
-        ({"optimizer": SGD()}, "tensors is m torch.float32"),
+        ({"runs": MIXED}, r"optimizer Adam\(.*\), .* here .* optimizer SGD\("),
         ({"dtype": torch.float64}, "tensors is theta torch.float32 .*here theta torch.float64"),
         ({"experiment": Regression(lambda c: Net(width=6))}, r"first.weight \(5, 4\), here .*\(6, 4\)"),
     ],
@@ -224,28 +225,38 @@ def test_a_state_holds_tensors_and_plain_values(tmp_path):
 )
 def test_a_checkpoint_of_another_population(other, message):
     saved, engine = population().state_dict(), population(**other)
-    before = engine.rows.theta.clone()
+    before = engine.modules.theta.clone()
     with pytest.raises(PopulationError, match=f"belongs to another population.*{message}"):
         engine.load_state_dict(saved)
-    assert torch.equal(engine.rows.theta, before) and engine.t == 0
+    assert torch.equal(engine.modules.theta, before) and engine.t == 0
 
 
 def test_no_state_at_all():
-    with pytest.raises(PopulationError, match="no state of a population: it has no alive, diverged"):
+    with pytest.raises(PopulationError, match="no state of a population: it has no alive, course, diverged"):
         population().load_state_dict({"theta": torch.zeros(1)})
 
 
 def test_a_state_with_replicas_that_left_here():
     saved, engine = population().state_dict(), population()
-    engine.select(torch.tensor([0, 2, 3, 4, 5, 6]))
+    engine.select([0, 2, 3, 4, 5, 6])
     with pytest.raises(PopulationError, match=r"replicas \[1\] of the checkpoint have left this population"):
         engine.load_state_dict(saved)
+
+
+def test_a_replica_that_diverged_here_has_left_here():
+    """`state_dict` and `load_state_dict` remove rows that have ended, so that all parts of a state have one order."""
+    engine = population(experiment=net_experiment(poison={1: 0}))
+    engine.step()
+    assert engine.alive == list(range(7))  # not looked at yet
+    state = engine.state_dict()
+    assert state["alive"] == [0, 1, 4, 5, 6] == engine.alive and state["diverged"] == {2: 0, 3: 0}
+    assert {len(state["theta"])} == {len(x) for x in state["optimizer"].values()} == {5}
 
 
 def test_a_loaded_state_is_a_copy():
     first, second = population(), population()
     first.step()
     second.load_state_dict(first.state_dict())
-    kept = second.rows.theta.clone()
+    kept = second.modules.theta.clone()
     first.step()
-    assert torch.equal(second.rows.theta, kept)
+    assert torch.equal(second.modules.theta, kept)

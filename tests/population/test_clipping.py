@@ -1,19 +1,18 @@
 """Clipping by the norm of a replica or of a tensor, before the noise."""
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.toys import Regression
+from support.toys import Regression, changed, replica
 from torch import nn
 
 from gradnoise.noise.gaussian import normal, stream_key
 from gradnoise.noise.schedule import Annealed
 from gradnoise.population import Population, PopulationError, Replica
-from gradnoise.population.clipping import clip_, clip_each_, norms
+from gradnoise.population.clipping import clip_each_, clip_scale, norms
 
 quick = settings(max_examples=100, deadline=None)
 dtypes = st.sampled_from([torch.float32, torch.float64])
@@ -23,6 +22,13 @@ def random_rows(seed: int, rows: int, dtype: torch.dtype) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     g = torch.randn(rows, 9, generator=generator, dtype=torch.float64)
     return (g * 10 ** (8 * torch.rand(rows, 1, generator=generator, dtype=torch.float64) - 4)).to(dtype)
+
+
+def clip_(g: torch.Tensor, norm: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+    """Multiply rows by their scale, in place; which were clipped, [P]."""
+    scale, clipped = clip_scale(norm, c)
+    g.mul_(scale[:, None])
+    return clipped
 
 
 @quick
@@ -81,27 +87,25 @@ def test_each_tensor_by_its_own_norm():
     assert torch.allclose(flat[0, 4:6], before[0, 4:6] * 7.5 / 61**0.5)
 
 
-def first_update(replica: Replica, clip_per: str = "replica") -> tuple[Population, torch.Tensor]:
+def first_update(run: Replica) -> tuple[Population, torch.Tensor]:
     """A population after its first update, and what went into the optimizer [N]."""
-    population = Population(
-        Regression(), [replace(replica, lr=1.0)], clip_per=clip_per, dtype=torch.float64, trace=False
-    )
-    before = population.rows.theta.clone()
+    population = Population(Regression(), [changed(run, lr=1.0)], dtype=torch.float64, trace=False)
+    before = population.modules.theta.clone()
     population.step()
-    return population, (before - population.rows.theta)[0]
+    return population, (before - population.modules.theta)[0]
 
 
 def noise(population: Population, sigma: float) -> torch.Tensor:
-    seed, rows = population.replicas[0].seed_for("noise"), population.rows
+    seed, rows = population.replicas[0].seed_for("noise"), population.modules
     z = [normal(stream_key(seed, n), 0, s.numel()) for n, s in zip(rows.names, rows.shapes, strict=True)]
     return sigma * torch.cat(z).double()
 
 
 def test_noise_comes_after_the_clip():
     # Clipping after adding would leave a norm of 0.01 instead of about 2 sqrt(N).
-    replica = Replica(0, lr=1.0, clip=0.01, noise=Annealed(4.0))
-    population, applied = first_update(replica)
-    _, bare = first_update(replace(replica, clip=None, noise=None))
+    run = replica(0, lr=1.0, clip=0.01, noise=Annealed(4.0))
+    population, applied = first_update(run)
+    _, bare = first_update(changed(run, clip=None, noise=None))
     z = noise(population, 2.0)
     assert (applied - z).norm().item() == pytest.approx(0.01, rel=1e-9)
     assert torch.allclose(applied - z, bare * 0.01 / bare.norm(), atol=1e-12)
@@ -109,16 +113,16 @@ def test_noise_comes_after_the_clip():
 
 
 def test_clip_per_tensor_in_a_population():
-    population, applied = first_update(Replica(0, lr=1.0, clip=0.01), clip_per="tensor")
-    sizes = [part.norm().item() for part in applied.split([s.numel() for s in population.rows.shapes])]
+    population, applied = first_update(replica(0, clip=0.01, clip_per="tensor"))
+    sizes = [part.norm().item() for part in applied.split([s.numel() for s in population.modules.shapes])]
     assert len(sizes) == 4 and sizes == pytest.approx([0.01] * 4, rel=1e-9)
     assert population.telemetry()["clipped"].tolist() == [1.0]
 
 
 def test_telemetry_is_of_the_unclipped_gradient():
-    plain = Replica(0, lr=0.1)
-    replicas = [plain, replace(plain, clip=1e-3), replace(plain, clip=1e3, noise=Annealed(0.09))]
-    population = Population(Regression(), replicas, dtype=torch.float64, trace=False)
+    plain = replica(0, lr=0.1)
+    runs = [plain, changed(plain, clip=1e-3), changed(plain, clip=1e3, noise=Annealed(0.09))]
+    population = Population(Regression(), runs, dtype=torch.float64, trace=False)
     _, bare = first_update(plain)
     root = math.sqrt(len(bare))
     population.step()
@@ -130,19 +134,19 @@ def test_telemetry_is_of_the_unclipped_gradient():
     assert population.telemetry()["noise_norm"][2].item() == pytest.approx(0.3 * 2 ** (-0.55 / 2) * root)
 
 
-def test_telemetry_is_a_mean_since_forget():
-    def two_updates(forget: bool) -> list[dict[str, float]]:
-        population = Population(Regression(), [Replica(0, lr=0.1)], dtype=torch.float64, trace=False)
+def test_telemetry_is_a_mean_since_the_last_reset():
+    def two_updates(reset: bool) -> list[dict[str, float]]:
+        population = Population(Regression(), [replica(0, lr=0.1)], dtype=torch.float64, trace=False)
         seen = []
         for _ in range(2):
             population.step()
             seen.append({name: x.item() for name, x in population.telemetry().items()})
-            if forget:
-                population.forget()
+            if reset:
+                population.reset_telemetry()
         return seen
 
-    first, second = two_updates(forget=True)
-    same, both = two_updates(forget=False)
+    first, second = two_updates(reset=True)
+    same, both = two_updates(reset=False)
     assert same == first and first["train_loss"] != second["train_loss"]
     for name, value in both.items():
         assert value == pytest.approx((first[name] + second[name]) / 2, rel=1e-12)
@@ -151,19 +155,19 @@ def test_telemetry_is_a_mean_since_forget():
 @pytest.mark.parametrize("clip", [0.0, -1.0, float("nan")])
 def test_thresholds_out_of_range(clip):
     with pytest.raises(PopulationError, match="a threshold is > 0, or None for no clipping"):
-        Replica(0, lr=0.1, clip=clip)
+        replica(0, lr=0.1, clip=clip)
 
 
 def test_unknown_scope():
     with pytest.raises(PopulationError, match="'layer': allowed are 'replica' and 'tensor'"):
-        Population(Regression(), [Replica(0, lr=0.1)], clip_per="layer")
+        replica(0, clip_per="layer")
 
 
 def test_an_infinite_threshold_is_none():
     paths = []
     for clip in (None, math.inf):
-        population = Population(Regression(), [Replica(0, lr=0.1, clip=clip)], trace=False)
+        population = Population(Regression(), [replica(0, lr=0.1, clip=clip)], trace=False)
         for _ in range(3):
             population.step()
-        paths.append(population.rows.theta)
+        paths.append(population.modules.theta)
     assert torch.equal(*paths)

@@ -1,11 +1,10 @@
 """Dropout masks belong to a replica: a pure function of (seed, layer, update)."""
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
-from support.toys import FEATURES, Regression, parameters_of
+from support.toys import FEATURES, Config, Regression, changed, parameters_of, replica
 from torch import nn
 
 from gradnoise.population import Population, PopulationError, Replica
@@ -22,13 +21,13 @@ def population(*replicas: Replica, build=wide, **options) -> Population:
 
 
 def masks(population: Population, t: int) -> list[torch.Tensor]:
-    assert population.masks is not None
-    return [mask.clone() for mask in population.masks.refill(t).values()]
+    assert population._masks is not None
+    return [mask.clone() for mask in population._masks.refill(t).values()]
 
 
 def test_the_law():
     # Rate 0.2: 4800 elements, of which 0.8 are kept, each 1.25; the binomial sd is 0.006.
-    first, second = masks(population(Replica(0, lr=0.1), build=lambda: wide(0.2)), 0)
+    first, second = masks(population(replica(0, lr=0.1), build=lambda: wide(0.2)), 0)
     for mask in (first, second):
         assert mask.shape == (1, 6, 400)
         assert set(mask.unique().tolist()) == {0.0, 1.25}
@@ -37,8 +36,8 @@ def test_the_law():
 
 
 def test_masks_depend_on_seed_layer_and_update_alone():
-    mine = Replica(0, lr=0.1)
-    crowd = population(Replica(3, lr=0.1), mine, replace(mine, lr=0.9, clip=1.0), replace(mine, study_seed=1))
+    mine = replica(0, lr=0.1)
+    crowd = population(replica(3, lr=0.1), mine, changed(mine, lr=0.9, clip=1.0), changed(mine, study_seed=1))
     alone = population(mine)
     for t in (7, 0):
         for both, own in zip(masks(crowd, t), masks(alone, t), strict=True):
@@ -49,7 +48,7 @@ def test_masks_depend_on_seed_layer_and_update_alone():
 
 
 def test_each_replica_has_its_own_rate():
-    mixed = population(Replica(0, 0.1), Replica(0, 0.1, dropout=0.9), Replica(0, 0.1, dropout=0.0))
+    mixed = population(replica(0, lr=0.1), replica(0, lr=0.1, dropout=0.9), replica(0, lr=0.1, dropout=0.0))
     mask, _ = masks(mixed, 0)
     assert [(row > 0).float().mean().item() for row in mask] == pytest.approx([0.5, 0.1, 1.0], abs=0.05)
     assert mask[2].eq(1).all()
@@ -58,15 +57,15 @@ def test_each_replica_has_its_own_rate():
 
 
 def test_an_update_uses_the_mask():
-    engine = population(Replica(0, lr=0.5), dtype=torch.float64)
-    before = engine.rows.theta.clone()
+    engine = population(replica(0, lr=0.5), dtype=torch.float64)
+    before = engine.modules.theta.clone()
     first, second = masks(engine, 0)
     engine.step()
-    x, y = Regression().batch(Replica(0, lr=0.5).seed_for("batches"), 0, {})
-    w1, b1, w2, b2 = leaves = [view[0].requires_grad_() for view in engine.rows.views(before)]
+    x, y = Regression().batch(replica(0, lr=0.5).seed_for("batches"), 0, Config())
+    w1, b1, w2, b2 = leaves = [view[0].requires_grad_() for view in engine.modules.views(before)]
     h = torch.tanh((x @ w1.T + b1) * first[0]) * second[0]
     ((h @ w2.T + b2).flatten() - y).square().mean().backward()
-    for leaf, after in zip(leaves, engine.rows.views(engine.rows.theta), strict=True):
+    for leaf, after in zip(leaves, engine.modules.views(engine.modules.theta), strict=True):
         assert torch.allclose(after[0], leaf.detach() - 0.5 * leaf.grad, rtol=1e-12, atol=1e-12)
 
 
@@ -74,31 +73,32 @@ def test_rate_0_is_no_dropout_bit_for_bit():
     def bare() -> nn.Module:
         return nn.Sequential(nn.Linear(FEATURES, 400), nn.Tanh(), nn.Linear(400, 1), nn.Flatten(0))
 
-    runs = population(Replica(0, lr=0.1, dropout=0.0)), population(Replica(0, lr=0.1), build=bare)
+    runs = population(replica(0, lr=0.1, dropout=0.0)), population(replica(0, lr=0.1), build=bare)
     for run in runs:
         for _ in range(3):
             run.step()
-    assert torch.equal(runs[0].rows.theta, runs[1].rows.theta)
+    assert torch.equal(runs[0].modules.theta, runs[1].modules.theta)
 
 
 def test_off_in_evaluation():
-    engine = population(Replica(0, lr=0.1), Replica(1, lr=0.1))
+    engine = population(replica(0, lr=0.1), replica(1, lr=0.1))
     first, again = engine.evaluate(), engine.evaluate()
     for _ in range(2):
-        engine.masks.refill(5)
+        engine._masks.refill(5)
     assert all(torch.equal(first[name], again[name]) for name in first)
     module = wide().eval()
     with torch.no_grad():
-        for parameter, (_, value) in zip(module.parameters(), engine.rows.named_rows(1), strict=True):
+        for parameter, (_, value) in zip(module.parameters(), engine.modules.named_rows(1), strict=True):
             parameter.copy_(value)
-        for name, value in Regression().evaluate(module).items():
+        held_out = Regression().held_out(Config()).float()
+        for name, value in Regression().evaluate(module, held_out, Config()).items():
             assert value.item() == pytest.approx(first[name][1].item(), rel=1e-5)
 
 
 def test_masks_of_those_who_stay():
-    engine = population(*(Replica(seed, lr=0.1) for seed in range(4)))
+    engine = population(*(replica(seed, lr=0.1) for seed in range(4)))
     before = masks(engine, 2)
-    engine.select(torch.tensor([3, 1]))
+    engine.select([3, 1])
     for old, new in zip(before, masks(engine, 2), strict=True):
         assert torch.equal(old[[3, 1]], new)
 
@@ -119,8 +119,8 @@ def test_layers_deep_inside_and_shared_objects():
         drop = nn.Dropout(0.3)
         return nn.Sequential(Block(drop), nn.Sequential(Block(drop)), nn.Linear(FEATURES, 1), nn.Flatten(0))
 
-    engine = population(Replica(0, lr=0.1), build=build)
-    assert engine.masks.names == ["0.drop.mask", "0.again.mask", "1.0.drop.mask", "1.0.again.mask"]
+    engine = population(replica(0, lr=0.1), build=build)
+    assert engine._masks.names == ["0.drop.mask", "0.again.mask", "1.0.drop.mask", "1.0.again.mask"]
     engine.step()
     assert math.isfinite(engine.telemetry()["train_loss"].item())
 
@@ -134,14 +134,14 @@ def test_a_layer_that_the_loss_does_not_pass():
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.linear(x).flatten()
 
-    engine = population(Replica(0, lr=0.1), build=Idle)
+    engine = population(replica(0, lr=0.1), build=Idle)
     engine.step()
-    assert engine.masks.names == [] and engine.t == 1
+    assert engine._masks.names == [] and engine.t == 1
 
 
 def test_building_and_training_leave_the_global_generator_alone():
     state = torch.get_rng_state()
-    engine = population(Replica(0, lr=0.1))
+    engine = population(replica(0, lr=0.1))
     engine.step()
     engine.evaluate()
     assert torch.equal(torch.get_rng_state(), state)
@@ -157,7 +157,7 @@ def test_a_layer_used_twice():
             return self.drop(self.linear(self.drop(x))).sum(-1)
 
     with pytest.raises(PopulationError, match=r"'drop' is used 2 times .* give each use its own nn\.Dropout"):
-        population(Replica(0, lr=0.1), build=Twice)
+        population(replica(0, lr=0.1), build=Twice)
 
 
 @pytest.mark.parametrize("rows", [1, 4])
@@ -167,7 +167,7 @@ def test_minibatches_of_another_shape(rows):
             x, y = super().batch(seed, t, config)
             return (x[:rows], y[:rows]) if t == 2 else (x, y)
 
-    engine = Population(Shrinking(lambda config: wide()), [Replica(0, lr=0.1)], trace=False)
+    engine = Population(Shrinking(lambda config: wide()), [replica(0, lr=0.1)], trace=False)
     engine.step()
     engine.step()
     with pytest.raises(PopulationError, match=rf"shape \({rows}, 400\) after \(6, 400\) .* minibatches of one shape"):
@@ -189,23 +189,23 @@ def test_functional_dropout():
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return nn.functional.dropout(self.linear(x), 0.5, self.training).flatten()
 
-    engine = population(Replica(0, lr=0.1), build=Functional)
+    engine = population(replica(0, lr=0.1), build=Functional)
     before = parameters_of(engine)
     with pytest.raises(PopulationError, match=r"draws random numbers.*use nn\.Dropout layers"):
         engine.step()
-    assert torch.equal(before[0], engine.rows.theta[0])
+    assert torch.equal(before[0], engine.modules.theta[0])
 
 
 def test_a_rate_without_a_layer():
     with pytest.raises(PopulationError, match=r"asks for dropout, but .* has no nn\.Dropout layer"):
-        Population(Regression(), [Replica(0, lr=0.1), Replica(0, lr=0.1, dropout=0.5)])
-    Population(Regression(), [Replica(0, lr=0.1, dropout=0.0)])  # nothing is asked for
+        Population(Regression(), [replica(0, lr=0.1), replica(0, lr=0.1, dropout=0.5)])
+    Population(Regression(), [replica(0, lr=0.1, dropout=0.0)])  # nothing is asked for
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, float("nan")])
 def test_rates_out_of_range(rate):
     with pytest.raises(PopulationError, match=r"is outside \[0, 1\)"):
-        Replica(0, lr=0.1, dropout=rate)
+        replica(0, lr=0.1, dropout=rate)
 
 
 def test_the_stand_in_outside_a_population():

@@ -1,13 +1,23 @@
 """A replica's run does not depend on who trains beside it."""
 
 import itertools
-from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.toys import MIXED, assert_close, assert_same, net_experiment, only, parameters_of, trajectories
+from support.toys import (
+    MIXED,
+    Config,
+    all_with,
+    assert_close,
+    assert_same,
+    changed,
+    net_experiment,
+    only,
+    parameters_of,
+    trajectories,
+)
 
 from gradnoise.noise.schedule import Annealed
 from gradnoise.population import SGD, AdaGrad, Adam, Population, RMSProp, checkpoint
@@ -27,9 +37,11 @@ modes = pytest.mark.parametrize(("optimizer", "trace"), MODES, ids=lambda x: typ
 def build(chosen=range(7), *, runs=MIXED, poison=None, optimizer=None, trace=False, dtype=torch.float64):
     """A population of some of the seven."""
     if not isinstance(optimizer, SGD | None):  # these move every weight by about lr whatever the gradient
-        runs = [replace(r, lr=r.lr / 10) for r in runs]
+        runs = [changed(r, lr=r.training.lr / 10) for r in runs]
+    if optimizer is not None:
+        runs = all_with(runs, optimizer=optimizer)
     experiment = net_experiment(poison=poison or {})
-    return Population(experiment, only(runs, chosen), optimizer=optimizer, trace=trace, dtype=dtype)
+    return Population(experiment, only(runs, chosen), trace=trace, dtype=dtype)
 
 
 @pytest.fixture(scope="module", params=MODES, ids=lambda mode: type(mode[0]).__name__)
@@ -67,7 +79,7 @@ def test_after_neighbours_left(together):
     population = build(poison={3: 8}, **options)
     paths = trajectories(population, 15)
     assert population.alive == [0, 1, 2, 3, 4, 6] and population.diverged == {5: 8}
-    population.select(torch.tensor([0, 2, 3, 4, 5]))
+    population.select([0, 2, 3, 4, 5])
     rest = trajectories(population, STEPS - 15)
     assert rest.keys() == {0, 2, 3, 4, 6}
     assert_close({i: torch.cat([paths[i], rest[i]]) for i in rest}, {i: expected[i] for i in rest})
@@ -93,7 +105,7 @@ def test_resumed_is_the_same_bit_for_bit(optimizer, trace, dtype, tmp_path):
     resumed.load_state_dict(checkpoint.load(tmp_path, 9))
     assert resumed.t == 9 and resumed.alive == [0, 1, 2, 3, 4, 6] and resumed.diverged == {5: 4}
     assert_same(trajectories(resumed, 6), expected)
-    assert_same(resumed.rows.fixed, straight.rows.fixed)
+    assert_same(resumed.modules.fixed, straight.modules.fixed)
     assert_same(resumed.telemetry(), straight.telemetry())
     assert_same(resumed.evaluate(), straight.evaluate())
 
@@ -121,13 +133,13 @@ def test_any_partition_stopped_anywhere(order, cuts, stop):
         {"noise": Annealed(1.0)},
         {"clip": 1e-3},
         {"seed": 99},
-        {"config": {"gain": 9.0}},
+        {"config": Config(gain=9.0)},
         {"dropout": 0.7},
     ],
     ids=lambda change: next(iter(change)),
 )
 def test_a_neighbours_settings_change_no_bit(change):
-    other = [*MIXED[:5], replace(MIXED[5], **change), MIXED[6]]
+    other = [*MIXED[:5], changed(MIXED[5], **change), MIXED[6]]
     mine, theirs = (trajectories(build(runs=runs, dtype=torch.float32), 8) for runs in (MIXED, other))
     assert not torch.equal(mine.pop(5), theirs.pop(5))
     assert_same(mine, theirs)
@@ -140,10 +152,10 @@ def test_looking_changes_nothing():
     for _ in range(6):
         watched.evaluate()
         watched.telemetry()
-        watched.forget()
+        watched.reset_telemetry()
         watched.state_dict()
         watched.step()
-        found.append(watched.rows.theta.clone())
+        found.append(watched.modules.theta.clone())
     assert_same(dict(enumerate(torch.stack(found, 1))), expected)
 
 
@@ -162,22 +174,19 @@ def test_metrics_and_telemetry_are_a_replicas_own():
 
 def test_a_pair_differs_in_the_noise_alone():
     # Same seed: initial weights, minibatches and masks agree, so that the first update differs by lr * noise.
-    runs = [replace(MIXED[0], noise=noise) for noise in (Annealed(0.04), None)]
+    runs = [changed(MIXED[0], noise=noise) for noise in (Annealed(0.04), None)]
     with_noise, without = (build([i], runs=runs) for i in range(2))
-    assert torch.equal(with_noise.rows.theta, without.rows.theta)
+    assert torch.equal(with_noise.modules.theta, without.modules.theta)
     with_noise.step()
     without.step()
-    z = (without.rows.theta - with_noise.rows.theta) / (0.05 * 0.2)
+    z = (without.modules.theta - with_noise.modules.theta) / (0.05 * 0.2)
     assert z.numel() == 66 and abs(z.mean()) < 0.5 and 0.7 < z.std() < 1.3
 
 
 @pytest.mark.parametrize("clip_per", ["replica", "tensor"])
 def test_eta_0_is_no_noise_bit_for_bit(clip_per):
-    silent = [replace(r, noise=Annealed(0.0)) for r in MIXED]
-    none = [replace(r, noise=None) for r in MIXED]
-    a, b = (
-        trajectories(Population(net_experiment(), runs, clip_per=clip_per, trace=False), 8) for runs in (silent, none)
-    )
+    silent, none = (all_with(MIXED, noise=noise, clip_per=clip_per) for noise in (Annealed(0.0), None))
+    a, b = (trajectories(Population(net_experiment(), runs, trace=False), 8) for runs in (silent, none))
     assert_same(a, b)
 
 
@@ -190,4 +199,4 @@ def test_two_populations_may_share_an_experiment():
             population.step()
             population.evaluate()
     assert [p.evaluate()["mean"].dtype for p in populations] == [torch.float64, torch.float32]
-    assert torch.allclose(populations[0].rows.theta.float(), populations[1].rows.theta, atol=1e-5)
+    assert torch.allclose(populations[0].modules.theta.float(), populations[1].modules.theta, atol=1e-5)

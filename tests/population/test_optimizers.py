@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.toys import Regression
+from support.toys import Regression, replica
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -20,7 +20,6 @@ from gradnoise.population import (
     Optimizer,
     Population,
     PopulationError,
-    Replica,
     RMSProp,
 )
 from gradnoise.population.optimizers import _correction, _root
@@ -147,31 +146,31 @@ def test_rows_are_independent(mine, theirs, arguments):
 def test_whole_updates_equal_a_plain_loop(mine, theirs, arguments):
     """Gradient, clip, noise, update: a population against a module with `attach` and torch.optim."""
     experiment = Regression()
-    replicas = [
-        Replica(0, lr=0.01),
-        Replica(1, lr=0.1, clip=0.3, noise=Annealed(0.1)),
-        Replica(2, lr=0.03, noise=Annealed(1.0, gamma=0.0)),
-        Replica(2, lr=0.003, clip=0.1, study_seed=9),
+    runs = [
+        replica(0, lr=0.01, optimizer=mine),
+        replica(1, lr=0.1, clip=0.3, noise=Annealed(0.1), optimizer=mine),
+        replica(2, lr=0.03, noise=Annealed(1.0, gamma=0.0), optimizer=mine),
+        replica(2, lr=0.003, clip=0.1, study_seed=9, optimizer=mine),
     ]
-    population = Population(experiment, replicas, optimizer=mine, dtype=torch.float64, trace=False)
+    population = Population(experiment, runs, dtype=torch.float64, trace=False)
     for _ in range(STEPS):
         population.step()
-    for theta, replica in zip(population.rows.theta, replicas, strict=True):
-        with seeded(replica.seed_for("init")):
-            model = experiment.model(replica.config).double()
-        optimizer = theirs(model.parameters(), lr=replica.lr, **arguments)
-        if replica.noise:
+    for theta, run in zip(population.modules.theta, runs, strict=True):
+        with seeded(run.seed_for("init")):
+            model = experiment.model(experiment.Config()).double()
+        optimizer = theirs(model.parameters(), lr=run.training.lr, **arguments)
+        if run.training.noise:
             names = model.named_parameters()
-            attach(optimizer, replica.noise, seed=replica.seed_for("noise"), named_parameters=names)
+            attach(optimizer, run.training.noise, seed=run.seed_for("noise"), named_parameters=names)
         for t in range(STEPS):
             optimizer.zero_grad()
-            batch = experiment.batch(replica.seed_for("batches"), t, replica.config)
-            experiment.loss(model, batch).backward()
-            if replica.clip:
-                clip(model, replica.clip)
+            batch = experiment.batch(run.seed_for("batches"), t, population.config)
+            experiment.loss(model, batch, population.config).backward()
+            if run.training.clip:
+                clip(model, run.training.clip)
             step(optimizer)
         expected = nn.utils.parameters_to_vector(model.parameters()).detach()
-        assert torch.allclose(theta, expected, rtol=1e-12, atol=1e-12), replica
+        assert torch.allclose(theta, expected, rtol=1e-12, atol=1e-12), run
 
 
 def clip(model: nn.Module, threshold: float) -> None:
@@ -289,10 +288,10 @@ def test_an_optimizer_of_ones_own():
         def update(self, theta, g, state, lr, t):
             theta.sub_(lr * g.sign())
 
-    population = Population(Regression(), [Replica(0, lr=0.25)], optimizer=SignSGD(), trace=False)
-    before = population.rows.theta.clone()
+    population = Population(Regression(), [replica(0, lr=0.25, optimizer=SignSGD())], trace=False)
+    before = population.modules.theta.clone()
     population.step()
-    assert torch.allclose((population.rows.theta - before).abs(), torch.tensor(0.25))
+    assert torch.allclose((population.modules.theta - before).abs(), torch.tensor(0.25))
 
 
 @pytest.mark.parametrize(
@@ -347,4 +346,4 @@ def test_frozen_text(optimizer, text):
 @pytest.mark.parametrize("lr", [0.0, -1.0, float("nan"), float("inf")])
 def test_learning_rates_out_of_range(lr):
     with pytest.raises(PopulationError, match="a learning rate is a finite number > 0"):
-        Replica(0, lr=lr)
+        replica(0, lr=lr)

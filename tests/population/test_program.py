@@ -2,15 +2,15 @@
 
 import pytest
 import torch
-from support.toys import FEATURES, Net, Regression, assert_close, assert_same, plain, trajectories
+from support.toys import FEATURES, Net, Regression, assert_close, assert_same, plain, replica, trajectories
 from torch import Tensor, fx, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from gradnoise.noise.schedule import Annealed
-from gradnoise.population import Population, PopulationError, Replica
+from gradnoise.population import Population, PopulationError
 from gradnoise.population.traced import simplify
 
-RUNS = (Replica(0, lr=0.05), Replica(1, lr=0.1, noise=Annealed(0.1)), Replica(1, lr=0.02, clip=0.5))
+RUNS = (replica(0, lr=0.05), replica(1, lr=0.1, noise=Annealed(0.1)), replica(1, lr=0.02, clip=0.5))
 
 
 class Filters(nn.Module):
@@ -53,17 +53,17 @@ def population(build=plain, runs=RUNS, experiment=None, **options) -> Population
 def test_replayed_is_interpreted(build):
     replayed, interpreted = population(build), population(build, trace=False)
     assert_close(trajectories(replayed, 10), trajectories(interpreted, 10))
-    for name, x in interpreted.rows.fixed.items():
-        assert torch.allclose(replayed.rows.fixed[name], x, rtol=1e-12), name
+    for name, x in interpreted.modules.fixed.items():
+        assert torch.allclose(replayed.modules.fixed[name], x, rtol=1e-12), name
     replayed.evaluate()  # compares them, too
 
 
 class Counted(Regression):
     calls = 0
 
-    def loss(self, model, batch):
+    def loss(self, model, batch, config):
         self.calls += 1
-        return super().loss(model, batch)
+        return super().loss(model, batch, config)
 
 
 def test_the_loss_runs_only_to_be_checked_and_recorded():
@@ -73,7 +73,7 @@ def test_the_loss_runs_only_to_be_checked_and_recorded():
     recorded = experiment.calls
     trajectories(engine, 5)
     assert experiment.calls == recorded <= 3
-    engine.select(torch.tensor([0, 2]))  # other shapes are recorded anew
+    engine.select([0, 2])  # other shapes are recorded anew
     engine.step()
     assert experiment.calls == recorded + 1
     engine.step()
@@ -82,8 +82,8 @@ def test_the_loss_runs_only_to_be_checked_and_recorded():
 
 def test_a_path_that_changes_during_training_is_found_out():
     class Impatient(Counted):
-        def loss(self, model, batch):
-            return super().loss(model, batch) * (1.0 if self.calls < 4 else 2.0)
+        def loss(self, model, batch, config):
+            return super().loss(model, batch, config) * (1.0 if self.calls < 4 else 2.0)
 
     engine = population(experiment=Impatient())
     trajectories(engine, 3)
@@ -100,8 +100,8 @@ def test_state_in_tensors_is_no_such_path():
         def batch(self, seed, t, config):
             return *super().batch(seed, t, config), torch.tensor(0.5**t, dtype=torch.float64)
 
-        def loss(self, model, batch):
-            return batch[2] * super().loss(model, batch[:2])
+        def loss(self, model, batch, config):
+            return batch[2] * super().loss(model, batch[:2], config)
 
     replayed, interpreted = (population(experiment=Annealing(), trace=trace) for trace in (True, False))
     assert_close(trajectories(replayed, 4), trajectories(interpreted, 4))
@@ -123,7 +123,7 @@ def test_batches_of_other_shapes_and_layouts():
 def test_recording_does_not_count_as_a_step():
     engine = population(lambda: Net(), dtype=torch.float32)
     engine.step()
-    assert engine.rows.fixed["norm.num_batches_tracked"].tolist() == [1, 1, 1]
+    assert engine.modules.fixed["norm.num_batches_tracked"].tolist() == [1, 1, 1]
 
 
 def test_a_replay_is_deterministic():

@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.toys import MIXED, net_experiment
+from support.toys import MIXED, net_experiment, replica
 
 from gradnoise.noise.gaussian import stream_key
-from gradnoise.population import Minibatches, Population, Replica, derive_seed
+from gradnoise.population import Minibatches, Population, derive_seed
 from gradnoise.population.randomness import permutation, seeded, undrawn
 
 integers = st.integers(-20, 20) | st.integers(-(2**40), 2**40)
@@ -39,8 +39,8 @@ def test_seeds_are_distinct_and_fit_every_generator(a, b):
 
 
 def test_a_replica_uses_its_seeds():
-    replica = Replica(7, lr=0.1, study_seed=2)
-    seeds = {purpose: replica.seed_for(purpose) for purpose in ("init", "batches", "dropout", "noise")}
+    run = replica(7, study_seed=2)
+    seeds = {purpose: run.seed_for(purpose) for purpose in ("init", "batches", "dropout", "noise")}
     assert len(set(seeds.values())) == 4 and seeds["noise"] == derive_seed(2, 7, "noise")
 
 
@@ -142,14 +142,14 @@ def test_the_global_seed_has_no_say():
         engine = Population(net_experiment(), MIXED, trace=False)
         for _ in range(3):
             engine.step()
-        paths.append(engine.rows.theta)
+        paths.append(engine.modules.theta)
     assert torch.equal(*paths)
 
 
 def test_noise_streams_are_the_replicas_and_parameters_own():
     engine = Population(net_experiment(), MIXED, trace=False)
-    keys = engine.noise_keys.tolist()
-    assert keys[1][2] == stream_key(MIXED[1].seed_for("noise"), engine.rows.names[2])
+    keys = engine._tables.at(0).noise_keys.tolist()
+    assert keys[1][2] == stream_key(MIXED[1].seed_for("noise"), engine.modules.names[2])
     assert keys[0] == keys[1] and keys[2] == keys[3]  # pairs
     distinct = {key for row in (keys[0], keys[2], *keys[4:]) for key in row}
-    assert len(distinct) == 5 * len(engine.rows.names)
+    assert len(distinct) == 5 * len(engine.modules.names)

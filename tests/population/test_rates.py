@@ -7,18 +7,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.toys import Regression
+from support.toys import Regression, replica
 from torch.optim import lr_scheduler
 
 from gradnoise.population import (
-    SGD,
     Cosine,
     Exponential,
     InverseSqrt,
     LinearDecay,
     Population,
     PopulationError,
-    Replica,
     Steps,
 )
 from gradnoise.study.canonical import canonical, restore
@@ -174,19 +172,19 @@ def test_no_rate_within_the_steps_is_zero(kind):
 
 def test_replicas_have_their_own_schedules():
     rates = [0.05, Cosine(0.1, steps=6, warmup=2), Steps(0.1, at=(1, 3))]
-    together = Population(Regression(), [Replica(0, lr=lr) for lr in rates], dtype=torch.float64, trace=False)
+    together = Population(Regression(), [replica(0, lr=lr) for lr in rates], dtype=torch.float64, trace=False)
     for _ in range(6):
         together.step()
-    for row, lr in zip(together.rows.theta, rates, strict=True):
+    for row, lr in zip(together.modules.theta, rates, strict=True):
         value = lr if callable(lr) else lambda t: 0.05
-        alone = Population(Regression(), [Replica(0, lr=value)], optimizer=SGD(), dtype=torch.float64, trace=False)
+        alone = Population(Regression(), [replica(0, lr=value)], dtype=torch.float64, trace=False)
         for _ in range(6):
             alone.step()
-        assert torch.allclose(row, alone.rows.theta[0], rtol=1e-12, atol=1e-12)
+        assert torch.allclose(row, alone.modules.theta[0], rtol=1e-12, atol=1e-12)
 
 
 def test_a_run_longer_than_its_schedule_is_refused():
-    population = Population(Regression(), [Replica(0, lr=Cosine(0.1, steps=2))], trace=False)
+    population = Population(Regression(), [replica(0, lr=Cosine(0.1, steps=2))], trace=False)
     population.step()
     population.step()
     with pytest.raises(PopulationError, match=r"lr = 0.0 at t = 2: a learning rate is a finite number > 0"):

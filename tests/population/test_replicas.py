@@ -5,15 +5,15 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from support.toys import BATCH, FEATURES, Regression, assert_close, parameters_of, plain, trajectories
+from support.toys import BATCH, FEATURES, Config, Regression, assert_close, parameters_of, plain, replica, trajectories
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from gradnoise.population import Population, PopulationError, Replica
 from gradnoise.population.randomness import seeded
-from gradnoise.population.stacked import Replicas
+from gradnoise.population.stacked import StackedModules
 
-RUNS = (Replica(0, lr=0.05), Replica(1, lr=0.1), Replica(2, lr=0.02))
+RUNS = (replica(0, lr=0.05), replica(1, lr=0.1), replica(2, lr=0.02))
 SEQUENCE = (BATCH, 3, FEATURES)
 
 
@@ -131,14 +131,16 @@ def population(build: Callable[[], nn.Module], shape=(BATCH, FEATURES), runs=RUN
     return Population(Regression(lambda config: build(), shape=shape), runs, **options)
 
 
-def train_alone(replica: Replica, experiment: Regression, steps: int) -> nn.Module:
+def train_alone(run: Replica, experiment: Regression, steps: int) -> nn.Module:
     """The same run as anybody would write it."""
-    with seeded(replica.seed_for("init")):
-        model = experiment.model({}).double()
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=replica.lr)
+    config = Config()
+    with seeded(run.seed_for("init")):
+        model = experiment.model(config).double()
+    lr = run.training.rate(0)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=lr)
     for t in range(steps):
         optimizer.zero_grad()
-        experiment.loss(model, experiment.batch(replica.seed_for("batches"), t, {})).backward()
+        experiment.loss(model, experiment.batch(run.seed_for("batches"), t, config), config).backward()
         optimizer.step()
     return model
 
@@ -149,14 +151,15 @@ def test_any_model_trains_as_it_does_alone(build, shape):
     for _ in range(12):
         engine.step()
     metrics = engine.evaluate()
-    for p, replica in enumerate(RUNS):
-        model = train_alone(replica, engine.experiment, 12)
+    experiment, config = engine.experiment, Config()
+    for p, run in enumerate(RUNS):
+        model = train_alone(run, experiment, 12)
         saved = model.state_dict()
-        for name, value in engine.rows.named_rows(p):
+        for name, value in engine.modules.named_rows(p):
             assert value.dtype == saved[name].dtype
             assert torch.allclose(value, saved[name], rtol=1e-12, atol=1e-12), name
         with torch.no_grad():
-            for name, value in engine.experiment.evaluate(model.eval()).items():
+            for name, value in experiment.evaluate(model.eval(), experiment.held_out(config), config).items():
                 assert metrics[name][p].item() == pytest.approx(value.item(), rel=1e-10)
 
 
@@ -166,7 +169,7 @@ def test_what_vmap_runs(name):
     engine = population(build, shape)
     engine.step()
     engine.evaluate()
-    assert engine.rows.loop_reasons == {} and engine.rows.loop_reason is None
+    assert engine.modules.loop_reasons == {}
 
 
 @pytest.mark.parametrize(
@@ -183,19 +186,21 @@ def test_what_a_loop_runs_and_why(name, reason):
     build, shape = LOOPED[name]
     engine = population(build, shape, trace=True)
     engine.step()
-    assert engine.rows.loop_reason is not None and reason in engine.rows.loop_reason
+    assert engine.modules.loop_reasons.keys() == {"loss"} and reason in engine.modules.loop_reasons["loss"]
+    engine.evaluate()
+    assert ("evaluate" in engine.modules.loop_reasons) == (name in ("lstm", "gru", "branch"))
 
 
 def test_alone_and_together_take_the_same_branches():
     # A replica alone may leave a layer unused, which is no mistake where the path depends on the data.
     together = trajectories(population(Branch), 12)
-    alone = {i: trajectories(population(Branch, runs=[replica]), 12)[0] for i, replica in enumerate(RUNS)}
+    alone = {i: trajectories(population(Branch, runs=[run]), 12)[0] for i, run in enumerate(RUNS)}
     assert_close(alone, together)
 
 
 def test_rows_and_names():
     engine = population(Tied)
-    rows = engine.rows
+    rows = engine.modules
     assert rows.names == ["encode.weight", "encode.bias", "decode.bias"] and rows.theta.shape == (3, 24)
     assert rows.offsets == [0, 16, 20, 24] and len(rows) == 3
     views = rows.views(rows.theta)
@@ -209,7 +214,7 @@ def test_a_row_loads_into_the_users_module():
     for _ in range(3):
         engine.step()
     model = batch_norm().double()
-    model.load_state_dict(dict(engine.rows.named_rows(1)))
+    model.load_state_dict(dict(engine.modules.named_rows(1)))
     assert model[1].num_batches_tracked == 3
 
 
@@ -217,26 +222,26 @@ def test_buffers_belong_to_a_replica_and_are_untouched_by_evaluation():
     engine = population(batch_norm, trace=True)
     for _ in range(2):
         engine.step()
-    before = copy.deepcopy(engine.rows.fixed)
+    before = copy.deepcopy(engine.modules.fixed)
     assert not torch.equal(before["1.running_mean"][0], before["1.running_mean"][1])
     assert before["1.num_batches_tracked"].tolist() == [2, 2, 2]
     engine.evaluate()
-    for name, x in engine.rows.fixed.items():
+    for name, x in engine.modules.fixed.items():
         assert torch.equal(x, before[name]), name
 
 
 def test_frozen_parameters_stay_and_get_no_noise():
     engine = population(Frozen)
-    before = engine.rows.fixed["fixed.weight"].clone()
+    before = engine.modules.fixed["fixed.weight"].clone()
     engine.step()
-    assert engine.rows.names == ["out.weight", "out.bias"]
-    assert torch.equal(engine.rows.fixed["fixed.weight"], before)
+    assert engine.modules.names == ["out.weight", "out.bias"]
+    assert torch.equal(engine.modules.fixed["fixed.weight"], before)
 
 
 def test_replicas_of_one_seed_share_a_batch_with_the_same_result():
-    pair = [Replica(0, lr=0.05), Replica(0, lr=0.1)]
+    pair = [replica(0, lr=0.05), replica(0, lr=0.1)]
     shared = trajectories(population(plain, runs=pair), 6)
-    mixed = trajectories(population(plain, runs=[*pair, Replica(1, lr=0.1)]), 6)
+    mixed = trajectories(population(plain, runs=[*pair, replica(1, lr=0.1)]), 6)
     assert_close(shared, {i: mixed[i] for i in shared})
 
 
@@ -246,12 +251,12 @@ def test_batches_may_be_nested():
             x, y = super().batch(seed, t, config)
             return {"x": x, "rest": [(y, torch.tensor(t))]}
 
-        def loss(self, model, batch):
+        def loss(self, model, batch, config):
             ((y, t),) = batch["rest"]
             assert not t.is_floating_point()
-            return super().loss(model, (batch["x"], y)) + 0 * t
+            return super().loss(model, (batch["x"], y), config) + 0 * t
 
-    runs = [Replica(0, lr=0.1), Replica(1, lr=0.1)]
+    runs = [replica(0, lr=0.1), replica(1, lr=0.1)]
     a, b = (Population(kind(), runs, trace=False, dtype=torch.float64) for kind in (Nested, Regression))
     assert_close(trajectories(a, 3), trajectories(b, 3))
 
@@ -287,13 +292,13 @@ def test_random_numbers_in_the_forward_pass(build, shape):
     with pytest.raises(PopulationError, match="draws random numbers, which would depend on"):
         engine.step()
     assert torch.equal(torch.get_rng_state(), state)
-    assert torch.equal(engine.rows.theta[0], before[0]) and engine.t == 0
+    assert torch.equal(engine.modules.theta[0], before[0]) and engine.t == 0
 
 
 def test_random_numbers_in_the_evaluation():
     class Careless(Regression):
-        def evaluate(self, model):
-            return {"mean": model(torch.randn(2, FEATURES, dtype=self.dtype)).mean()}
+        def evaluate(self, model, held_out, config):
+            return {"mean": model(torch.randn(2, FEATURES, dtype=held_out.dtype)).mean()}
 
     engine = Population(Careless(), RUNS, trace=False)
     engine.step()
@@ -316,7 +321,7 @@ def test_a_parameter_without_a_part_in_the_loss():
 
 def test_a_loss_that_is_no_scalar():
     class PerExample(Regression):
-        def loss(self, model, batch):
+        def loss(self, model, batch, config):
             return (model(batch[0]) - batch[1]) ** 2
 
     with pytest.raises(PopulationError, match=r"regression.loss returned shape \(6,\); a loss is a scalar"):
@@ -324,8 +329,11 @@ def test_a_loss_that_is_no_scalar():
 
 
 def test_shapes_that_differ():
-    experiment = Regression(lambda config: plain(config["width"]))
-    runs = [Replica(0, lr=0.1, config={"width": w}) for w in (5, 5, 6)]
+    class Widths(Regression):
+        replica_keys = frozenset({"width"})
+
+    experiment = Widths(lambda config: plain(config.width))
+    runs = [replica(0, lr=0.1, config=Config(width=w)) for w in (5, 5, 6)]
     with pytest.raises(PopulationError, match=r"replica 2 has other .* than replica 0 \(at '0\.bias'\)"):
         Population(experiment, runs)
 
@@ -355,10 +363,10 @@ def test_no_replicas():
 
 def test_a_noise_that_is_no_schedule():
     with pytest.raises(PopulationError, match=r"noise = 0\.01: a schedule is a callable such as"):
-        Replica(0, lr=0.1, noise=0.01)  # type: ignore[arg-type]
+        replica(0, lr=0.1, noise=0.01)  # type: ignore[arg-type]
 
 
 def test_modules_that_took_other_types():
     modules = [plain(), plain().half()]
-    rows = Replicas(modules, dtype=torch.float64, device=torch.device("cpu"))
+    rows = StackedModules(modules, dtype=torch.float64, device=torch.device("cpu"))
     assert rows.theta.dtype == torch.float64 and torch.isfinite(rows.theta).all()

@@ -35,9 +35,9 @@ class Interrupting(Toy):
         super().__init__()
         self.after, self.evaluations = after, 0
 
-    def evaluate(self, model):
+    def evaluate(self, model, held_out, config):
         self.evaluations += 1
-        return super().evaluate(model)
+        return super().evaluate(model, held_out, config)
 
     def batch(self, seed, t, config):
         if self.evaluations > self.after:

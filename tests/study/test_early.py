@@ -1,19 +1,22 @@
 """Trials that reach their goal before the last update."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import nn
 
-from gradnoise.population import Experiment
+from gradnoise.population import Experiment, Goal
 from gradnoise.study import Arm, Metric, Options, Setting, Study, run_study
 
 
-@dataclass
+class Far(Goal):
+    def reached(self, metrics):
+        return metrics["place"] > 1.2
+
+
 class Walk(Experiment):
     """A weight that walks by lr an update; finished beyond 1.2."""
 
-    name: str = "walk"
+    name = "walk"
+    goal = Far()
 
     def model(self, config):
         model = nn.Linear(1, 1, bias=False)
@@ -23,14 +26,11 @@ class Walk(Experiment):
     def batch(self, seed, t, config):
         return torch.ones(1, 1)
 
-    def loss(self, model, batch):
+    def loss(self, model, batch, config):
         return -model(batch).sum()
 
-    def evaluate(self, model):
+    def evaluate(self, model, held_out, config):
         return {"place": model.weight.sum()}
-
-    def finished(self, metrics):
-        return metrics["place"] > 1.2
 
 
 def study(**values):

@@ -95,7 +95,7 @@ def test_executors_are_found_by_name():
 
 def test_an_error_in_a_slice_reaches_the_caller(tmp_path):
     class Broken(Toy):
-        def loss(self, model, batch):
+        def loss(self, model, batch, config):
             return model(batch[0])
 
     with started(InProcess(), Broken(), tmp_path) as executor:

@@ -36,19 +36,19 @@ def study(*arms: Arm, **changes: Any) -> Study:
 # In a run
 
 
-def test_a_typo_in_an_arm(tmp_path):
-    """The experiment does not say which keys it knows, so that nothing else could find it."""
-    wrong = study(Arm("noise", {"niose": Annealed(0.01)}))
+def test_a_setting_that_nobody_reads(tmp_path):
+    """The experiment declares the setting, so that nothing else could find it."""
+    wrong = study(Arm("noise", {"odd": Annealed(0.01)}))
     for _ in range(2):  # repeating the command does not get past it
         with pytest.raises(StudyError) as error:
             run_study(wrong, tmp_path, options=OPTIONS)
         message = str(error.value)
         assert "arm 'noise' trains exactly what the baseline 'none' trains" in message
         assert "(the first in row 'a', setting 'lr=0.05')" in message and "after 3 updates" in message
-        assert "niose = Annealed(eta=0.01" in message and "may_equal_baseline=True" in message
+        assert "odd = Annealed(eta=0.01" in message and "may_equal_baseline=True" in message
         with Store(tmp_path, readonly=True) as store:
             assert {(t.status, t.step) for t in store.results().trials} == {("running", EVERY)}
-    allowed = study(Arm("noise", {"niose": Annealed(0.01)}, may_equal_baseline=True))
+    allowed = study(Arm("noise", {"odd": Annealed(0.01)}, may_equal_baseline=True))
     assert {t.status for t in run_study(allowed, tmp_path, options=OPTIONS).trials} == {"finished"}
 
 
@@ -92,11 +92,11 @@ def test_momentum_acts_at_the_second_update(tmp_path):
 
 def test_a_late_schedule_that_nobody_reads_is_found_when_it_should_act(tmp_path):
     with pytest.raises(StudyError, match=f"all metrics are equal after {3 * EVERY} updates"):
-        run_study(study(Arm("later", {"niose": Later(2 * EVERY)})), tmp_path, options=OPTIONS)
+        run_study(study(Arm("later", {"odd": Later(2 * EVERY)})), tmp_path, options=OPTIONS)
 
 
 def test_pairs_that_diverge_are_no_evidence(tmp_path):
-    results = run_study(study(Arm("odd", {"niose": 1}), experiment=Toy(poison={0: 0, 1: 0})), tmp_path, options=OPTIONS)
+    results = run_study(study(Arm("odd", {"odd": 1}), experiment=Toy(poison={0: 0, 1: 0})), tmp_path, options=OPTIONS)
     assert {t.status for t in results.trials} == {"diverged"}
 
 
@@ -117,8 +117,8 @@ class Still(Toy):
 
 def test_runs_in_which_nothing_moves_are_no_evidence(tmp_path):
     class StillOff(Still):
-        def loss(self, model, batch):
-            return super().loss(model, batch) + 1.0  # measured, and without gradient
+        def loss(self, model, batch, config):
+            return super().loss(model, batch, config) + 1.0  # measured, and without gradient
 
     results = run_study(study(Arm("clip", {"clip": 0.5}), experiment=StillOff()), tmp_path, options=OPTIONS)
     assert {t.status for t in results.trials} == {"finished"}

@@ -89,7 +89,7 @@ def test_trials_are_enumerated_once(tmp_path, monkeypatch):
         return original(study)
 
     class Stop(Toy):
-        def evaluate(self, model):
+        def evaluate(self, model, held_out, config):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Study, "trials", counted)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.small import EVERY, STEPS, Toy, assert_same, small
+from support.small import EVERY, OTHER_DATA, STEPS, Toy, assert_same, small
 
 from gradnoise import Annealed, Fixed
 from gradnoise.population import PopulationError
@@ -238,7 +238,7 @@ def test_new_names_for_the_same_trials(tmp_path, reference):
         ({"scale": "paper"}, "its scale is 'custom', this one's is 'paper'"),
         ({"steps": 24}, "its steps is 12, this one's is 24"),
         ({"seed": 1}, "its study_seed is 0, this one's is 1"),
-        ({"experiment": Toy(fingerprint="beef")}, "its experiment is 'toy@f00d', this one's is 'toy@beef'"),
+        ({"experiment": Toy(data=OTHER_DATA)}, "its experiment is 'toy@f00d', this one's is 'toy@beef'"),
         (
             {"base": {"clip": 2.0}},
             r"other values: in row 'a' \(lr=0.05\), arm 'none', its clip is 1.0, this one's is 2.0",
@@ -296,13 +296,13 @@ def assert_nothing_written(folder: Path) -> None:
 
 
 class BadLoss(Toy):
-    def loss(self, model, batch):
+    def loss(self, model, batch, config):
         x, y = batch
         return (model(x).squeeze(-1) - y).square()
 
 
 class BadMetric(Toy):
-    def evaluate(self, model):
+    def evaluate(self, model, held_out, config):
         return {"error": torch.zeros(3)}
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.small import Toy, small
+from support.small import OTHER_DATA, Toy, small
 
 from gradnoise import Annealed, Fixed
 from gradnoise.population import (
@@ -121,7 +121,7 @@ def test_another_study_has_other_ids(changes):
 
 
 def test_other_data_has_other_ids():
-    assert not set(ids(small())) & set(ids(small(Toy(fingerprint="beef"))))
+    assert not set(ids(small())) & set(ids(small(Toy(data=OTHER_DATA))))
 
 
 def test_pairs_differ_in_the_arm_alone():

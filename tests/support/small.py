@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gradnoise import Annealed
-from gradnoise.population import Experiment, Replica, derive_seed
+from gradnoise.population import Data, Experiment, Replica, derive_seed
 from gradnoise.study import Arm, Metric, Setting, Study, StudyResults, Trial, TrialResult
 from gradnoise.study.engine import Job, JobTrial
 
@@ -21,39 +21,50 @@ SEEDS, STEPS, EVERY = 2, 12, 3
 PATIENCE = 300  # seconds until a test gives up on another process, which imports torch first
 
 
+MADE_UP, OTHER_DATA = Data("made-up numbers", "f00d"), Data("made-up numbers", "beef")
+
+
 @dataclass(eq=False)
 class Toy(Experiment):
     """Fit a line of four weights; a trial whose seed is a key of `poison` diverges at that update."""
 
+    @dataclass(frozen=True)
+    class Config:
+        width: int = 3
+        gain: float = 1.0
+        odd: Any = None  # declared, and read by nobody
+
     poison: Mapping[int, int] = dataclasses.field(default_factory=dict)
     name: str = "toy"
-    fingerprint: str = "f00d"
-    data_title: str = "made-up numbers"
+    data: Data = MADE_UP
     replica_keys: ClassVar[frozenset[str]] = frozenset({"gain"})
 
-    def model(self, config: Mapping[str, Any]) -> nn.Module:
-        model = nn.Sequential(nn.Linear(4, config.get("width", 3)), nn.Tanh(), nn.Linear(config.get("width", 3), 1))
+    def model(self, config: Config) -> nn.Module:
+        first = nn.Linear(4, config.width)
         with torch.no_grad():
-            model[0].weight.mul_(config.get("gain", 1.0))
-        return model
+            first.weight.mul_(config.gain)
+        return nn.Sequential(first, nn.Tanh(), nn.Linear(config.width, 1))
 
-    def batch(self, seed: int, t: int, config: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    def batch(self, seed: int, t: int, config: Config) -> tuple[Tensor, Tensor]:
         generator = torch.Generator().manual_seed(derive_seed(seed, t, "toy"))
         x = torch.randn(5, 4, generator=generator)
         for trial, step in self.poison.items():
-            if t == step and seed == Replica(trial, lr=1.0).seed_for("batches"):
+            if t == step and seed == Replica(trial).seed_for("batches"):
                 x = x * torch.nan
         return x, x.sum(1)
 
-    def loss(self, model: Callable[[Tensor], Tensor], batch: tuple[Tensor, Tensor]) -> Tensor:
+    def loss(self, model: Callable[[Tensor], Tensor], batch: tuple[Tensor, Tensor], config: Config) -> Tensor:
         x, y = batch
         return (model(x).squeeze(-1) - y).square().mean()
 
-    def evaluate(self, model: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
-        x = torch.linspace(-1, 1, 20).view(5, 4)
-        return {"error": (model(x).squeeze(-1) - x.sum(1)).square().mean(), "mean": model(x).mean()}
+    def held_out(self, config: Config) -> Tensor:
+        return torch.linspace(-1, 1, 20).view(5, 4)
 
-    def broken(self) -> dict[str, float]:
+    def evaluate(self, model: Callable[[Tensor], Tensor], held_out: Tensor, config: Config) -> dict[str, Tensor]:
+        y = model(held_out)
+        return {"error": (y.squeeze(-1) - held_out.sum(1)).square().mean(), "mean": y.mean()}
+
+    def diverged_metrics(self) -> dict[str, float]:
         return {"error": 99.0}
 
 

@@ -3,13 +3,16 @@
 from gradnoise.errors import PopulationError
 from gradnoise.population.check import check_experiment
 from gradnoise.population.chunks import best_size
+from gradnoise.population.course import Course, Goal
 from gradnoise.population.draws import Draws
-from gradnoise.population.experiment import Experiment, Minibatches
+from gradnoise.population.experiment import Data, Experiment
+from gradnoise.population.minibatches import Examples, Minibatches
 from gradnoise.population.optimizers import L2, SGD, AdaGrad, Adam, AdamW, NAdam, Optimizer, RMSProp
 from gradnoise.population.population import Population
 from gradnoise.population.randomness import derive_seed
 from gradnoise.population.rates import Cosine, Exponential, InverseSqrt, LinearDecay, Steps
 from gradnoise.population.replica import Replica
+from gradnoise.population.training import Training
 
 __all__ = [
     "L2",
@@ -18,9 +21,13 @@ __all__ = [
     "Adam",
     "AdamW",
     "Cosine",
+    "Course",
+    "Data",
     "Draws",
+    "Examples",
     "Experiment",
     "Exponential",
+    "Goal",
     "InverseSqrt",
     "LinearDecay",
     "Minibatches",
@@ -31,6 +38,7 @@ __all__ = [
     "RMSProp",
     "Replica",
     "Steps",
+    "Training",
     "best_size",
     "check_experiment",
     "derive_seed",

@@ -1,4 +1,4 @@
-"""A smoke test for an experiment of one's own: call it in a test before spending hours on a study."""
+"""A smoke test for a new experiment: call it in a test before spending hours on a study."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from torch.utils import _pytree as pytree
 
 from gradnoise.errors import PopulationError
 from gradnoise.noise.schedule import Annealed
+from gradnoise.population.configuration import agreed
+from gradnoise.population.course import Batch
+from gradnoise.population.evaluation import EVALUATE
 from gradnoise.population.experiment import Experiment
+from gradnoise.population.gradients import LOSS
+from gradnoise.population.minibatches import Examples
 from gradnoise.population.population import Population
 from gradnoise.population.randomness import BATCHES
 from gradnoise.population.replica import Replica
@@ -40,13 +45,12 @@ def check_experiment(
         >>> def test_my_experiment():
         ...     check_experiment(MyExperiment(), {"width": 32})
     """
-    config = dict(config or {})
     replicas = [
-        Replica(seed, rate, noise=noise, clip=clip, config=config, dropout=config.get("dropout"))
-        for seed, rate, noise, clip in (
-            (0, lr, None, None),
-            (1, lr / 2, Annealed(0.01), 1.0),
-            (0, lr, Annealed(0.01), None),
+        Replica.of(experiment, seed, {**(config or {}), **own})
+        for seed, own in (
+            (0, {"lr": lr, "noise": None, "clip": None}),
+            (1, {"lr": lr / 2, "noise": Annealed(0.01), "clip": 1.0}),
+            (0, {"lr": lr, "noise": Annealed(0.01), "clip": None}),
         )
     ]
     _check_batches(experiment, replicas[0])
@@ -58,8 +62,8 @@ def check_experiment(
         )
     for i, replica in enumerate(replicas):
         alone = _train(experiment, [replica], steps)
-        difference = (alone.rows.theta[0] - together.rows.theta[i]).abs().max().item()
-        if difference > 1e-8 * max(1.0, together.rows.theta.abs().max().item()):
+        difference = (alone.modules.theta[0] - together.modules.theta[i]).abs().max().item()
+        if difference > 1e-8 * max(1.0, together.modules.theta.abs().max().item()):
             raise PopulationError(
                 f"{experiment.name}: replica {i} trained alone ends {difference:.2g} away from the same replica in a"
                 " population; the loss mixes replicas or keeps state outside the model"
@@ -68,10 +72,10 @@ def check_experiment(
 
 
 def _check_batches(experiment: Experiment, replica: Replica) -> None:
-    if type(experiment).generate is not Experiment.generate:
+    if experiment.course is not None and experiment.course.generates:
         return  # what it generates is a function of what it is given
-    seed = replica.seed_for(BATCHES)
-    first, again = (pytree.tree_leaves(experiment.batch(seed, 1, replica.config)) for _ in range(2))
+    seed, config = replica.seed_for(BATCHES), agreed([replica.config], experiment.replica_keys)
+    first, again = (_leaves(experiment.batch(seed, 1, config)) for _ in range(2))
     for x, y in zip(first, again, strict=True):
         if not isinstance(x, torch.Tensor):
             raise PopulationError(f"{experiment.name}.batch returned a {type(x).__name__}; a batch holds tensors only")
@@ -82,12 +86,17 @@ def _check_batches(experiment: Experiment, replica: Replica) -> None:
             )
 
 
+def _leaves(batch: Batch) -> list[Any]:
+    return pytree.tree_leaves(tuple(batch) if isinstance(batch, Examples) else batch)
+
+
 def _train(
     experiment: Experiment, replicas: list[Replica], steps: int, dtype: torch.dtype = torch.float64
 ) -> Population:
     population = Population(experiment, replicas, dtype=dtype)
     while population.alive and population.t < steps:
         population.step()
+    population.settle()
     return population
 
 
@@ -98,9 +107,9 @@ def _notes(experiment: Experiment, population: Population) -> dict[str, str]:
             raise PopulationError(
                 f"{experiment.name}.evaluate: metric {name!r} is not finite ({values.tolist()}) for a model that is"
             )
-    reasons = population.rows.loop_reasons
+    reasons = population.modules.loop_reasons
     notes = {
-        "loss runs by": reasons.get("loss", "vmap"),
-        "evaluate runs by": reasons.get("_evaluate", "vmap"),
+        "loss runs by": reasons.get(LOSS, "vmap"),
+        "evaluate runs by": reasons.get(EVALUATE, "vmap"),
     }
     return notes | {name: ", ".join(f"{v:.4g}" for v in values.tolist()) for name, values in metrics.items()}

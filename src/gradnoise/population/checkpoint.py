@@ -17,7 +17,7 @@ KEEP = 2
 
 
 def path_for(folder: Path, step: int) -> Path:
-    """Where the checkpoint of a step lies."""
+    """Return where the checkpoint of a step lies."""
     return folder / f"step-{step:09d}.pt"
 
 
@@ -73,7 +73,7 @@ def load(folder: Path, step: int, device: torch.device | str = "cpu") -> dict[st
 
 
 def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """What `write` wrote; tensors and plain values only.
+    """Read what `write` wrote; tensors and plain values only.
 
     Raises:
         CheckpointError: there is no such file, or it is damaged or holds other objects.
@@ -90,6 +90,6 @@ def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
 
 
 def steps(folder: Path) -> list[int]:
-    """Steps of the checkpoints in a folder, ascending."""
+    """List the steps of the checkpoints in a folder, ascending."""
     found = (re.fullmatch(r"step-(\d+)\.pt", p.name) for p in folder.glob("step-*.pt"))
     return sorted(int(match[1]) for match in found if match)

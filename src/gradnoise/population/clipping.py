@@ -9,27 +9,19 @@ from torch import Tensor
 
 
 def norms(g: Tensor) -> Tensor:
-    """Global gradient norm of each replica: g [P, N] -> [P]."""
+    """Return the global gradient norm of each replica: g [P, N] -> [P]."""
     return torch.linalg.vector_norm(g, dim=1)
 
 
-def clip_(g: Tensor, norm: Tensor, c: Tensor) -> Tensor:
-    """Rescale rows whose norm exceeds their threshold: g_p <- g_p * min(1, c_p / |g_p|), in place.
-
-    Rows below their threshold stay bitwise as they are.
+def clip_scale(norm: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what each row is to be multiplied by, min(1, c_p / |g_p|) [P], and which rows are clipped, bool [P].
 
     Args:
-        g: gradients [P, N].
-        norm: their norms [P].
+        norm: gradient norms [P].
         c: thresholds [P]; inf leaves a row alone.
-
-    Returns:
-        Which rows were rescaled, bool [P].
     """
     clipped = norm > c
-    if clipped.any():
-        g.mul_(torch.where(clipped, c / norm, 1.0)[:, None])
-    return clipped
+    return torch.where(clipped, c / norm, 1.0), clipped
 
 
 def clip_each_(segments: Sequence[Tensor], c: Tensor) -> Tensor:
@@ -42,8 +34,10 @@ def clip_each_(segments: Sequence[Tensor], c: Tensor) -> Tensor:
     Returns:
         Which rows had at least one tensor rescaled, bool [P].
     """
-    clipped = torch.zeros(len(c), dtype=torch.bool, device=c.device)
+    any_clipped = torch.zeros(len(c), dtype=torch.bool, device=c.device)
     for segment in segments:
         g = segment.view(len(segment), -1)  # a scalar parameter is [P]
-        clipped |= clip_(g, norms(g), c)
-    return clipped
+        scale, clipped = clip_scale(norms(g), c)
+        g.mul_(scale[:, None])
+        any_clipped = any_clipped | clipped
+    return any_clipped

@@ -1,4 +1,4 @@
-"""Whether a checkpoint belongs to a population: same replicas, same tensors."""
+"""Check that a checkpoint belongs to a population: same replicas, same tensors."""
 
 from __future__ import annotations
 
@@ -29,8 +29,10 @@ def check_same(state: Mapping[str, Any], mine: Mapping[str, Any]) -> None:
 
 
 def _layout(state: Mapping[str, Any]) -> list[str]:
-    """Name, dtype and shape (without the replica axis) of every tensor of a state."""
-    tensors = {"theta": state["theta"], **state["fixed"], **state["optimizer"], **state["own"]}
+    """Return name, dtype and shape (without the replica axis) of every tensor of a state."""
+    tensors = {"theta": state["theta"]}
+    for part in ("fixed", "optimizer", "course"):
+        tensors |= {f"{part} {name}": x for name, x in state[part].items()}
     return list(state["parameters"]) + [f"{n} {x.dtype} {tuple(x.shape[1:])}" for n, x in tensors.items()]
 
 

@@ -35,15 +35,11 @@ class Draws:
         self._rows = torch.tensor([place[seed] for seed in seeds], device=self.device)
 
     def uniform(self, name: str, *shape: int) -> Tensor:
-        """Numbers in (0, 1), float64 [P, ...]; another name gives others."""
+        """Draw numbers in (0, 1), float64 [P, ...]; another name gives others."""
         keys = [_key(seed, name) for seed in self._distinct]
         words = word_rows(keys, self.t, math.prod(shape), self.device)
         return ((words + 0.5) * 2.0**-32).unflatten(1, shape)[self._rows]
 
     def integers(self, name: str, high: int | Tensor, *shape: int) -> Tensor:
-        """Integers in 0..high - 1, int64 [P, ...]; `high` may be a tensor that broadcasts with the result."""
+        """Draw integers in 0..high - 1, int64 [P, ...]; `high` may be a tensor that broadcasts with the result."""
         return (self.uniform(name, *shape) * high).long()
-
-    def permutations(self, name: str, n: int, *shape: int) -> Tensor:
-        """Orders of 0..n - 1, int64 [P, ..., n]."""
-        return self.uniform(name, *shape, n).argsort(-1)

@@ -1,4 +1,4 @@
-"""Dropout whose masks belong to a replica: a pure function of (seed, layer, step), not of its neighbours."""
+"""Dropout whose masks belong to a replica: a pure function of (seed, layer, step), whoever trains with it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class MaskedDropout(nn.Module):
         self.register_buffer(MASK, torch.ones(()), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x in evaluation mode; x * mask in training, the mask being 0 or 1 / (1 - p)."""
+        """Return x in evaluation mode, x * mask in training; the mask is 0 or 1 / (1 - p)."""
         if not self.training:
             return x
         if self.mask.dim() == 0:  # the dry run that finds out the mask's shape
@@ -98,7 +98,7 @@ class DropoutMasks:
         return result
 
     def refill(self, t: int) -> dict[str, Tensor]:
-        """Draw the masks of update `t`; buffer name -> mask [P, ...]."""
+        """Draw the masks of update `t` and return them by name of the buffer, [P, ...] each."""
         for mask, keys, keep in zip(self.masks, self.keys, self.keep, strict=True):
             bernoulli_rows_(mask.flatten(1), keys=keys, t=torch.full((len(mask),), t), keep=keep)
         return dict(zip(self.names, self.masks, strict=True))

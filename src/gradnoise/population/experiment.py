@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,153 +12,157 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from gradnoise.population.draws import Draws
-from gradnoise.population.randomness import permutation
+from gradnoise.errors import PopulationError, nearest
+from gradnoise.population.course import Batch, Course, Goal, Metrics, Model
+from gradnoise.population.training import Training
 
-Batch = Any  # a tensor, or any nesting of tuples, lists and dicts of tensors
-Model = nn.Module
-State = dict[str, Tensor]
-Metrics = dict[str, Tensor]
+
+@dataclass(frozen=True)
+class Data:
+    """What an experiment is trained on, as ids and reports name it.
+
+    Args:
+        title: what reports call the data.
+        fingerprint: hash of the data; trials on different data have different ids.
+        stand_in: whether the data only stands in for a published data set; every report then says so in its title.
+    """
+
+    title: str = ""
+    fingerprint: str = ""
+    stand_in: bool = False
+
+
+@dataclass(frozen=True)
+class NoSettings:
+    """The configuration of an experiment without settings."""
 
 
 class Experiment(ABC):
     """Model, loss, minibatches and metrics, written for one replica; the engine runs hundreds of them.
 
-    Subclass it and write four methods. Nothing in them knows of populations: `model` in `loss` and
-    `evaluate` is called like the module that the method `model` returned.
+    Subclass it and write four methods. Nothing in them knows of populations: `model` in `loss` and `evaluate` is
+    called like the module that the method `model` returned. All of them get the configuration, an instance of the
+    class `Config`, whose fields are what an arm or setting of a study may change; everything else is refused.
 
-    Neither `loss` nor `evaluate` may draw random numbers: draw in `batch`, and test data beforehand.
+    Neither `loss` nor `evaluate` may draw random numbers: draw in `batch`, and test data beforehand. The engine puts
+    minibatches and held-out data on its device and casts their floating-point tensors to its precision.
 
-    Data made on the fly, curricula, early ends: write `generate` in place of `batch`, let `state` hold what a
-    replica keeps beside its weights, let `loss` return metrics with the loss and `updated` learn from them,
-    and say in `finished` which replicas have reached their goal. These see all replicas at once, [P, ...].
+    Data made on the fly, curricula and states that are carried on are a `Course`; ends before the last update are a
+    `Goal`.
 
     Example:
         >>> class Parity(Experiment):
         ...     name = "parity"
-        ...     def __init__(self):
-        ...         self.test = self.batch(123, 0, {})
+        ...     @dataclass(frozen=True)
+        ...     class Config:
+        ...         width: int = 32
         ...     def model(self, config):
-        ...         return nn.Sequential(nn.Linear(8, 32), nn.Tanh(), nn.Linear(32, 2))
+        ...         return nn.Sequential(nn.Linear(8, config.width), nn.Tanh(), nn.Linear(config.width, 2))
         ...     def batch(self, seed, t, config):
         ...         g = torch.Generator().manual_seed(derive_seed(seed, t, "bits"))
         ...         x = torch.randint(0, 2, (64, 8), generator=g)
         ...         return x.float(), x.sum(1) % 2
-        ...     def loss(self, model, batch):
+        ...     def loss(self, model, batch, config):
         ...         x, y = batch
         ...         return nn.functional.cross_entropy(model(x), y)
-        ...     def evaluate(self, model):
-        ...         x, y = self.test
+        ...     def held_out(self, config):
+        ...         return self.batch(123, 0, config)
+        ...     def evaluate(self, model, held_out, config):
+        ...         x, y = held_out
         ...         return {"accuracy": (model(x).argmax(1) == y).float().mean()}
     """
 
+    #: Of the experiment; with the data's fingerprint it enters every trial's id.
     name: str
-    #: Hash of the data; trials on different data have different ids.
-    fingerprint: str = ""
-    #: What reports call the data.
-    data_title: str = ""
-    #: Whether the data only stands in for a published data set; every report then says so in its title.
-    stand_in: bool = False
-    #: Configuration keys that may differ between replicas of one population (they change no tensor shape).
+    #: What it is trained on.
+    data: Data = Data()
+    #: A frozen dataclass of the experiment's own settings and their defaults.
+    Config: ClassVar[type] = NoSettings
+    #: Settings that may differ between replicas of one population (they change neither shapes nor minibatches).
     replica_keys: ClassVar[frozenset[str]] = frozenset()
+    #: Whether minibatches are the same for every seed, as those of a text that is read in order; `batch` is then called
+    #: once an update, with a seed of 0.
+    same_batches: ClassVar[bool] = False
     #: This many non-finite losses or gradients in a row end a replica; updates with fewer are skipped for it.
     patience: ClassVar[int] = 1
-    #: Entries of `state` that are recorded with the metrics.
-    watched: ClassVar[tuple[str, ...]] = ()
-    #: Where and in which precision batches are wanted; set by the engine before training.
-    device: torch.device = torch.device("cpu")
-    dtype: torch.dtype = torch.float32
+    #: What a replica keeps beside its weights; None for nothing.
+    course: Course | None = None
+    #: What ends a run before its last update; None for nothing.
+    goal: Goal | None = None
 
     @abstractmethod
-    def model(self, config: Mapping[str, Any]) -> nn.Module:
-        """A freshly initialised module; called with the global generator seeded for the replica."""
+    def model(self, config: Any) -> nn.Module:
+        """Return a freshly initialised module; called with the global generator seeded for the replica."""
 
-    def batch(self, seed: int, t: int, config: Mapping[str, Any]) -> Batch:
-        """The minibatch of update `t` (0, 1, ...) as a pure function of `seed`, on `self.device`.
+    def batch(self, seed: int, t: int, config: Any) -> Batch:
+        """Return the minibatch of update `t` (0, 1, ...) as a pure function of `seed`.
 
-        Replicas of one seed share it: it may depend on no key that is in `replica_keys`.
+        Replicas of one seed share it: it may depend on no setting that is in `replica_keys`.
         """
-        raise NotImplementedError(f"{type(self).__name__} needs a method `batch` or `generate`")
-
-    def generate(self, draws: Draws, state: State, config: Mapping[str, Any]) -> Batch:
-        """The minibatches of one update for P replicas at once, every tensor with a leading [P].
-
-        Where this is defined the engine uses it in place of `batch`.
-
-        Args:
-            draws: uniform random numbers, a row for each replica, and the update's t.
-            state: what the replicas keep, see `state`.
-            config: what the replicas agree on, which is every key that is not in `replica_keys`.
-        """
-        raise NotImplementedError
-
-    def state(self, config: Mapping[str, Any]) -> State:
-        """What one replica keeps beside its weights, such as the level of a curriculum; the engine adds the [P].
-
-        It travels with the replica and its checkpoints. Settings of the loss that may differ between the
-        replicas of a population belong here, too.
-        """
-        return {}
-
-    def updated(self, state: State, report: Metrics, t: int) -> State:
-        """The state [P, ...] after update t, given the metrics [P] that `loss` returned beside the loss."""
-        return state
+        raise NotImplementedError(f"{type(self).__name__} needs a method `batch`, or a course that generates")
 
     def stack(self, batches: Sequence[Batch]) -> Batch:
-        """Minibatches of one update for R different seeds as one, with a leading [R] on every tensor.
+        """Put minibatches of R different seeds together, with a leading [R] on every tensor.
 
         Override it where the shapes of minibatches differ from seed to seed, to pad them.
         """
         return pytree.tree_map(lambda *xs: torch.stack(xs), *batches)
 
     @abstractmethod
-    def loss(self, model: Model, batch: Batch) -> Tensor | tuple[Tensor, Metrics]:
-        """The scalar training loss of one replica on one minibatch, or (loss, metrics for `updated`)."""
+    def loss(self, model: Model, batch: Batch, config: Any) -> Tensor | tuple[Tensor, Metrics]:
+        """Return the scalar training loss of one replica on one minibatch.
+
+        With a course `batch` is the pair (minibatch, state of the replica), and the loss may return
+        (loss, tensors that the course's `after` shall see).
+        """
+
+    def held_out(self, config: Any) -> Batch:
+        """Return the data that `evaluate` gets, the same for every replica; () for none."""
+        return ()
 
     @abstractmethod
-    def evaluate(self, model: Model) -> dict[str, Tensor]:
-        """Scalar metrics of one replica in evaluation mode, without gradient."""
+    def evaluate(self, model: Model, held_out: Batch, config: Any) -> Metrics:
+        """Return scalar metrics of one replica in evaluation mode, without gradient."""
 
-    def finished(self, metrics: Metrics) -> Tensor | None:
-        """Which replicas, bool [P], have reached their goal and may stop, given metrics [P] of `evaluate`."""
-        return None
+    def diverged_metrics(self) -> dict[str, float]:
+        """Return the metrics that a diverged replica counts with; {} leaves it out of means."""
+        return {}
 
-    def confirm(self, model: Model) -> Metrics:
-        """Metrics on more data, asked of those alone that look `finished`.
+    # --- what a study asks of it --------------------------------------------------------------------
 
-        They replace those of `evaluate` with the same names; others are nan for the rest of the replicas.
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the data."""
+        return self.data.fingerprint
+
+    @property
+    def data_title(self) -> str:
+        """What reports call the data."""
+        return self.data.title
+
+    @property
+    def stand_in(self) -> bool:
+        """Whether the data only stands in for a published data set."""
+        return self.data.stand_in
+
+    def keys(self) -> frozenset[str]:
+        """Return all names that may stand in a configuration: the engine's settings and the experiment's own."""
+        return frozenset(f.name for kind in (Training, self.Config) for f in dataclasses.fields(kind))
+
+    def configured(self, config: Mapping[str, Any]) -> Any:
+        """Return the experiment's own settings, an instance of `Config`, from a flat configuration."""
+        own = {f.name for f in dataclasses.fields(self.Config)}
+        return self.Config(**{k: v for k, v in config.items() if k in own})
+
+    def check_keys(self, names: Iterable[str]) -> None:
+        """Refuse a name that is no setting.
+
+        Raises:
+            PopulationError: with the nearest name that is one.
         """
-        return {}
-
-    def broken(self) -> dict[str, float]:
-        """Metrics that a diverged replica counts with; {} leaves it out of means."""
-        return {}
-
-
-@dataclass(frozen=True)
-class Minibatches:
-    """Minibatches of a data set in memory, reshuffled every epoch.
-
-    Args:
-        tensors: tensors of n examples each, [n, ...].
-        size: examples per minibatch, B. Each epoch has n // B minibatches; the rest, different in
-            every epoch, waits for a later one.
-    """
-
-    tensors: tuple[Tensor, ...]
-    size: int
-
-    def __post_init__(self) -> None:
-        """Check lengths and size."""
-        lengths = [len(x) for x in self.tensors]
-        if len(set(lengths)) != 1:
-            raise ValueError(f"tensors of one data set need equal lengths, got {lengths}")
-        if not 1 <= self.size <= lengths[0]:
-            raise ValueError(f"minibatch size {self.size} is not in 1..{lengths[0]}, the number of examples")
-
-    def __call__(self, seed: int, t: int) -> tuple[Tensor, ...]:
-        """The examples of update `t` in the order that `seed` decides."""
-        n = len(self.tensors[0])
-        epoch, i = divmod(t, n // self.size)
-        rows = permutation(seed, epoch, n)[i * self.size : (i + 1) * self.size]
-        return tuple(x[rows.to(x.device)] for x in self.tensors)
+        known = self.keys()
+        for name in names:
+            if name not in known:
+                raise PopulationError(
+                    f"{self.name} has no setting {name!r}{nearest(name, known)}; there are {', '.join(sorted(known))}"
+                )

@@ -15,7 +15,7 @@ WEIGHT_NOISE = "weight noise"
 
 
 def derive_seed(study_seed: int, seed: int, purpose: str) -> int:
-    """A 63-bit seed for one purpose of one trial; different purposes and trials share no stream.
+    """Return a 63-bit seed for one purpose of one trial; different purposes and trials share no stream.
 
     Args:
         study_seed: seed of the whole study.

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Protocol
 
-from gradnoise.errors import PopulationError
-from gradnoise.noise.schedule import Schedule, sigma
 from gradnoise.population.randomness import derive_seed
+from gradnoise.population.training import Training
 
-LearningRate: TypeAlias = float | Callable[[int], float]
-"""A number, or a callable t -> learning rate of update t = 0, 1, 2, ..."""
+
+class Configurable(Protocol):
+    """What makes settings of a flat configuration: an `Experiment`."""
+
+    def check_keys(self, names: Iterable[str]) -> None:
+        """Refuse a name that is no setting."""
+        ...
+
+    def configured(self, config: Mapping[str, Any]) -> Any:
+        """Return the experiment's own settings."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -21,64 +28,39 @@ class Replica:
 
     Args:
         seed: trial seed; decides initial weights, minibatches, dropout masks and noise.
-        lr: learning rate, a finite number > 0, or a callable t -> learning rate of update t = 0, 1, ...
-        noise: schedule of sigma_t^2, or None for no gradient noise.
-        clip: threshold c > 0 of gradient clipping, or None for no clipping.
-        dropout: rate in [0, 1) for every nn.Dropout of the model, or None to keep the model's own.
-        early_stop: whether the run may end before its last update, see `Experiment.finished`.
-        noise_first: add the noise before clipping instead of after; an ablation, as the clip then cuts the noise.
-        weight_noise: schedule of noise that is added to the weights after every update and stays there; or None.
+        training: the engine's settings.
+        config: the experiment's settings: an instance of its `Config`; None for the defaults.
         study_seed: seed of the study.
-        config: what else the experiment's `model` and `batch` want to know.
+
+    Example:
+        >>> Replica(0, Training(lr=0.1, noise=Annealed(0.01)))
     """
 
     seed: int
-    lr: LearningRate
-    noise: Schedule | None = None
-    clip: float | None = None
-    dropout: float | None = None
-    early_stop: bool = True
-    noise_first: bool = False
-    weight_noise: Schedule | None = None
+    training: Training = field(default_factory=Training)
+    config: Any = None
     study_seed: int = 0
-    config: Mapping[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        self.rate(0)
-        if self.clip is not None and not self.clip > 0:
-            raise PopulationError(f"clip = {self.clip}: a threshold is > 0, or None for no clipping")
-        if self.dropout is not None and not 0 <= self.dropout < 1:
-            raise PopulationError(f"dropout = {self.dropout} is outside [0, 1)")
-        for name, schedule in (("noise", self.noise), ("weight_noise", self.weight_noise)):
-            if schedule is not None and not callable(schedule):
-                raise PopulationError(
-                    f"{name} = {schedule!r}: a schedule is a callable such as Annealed(0.01), or None"
-                )
+    @classmethod
+    def of(cls, experiment: Configurable, seed: int, config: Mapping[str, Any], study_seed: int = 0) -> Replica:
+        """Make a replica from a flat configuration, whose keys are settings of the engine and of the experiment.
 
-    def rate(self, t: int) -> float:
-        """The learning rate of update `t`.
+        A key that both have goes to both.
 
         Raises:
-            PopulationError: it is not a finite number > 0.
+            PopulationError: there is no such setting, or a value is out of range.
         """
-        rate = self.lr(t) if callable(self.lr) else self.lr
-        if not (rate > 0 and math.isfinite(rate)):
-            at = f" at t = {t}" if callable(self.lr) else ""
-            raise PopulationError(f"lr = {rate}{at}: a learning rate is a finite number > 0")
-        return rate
+        experiment.check_keys(config)
+        names = {f.name for f in fields(Training)}
+        training = Training(**{k: v for k, v in config.items() if k in names})
+        return cls(seed, training, experiment.configured(config), study_seed)
 
     def seed_for(self, purpose: str) -> int:
-        """The seed of one purpose, such as "init" or "noise"."""
+        """Return the seed of one purpose, such as "init" or "noise"."""
         return derive_seed(self.study_seed, self.seed, purpose)
 
     @property
     def identity(self) -> str:
-        """What a checkpoint must agree on; a schedule is any callable, so its first value stands for it."""
-        start = None if self.noise is None else sigma(self.noise, 0)
-        named = {"seed": self.seed, "lr": self.rate(0), "first sigma": start, "clip": self.clip,
-                 "dropout": self.dropout, "study_seed": self.study_seed}  # fmt: skip
-        if self.noise_first or self.weight_noise is not None:
-            weights = None if self.weight_noise is None else sigma(self.weight_noise, 0)
-            named |= {"noise first": self.noise_first, "first sigma of weights": weights}
+        """What a checkpoint must agree on."""
+        named = {"seed": self.seed, "study_seed": self.study_seed, **self.training.identity}
         return ", ".join(f"{name} {value}" for name, value in named.items())

@@ -12,7 +12,7 @@ from torch.func import functional_call, vmap
 from torch.utils import _pytree as pytree
 
 from gradnoise.errors import PopulationError
-from gradnoise.population.experiment import Batch
+from gradnoise.population.course import Batch
 from gradnoise.population.randomness import undrawn
 
 RANDOM = (
@@ -33,11 +33,11 @@ class _Call(nn.Module):
         return self.function(self.model, *args)
 
 
-class Replicas:
+class StackedModules:
     """P modules of the same shapes: parameters as rows of `theta` [P, N], buffers as [P, ...] tensors.
 
-    Functions of (model, ...) written for one replica run over all rows with `torch.func.vmap`; where vmap
-    can't, they run in a loop over rows with the same result, and `loop_reasons` says why.
+    Functions of (model, batch) written for one replica run over all rows with `torch.func.vmap`; where vmap
+    can't, they run in a loop over rows with the same result, and `loop_reasons` says why, by the function's role.
     """
 
     def __init__(self, modules: Sequence[nn.Module], *, dtype: torch.dtype, device: torch.device) -> None:
@@ -69,7 +69,7 @@ class Replicas:
                 )
 
     def _stack_fixed(self, modules: Sequence[nn.Module], dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
-        """Buffers and frozen parameters: [P, ...] each."""
+        """Stack buffers and frozen parameters: [P, ...] each."""
         trainable = set(self.names)
         per_module = []
         for module in modules:
@@ -86,12 +86,12 @@ class Replicas:
         return len(self.theta)
 
     def train(self, mode: bool) -> None:
-        """Training or evaluation mode of the module."""
+        """Set training or evaluation mode of the module."""
         if self.module.training is not mode:  # walking through all submodules costs as much as running them
             self.module.train(mode)
 
     def views(self, flat: Tensor) -> list[Tensor]:
-        """A flat [P, N] tensor cut into the parameters: views of shape [P, *shape]."""
+        """Cut a flat [P, N] tensor into the parameters: views of shape [P, *shape]."""
         bounds = itertools.pairwise(self.offsets)
         return [flat[:, a:b].view(len(flat), *shape) for (a, b), shape in zip(bounds, self.shapes, strict=True)]
 
@@ -102,19 +102,23 @@ class Replicas:
 
     def call(
         self,
+        role: str,
         function: Callable[..., Any],
-        batch: Batch = (),
+        batch: Batch,
+        dims: Any = None,
         *,
-        shared: bool = True,
         leaves: Sequence[Tensor] | None = None,
         buffers: dict[str, Tensor] | None = None,
     ) -> Any:
-        """`function(model, batch)` for every replica; each output gets a leading [P].
+        """Return `function(model, batch)` of every replica; each output gets a leading [P].
 
         Args:
+            role: what the function is to the population, such as "loss"; a role that once fell back to a loop stays
+                with it.
             function: written for one replica.
-            batch: its arguments: without replica axis when `shared`, else with a leading [P] on every tensor.
-            shared: whether all replicas see the same batch.
+            batch: its arguments.
+            dims: where their replica axis is: None for no axis, all replicas share the batch; 0; or a tuple of these,
+                one for each part of a batch that is a tuple.
             leaves: parameters [P, ...] in the order of `names`; None for those of theta.
             buffers: buffers [P, ...] by name; None for `fixed`.
         """
@@ -131,36 +135,42 @@ class Replicas:
                     given[name].copy_(state[name].detach())
             return output
 
-        if function.__name__ not in self.loop_reasons:
+        if role not in self.loop_reasons:
             try:
-                return vmap(one, in_dims=(0, None if shared else 0))(state, batch)
+                return vmap(one, in_dims=(0, dims))(state, batch)
             except RuntimeError as error:
-                self._fall_back(function.__name__, error)
-        return self._loop(one, state, batch, shared)
+                self._fall_back(role, error)
+        return self._loop(one, state, batch, dims)
 
-    @property
-    def loop_reason(self) -> str | None:
-        """Why the loss runs in a loop over replicas; None when it does not."""
-        return self.loop_reasons.get("loss")
-
-    def _fall_back(self, name: str, error: RuntimeError) -> None:
+    def _fall_back(self, role: str, error: RuntimeError) -> None:
         """Decide whether a vmap failure is vmap's own limit (then loop) or the model's fault (then raise)."""
         message = str(error)
         if "random operation" in message:
             raise PopulationError(RANDOM) from error
-        self.loop_reasons[name] = message.strip().splitlines()[0]
+        if isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in message:
+            raise error  # no limit of vmap: a loop would only hide it
+        self.loop_reasons[role] = message.strip().splitlines()[0]
 
-    def _loop(self, one: Callable[..., Any], state: dict[str, Tensor], batch: Batch, shared: bool) -> Any:
+    def _loop(self, one: Callable[..., Any], state: dict[str, Tensor], batch: Batch, dims: Any) -> Any:
         outputs = []
         with undrawn(self.theta.device, PopulationError(RANDOM)):  # vmap refuses by itself
             for p in range(len(next(iter(state.values())))):
                 row = {name: x[p] for name, x in state.items()}
-                outputs.append(one(row, batch if shared else pytree.tree_map(lambda x, p=p: x[p], batch)))
+                outputs.append(one(row, _part(batch, dims, p)))
         return pytree.tree_map(lambda *xs: torch.stack(xs), *outputs)
 
     def named_rows(self, p: int) -> Iterator[tuple[str, Tensor]]:
-        """Parameters and buffers of replica p by name, as a state dict of the original module holds them."""
+        """Yield parameters and buffers of replica p by name, as a state dict of the original module holds them."""
         for name, view in zip(self.names, self.views(self.theta), strict=True):
             yield name, view[p]
         for name, x in self.fixed.items():
             yield name, x[p]
+
+
+def _part(batch: Batch, dims: Any, p: int) -> Batch:
+    """Return what replica p gets of a batch, see `StackedModules.call`."""
+    if dims is None:
+        return batch
+    if isinstance(dims, tuple):
+        return tuple(_part(x, d, p) for x, d in zip(batch, dims, strict=True))
+    return pytree.tree_map(lambda x: x[p], batch)

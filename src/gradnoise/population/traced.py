@@ -22,6 +22,9 @@ from gradnoise.errors import PopulationError
 
 aten = torch.ops.aten
 
+#: Recorded graphs that are kept, one for each tuple of shapes; the oldest goes first.
+MOST_GRAPHS = 128
+
 #: (leaves, buffers by name, batch, whether all replicas share the batch) -> losses [P] and metrics [P] by name
 Losses = Callable[[Sequence[Tensor], dict[str, Tensor], Any, bool], tuple[Tensor, dict[str, Tensor]]]
 
@@ -29,7 +32,7 @@ Losses = Callable[[Sequence[Tensor], dict[str, Tensor], Any, bool], tuple[Tensor
 def losses_and_gradients(
     losses: Losses, leaves: Sequence[Tensor], buffers: dict[str, Tensor], batch: Any, shared: bool
 ) -> tuple[Tensor, dict[str, Tensor], list[Tensor | None]]:
-    """Losses, metrics and gradients of the leaves [P, ...], interpreted; None where a leaf has no part in the loss."""
+    """Return losses, metrics and gradients of the leaves [P, ...], interpreted; None for a leaf without gradient."""
     with torch.enable_grad():
         tracked = [leaf.detach().requires_grad_() for leaf in leaves]
         values, metrics = losses(tracked, buffers, batch, shared)
@@ -54,7 +57,7 @@ class Traced:
     def __call__(
         self, leaves: Sequence[Tensor], buffers: dict[str, Tensor], batch: Any, shared: bool
     ) -> tuple[Tensor, dict[str, Tensor], list[Tensor]]:
-        """Losses, metrics and gradients, from the graph for these shapes."""
+        """Return losses, metrics and gradients, from the graph for these shapes."""
         flat, spec = pytree.tree_flatten((list(leaves), buffers, batch))
         key = (
             shared,
@@ -62,6 +65,8 @@ class Traced:
             *((x.shape, x.stride(), x.dtype) for x in flat),
         )  # some recorded views need the strides
         if key not in self._graphs:
+            if len(self._graphs) == MOST_GRAPHS:
+                del self._graphs[next(iter(self._graphs))]
             self._graphs[key] = self._record(spec, flat, shared)
         with torch.no_grad():
             return self._graphs[key](*flat)
@@ -120,13 +125,13 @@ def simplify(graph: fx.GraphModule) -> None:
 
 
 def _is_alias(node: fx.Node) -> bool:
-    """Whether a node is another name for its argument."""
+    """Say whether a node is another name for its argument."""
     views = (aten.detach.default, aten.expand.default, aten.view.default, aten._unsafe_view.default)
     return node.target in views and _before(node).shape == node.meta["val"].shape
 
 
 def _is_copy(node: fx.Node) -> bool:
-    """Whether a node multiplies by 1; where something is written into tensors the copy may be meant."""
+    """Say whether a node multiplies by 1; where something is written into tensors the copy may be meant."""
     if node.target is not aten.mul.Scalar:
         return False
     return bool(node.args[1] == 1) and _before(node).dtype == node.meta["val"].dtype

@@ -28,7 +28,7 @@ def train_again(
         progress: called after each update with (updates done, updates in all).
 
     Returns:
-        The population; `population.rows.named_rows(i)` has the weights of the i-th of those still `alive`.
+        The population; `population.modules.named_rows(i)` has the weights of the i-th of those still `alive`.
 
     Raises:
         StudyError: all of them diverged.
@@ -40,6 +40,7 @@ def train_again(
         while population.alive and population.t < total:
             population.step()
             progress(population.t, total)
+        population.settle()
     if not population.alive:
         raise StudyError(f"all runs diverged, the last at update {max(population.diverged.values())}; try another seed")
     return population

@@ -96,13 +96,13 @@ def _train(
     best = min(range(len(population.alive)), key=rank)
     return {
         "trial": population.alive[best],
-        "weights": {name: x.clone() for name, x in population.rows.named_rows(best)},
+        "weights": {name: x.clone() for name, x in population.modules.named_rows(best)},
         "metrics": {name: values[best] for name, values in metrics.items()},
     }
 
 
 def _loaded(experiment: Experiment, trials: Sequence[Trial], saved: dict[str, Any]) -> Trained:
     trial = trials[saved["trial"]]
-    model = experiment.model(trial.config)
+    model = experiment.model(experiment.configured(trial.config))
     model.load_state_dict(saved["weights"])
     return Trained(trial, model.eval(), dict(saved["metrics"]))

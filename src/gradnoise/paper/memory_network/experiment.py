@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from gradnoise.data.babi import BabiData, Encoded, encode
 from gradnoise.paper.memory_network.memories import Batch, Memories, noisy_times
 from gradnoise.paper.memory_network.model import MemoryNetwork
-from gradnoise.population import Experiment, PopulationError, derive_seed
+from gradnoise.population import Course, Data, Experiment, PopulationError, derive_seed
 
 JOINT = "joint"
 EVALUATION_BATCH = 250
@@ -22,135 +23,166 @@ BLOCK = 16
 PARTS = ("train", "validation", "test")
 
 
-class _Learner(MemoryNetwork):
-    """A network that knows what it is trained on, for `loss` and `evaluate`, which see no configuration.
+@dataclass(frozen=True)
+class Config:
+    """Settings of a memory network and its training.
 
-    Attributes:
-        task, encoding: as in the configuration.
-        memory: weight of the past in the running error, 1 - 1 / (updates in an epoch).
-        running_error: [], share of wrong answers in training, mean over about the last epoch.
+    Args:
+        task: 1..20, or "joint" for all with one dictionary.
+        dim, hops, tying, encoding: see `MemoryNetwork`.
+        batch_size: B, questions in a minibatch.
+        time_noise: largest share of random empty memories in training, in [0, 1).
+        linear_epochs: epochs without softmax at the beginning.
     """
 
-    task: int | str
-    encoding: str
-    memory: float
-    running_error: Tensor
+    task: int | str = 1
+    dim: int = 20
+    hops: int = 3
+    tying: str = "adjacent"
+    encoding: str = "code"
+    batch_size: int = 32
+    time_noise: float = 0.1
+    linear_epochs: int = 0
 
-    def __init__(self, words: int, slots: int, **options: Any) -> None:
-        super().__init__(words, slots, **options)
-        self.register_buffer("running_error", torch.ones(()))
+
+class Part(NamedTuple):
+    """Questions to be evaluated on.
+
+    Args:
+        batches: all of them, in order.
+        of_task: for joint training, task -> bool [Q], which questions are its.
+    """
+
+    batches: list[Batch]
+    of_task: dict[int, Tensor]
+
+
+class RunningError(Course):
+    """Keeps the share of wrong answers in training, a running mean over about the last epoch."""
+
+    def __init__(self, experiment: MemoryNetworkExperiment) -> None:
+        self._experiment = experiment
+
+    def start(self, config: Config) -> dict[str, Tensor]:
+        """Return an error of 1."""
+        return {"running_error": torch.ones(())}
+
+    def after(
+        self, state: dict[str, Tensor], observed: dict[str, Tensor], t: Tensor, config: Config
+    ) -> dict[str, Tensor]:
+        """Let the minibatch count with 1 / (updates in an epoch)."""
+        memory = 1 - 1 / self._experiment.epoch(config.task, config.batch_size)
+        return {"running_error": state["running_error"] * memory + (1 - memory) * observed["wrong"]}
+
+    def recorded(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the running error in %."""
+        return {"running_train_error": 100 * state["running_error"]}
 
 
 class MemoryNetworkExperiment(Experiment):
     """Train a `MemoryNetwork` by cross-entropy summed over the minibatch.
-
-    Keys of a configuration: task (1..20, or "joint" for all with one dictionary), dim, hops, tying, encoding,
-    batch_size, time_noise (largest share of random empty memories in training), linear_epochs (without softmax,
-    at the beginning).
 
     Metrics: error (%) and cross_entropy (nats per question) of train, validation and test, without time noise;
     running_train_error (%), over the minibatches of about the last epoch as they came; for joint training also
     the errors task by task, such as test_error_7.
 
     Args:
-        data: the stories.
+        stories: the data.
     """
 
     name = "memory-network"
+    Config = Config
 
-    def __init__(self, data: BabiData) -> None:
-        self.data = data
-        self.fingerprint = data.fingerprint
-        self.data_title, self.stand_in = data.title, data.is_stand_in
+    def __init__(self, stories: BabiData) -> None:
+        self.stories = stories
+        self.data = Data(stories.title, stories.fingerprint, stories.is_stand_in)
+        self.course = RunningError(self)
 
     def epoch(self, task: int | str, batch_size: int = 32) -> int:
-        """Updates in an epoch: minibatches that fit into the training questions."""
-        return len(encoded(self.data, task).train) // batch_size
+        """Return the updates in an epoch: minibatches that fit into the training questions."""
+        return len(encoded(self.stories, task).train) // batch_size
 
-    def model(self, config: Mapping[str, Any]) -> nn.Module:
-        """The network of `config`.
+    def model(self, config: Config) -> nn.Module:
+        """Return the network of a configuration.
 
         Raises:
             PopulationError: a value is out of range.
             DataError: there is no such task in the data.
         """
         self._check(config)
-        train = memories(self.data, config["task"], config.get("encoding", "code"))["train"]
-        wanted = {k: config[k] for k in ("dim", "hops", "tying", "encoding") if k in config}
-        model = _Learner(train.words, train.slots, **wanted)
-        model.task, model.encoding = config["task"], config.get("encoding", "code")
-        model.memory = 1 - 1 / self.epoch(config["task"], config.get("batch_size", 32))
-        return model
+        train = memories(self.stories, config.task, config.encoding)["train"]
+        return MemoryNetwork(train.words, train.slots, config.dim, config.hops, config.tying, config.encoding)
 
-    def _check(self, config: Mapping[str, Any]) -> None:
-        task, size = config["task"], config.get("batch_size", 32)
+    def _check(self, config: Config) -> None:
+        task, size, share = config.task, config.batch_size, config.time_noise
         if task != JOINT and not isinstance(task, int):
             raise PopulationError(f"task = {task!r}: allowed are 1 to 20, and {JOINT!r} for all of them")
-        questions = len(encoded(self.data, task).train)
+        questions = len(encoded(self.stories, task).train)
         if not 1 <= size <= questions:
             raise PopulationError(f"batch_size = {size}: task {task} has {questions:,} questions to train on")
-        if not 0 <= (share := config.get("time_noise", 0.1)) < 1:
+        if not 0 <= share < 1:
             raise PopulationError(f"time_noise = {share}: a share of empty memories lies in [0, 1)")
-        if (linear := config.get("linear_epochs", 0)) < 0:
-            raise PopulationError(f"linear_epochs = {linear}: give 0 or more")
+        if config.linear_epochs < 0:
+            raise PopulationError(f"linear_epochs = {config.linear_epochs}: give 0 or more")
 
-    def batch(self, seed: int, t: int, config: Mapping[str, Any]) -> Batch:
-        """B training questions drawn with replacement, times with random gaps."""
-        size = config.get("batch_size", 32)
-        task, share = config["task"], config.get("time_noise", 0.1)
+    def batch(self, seed: int, t: int, config: Config) -> Batch:
+        """Return B training questions drawn with replacement, times with random gaps."""
         block, i = divmod(t, BLOCK)
-        batch = _block(self.data, task, config.get("encoding", "code"), size, share, seed, block)[i]
-        linear = t < config.get("linear_epochs", 0) * self.epoch(task, size)
-        return self._placed(batch._replace(linear=torch.tensor(linear)))
+        size, share = config.batch_size, config.time_noise
+        batch = _block(self.stories, config.task, config.encoding, size, share, seed, block)[i]
+        linear = t < config.linear_epochs * self.epoch(config.task, size)
+        return batch._replace(linear=torch.tensor(linear))
 
     def stack(self, batches: Sequence[Batch]) -> Batch:
         """Pad the lists of words to the longest."""
         longest = max(b.word.shape[-1] for b in batches)
         return super().stack([_lengthened(b, longest) for b in batches])
 
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Cross-entropy, summed over the questions."""
-        assert isinstance(model, _Learner)
-        model.linear.copy_(batch.linear)
-        logits = model(batch)
-        with torch.no_grad():
-            wrong = (logits.argmax(1) != batch.answer).to(logits.dtype).mean()
-            model.running_error.mul_(model.memory).add_((1 - model.memory) * wrong)
-        return nn.functional.cross_entropy(logits, batch.answer, reduction="sum")
+    def loss(
+        self, model: nn.Module, batch: tuple[Batch, dict[str, Tensor]], config: Config
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the cross-entropy, summed over the questions, and the share of wrong answers."""
+        assert isinstance(model, MemoryNetwork)
+        questions, _ = batch
+        model.linear.copy_(questions.linear)
+        logits = model(questions)
+        wrong = (logits.argmax(1) != questions.answer).to(logits.dtype).mean()
+        return nn.functional.cross_entropy(logits, questions.answer, reduction="sum"), {"wrong": wrong}
 
-    def evaluate(self, model: nn.Module) -> dict[str, Tensor]:
-        """Errors (%) and cross-entropies on all questions of the three parts."""
-        assert isinstance(model, _Learner)
-        metrics = {"running_train_error": 100 * model.running_error}
-        for name, part in memories(self.data, model.task, model.encoding).items():
-            wrong, losses = zip(*self._answers(model, part), strict=True)
+    def held_out(self, config: Config) -> dict[str, Part]:
+        """Return all questions of training, validation and test."""
+        found = {}
+        for name, part in memories(self.stories, config.task, config.encoding).items():
+            of = part.questions.task
+            of_task = {int(k): torch.from_numpy(of == k) for k in np.unique(of)} if config.task == JOINT else {}
+            found[name] = Part(part.batches(np.arange(len(of)), EVALUATION_BATCH, pad=False), of_task)
+        return found
+
+    def evaluate(self, model: nn.Module, held_out: dict[str, Part], config: Config) -> dict[str, Tensor]:
+        """Return errors (%) and cross-entropies on all questions of the three parts."""
+        metrics = {}
+        for name, part in held_out.items():
+            wrong, losses = zip(*_answers(model, part.batches), strict=True)
             wrong = torch.cat(wrong)
             metrics[f"{name}_error"] = 100 * wrong.mean()
             metrics[f"{name}_cross_entropy"] = torch.cat(losses).mean()
-            if model.task == JOINT:
-                for task in np.unique(part.questions.task):
-                    mine = torch.from_numpy(part.questions.task == task).to(self.device)
-                    metrics[f"{name}_error_{task}"] = 100 * (wrong * mine).sum() / mine.sum()
+            for task, mine in part.of_task.items():
+                metrics[f"{name}_error_{task}"] = 100 * (wrong * mine).sum() / mine.sum()
         return metrics
 
-    def _answers(self, model: MemoryNetwork, part: Memories) -> Iterator[tuple[Tensor, Tensor]]:
-        """Whether each question is answered wrongly, and its loss."""
-        rows = np.arange(len(part.questions))
-        for batch in part.batches(rows, EVALUATION_BATCH, pad=False):
-            batch = self._placed(batch)
-            batch = batch._replace(weight=batch.weight.to(self.dtype), question=batch.question.to(self.dtype))
-            logits = model(batch)
-            yield (
-                (logits.argmax(1) != batch.answer).to(self.dtype),
-                nn.functional.cross_entropy(logits, batch.answer, reduction="none"),
-            )
-
-    def _placed(self, batch: Batch) -> Batch:
-        return Batch(*(x.to(self.device) for x in batch))
-
-    def broken(self) -> dict[str, float]:
-        """A model of nans answers nil, which is always wrong."""
+    def diverged_metrics(self) -> dict[str, float]:
+        """Return what a model of nans scores: it answers nil, which is always wrong."""
         return {f"{part}_error": 100.0 for part in PARTS}
+
+
+def _answers(model: nn.Module, batches: Sequence[Batch]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Say of each question whether it is answered wrongly, and with which loss."""
+    for batch in batches:
+        logits = model(batch)
+        yield (
+            (logits.argmax(1) != batch.answer).to(logits.dtype),
+            nn.functional.cross_entropy(logits, batch.answer, reduction="none"),
+        )
 
 
 @lru_cache(maxsize=32)

@@ -110,7 +110,7 @@ def trained(
     assert isinstance(experiment, MemoryNetworkExperiment)
     setting = next((s for s in study.settings if s.row == f"tasks-{stage}" and s.values["task"] == task), None)
     if setting is None:
-        have = ", ".join(map(str, sorted(experiment.data.tasks)))
+        have = ", ".join(map(str, sorted(experiment.stories.tasks)))
         raise StudyError(f"--task {task}: there is no such task in {experiment.data_title}; there are {have}")
     arm = next(a for a in study.arms if a.name == ("noise" if noise else "none"))
     trials = [study.trial(setting, arm, seed + i) for i in range(RESTARTS)]
@@ -118,7 +118,7 @@ def trained(
     assert isinstance(found.model, MemoryNetwork)
     errors = {part: found.metrics[f"{part}_error"] for part in ("train", "validation", "test")}
     how = f"{STAGES[stage]} training, {arm.label}, {epochs} epochs, best of {RESTARTS}"
-    return Reader(found.model, experiment.data, task, errors, how)
+    return Reader(found.model, experiment.stories, task, errors, how)
 
 
 @torch.no_grad()

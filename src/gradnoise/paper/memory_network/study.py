@@ -72,7 +72,7 @@ SILENT = (
 def build(request: Request[Grid]) -> Study:
     """Make the study of a request; of the scale's tasks, those that the data has."""
     experiment = MemoryNetworkExperiment(load_babi(request.data))
-    data = experiment.data
+    data = experiment.stories
     tasks = [t for t in request.scale.tasks if t in data.tasks]
     settings = tuple(_settings(experiment, request.scale, tasks, request.length))
     return request.study(

@@ -17,13 +17,13 @@ from typing import Protocol
 import torch
 
 from gradnoise.errors import StudyError
-from gradnoise.population import SGD, Experiment, Population, Replica, best_size
+from gradnoise.population import Experiment, Population, Replica, best_size
 from gradnoise.population.chunks import CANDIDATES
 from gradnoise.study.engine import Job, Keep, Measurement, MetricRow, SliceResult
-from gradnoise.study.spec import Config, Subject, known_keys
+from gradnoise.study.spec import STUDY_KEYS, Config, Subject, known_keys
 
-#: Configuration keys that may differ between the replicas of a population; all others of a trial are the experiment's.
-ENGINE_KEYS = frozenset({"lr", "noise", "clip", "dropout", "early_stop", "noise_first", "weight_noise"})
+#: Settings of the engine that may differ between the replicas of a population.
+PER_REPLICA = frozenset({"lr", "noise", "clip", "dropout", "early_stop", "noise_first", "weight_noise"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,12 +89,20 @@ class PopulationEngine:
         Raises:
             PopulationError: a value is out of range.
         """
-        replica_of(seed, config)
+        self.replica(seed, config)
+
+    def replica(self, seed: int, config: Config) -> Replica:
+        """Return a trial as the population sees it.
+
+        Raises:
+            PopulationError: a setting is unknown, or its value out of range.
+        """
+        settings = {k: v for k, v in config.items() if k not in STUDY_KEYS}
+        return Replica.of(self.experiment, seed, settings, config.get("study_seed", 0))
 
     def group(self, config: Config) -> Hashable:
         """Return what trials must agree on to train as one population."""
-        free = (ENGINE_KEYS - {"dropout"}) | self.experiment.replica_keys
-        shared = {k: v for k, v in config.items() if k not in free}
+        shared = {k: v for k, v in config.items() if k not in PER_REPLICA | self.experiment.replica_keys}
         shared["dropout"] = bool(config.get("dropout"))
         return tuple(sorted((k, repr(v)) for k, v in shared.items()))
 
@@ -119,15 +127,8 @@ class PopulationEngine:
 
     def build(self, trials: Sequence[TrialLike]) -> Population:
         """Return a fresh population of some trials that can train together."""
-        config = trials[0].config
-        return Population(
-            self.experiment,
-            [replica_of(t.seed, t.config) for t in trials],
-            optimizer=config.get("optimizer", SGD()),
-            clip_per=config.get("clip_per", "replica"),
-            device=self.device,
-            compile=self.compile,
-        )
+        replicas = [self.replica(t.seed, t.config) for t in trials]
+        return Population(self.experiment, replicas, device=self.device, compile=self.compile)
 
     @contextmanager
     def threads(self) -> Iterator[None]:
@@ -155,22 +156,6 @@ class TrialLike(Protocol):
     def config(self) -> Config:
         """Everything that decides the run."""
         ...
-
-
-def replica_of(seed: int, config: Config) -> Replica:
-    """Return the engine's view of a trial: reserved keys of its configuration, the rest for the experiment."""
-    return Replica(
-        seed=seed,
-        lr=config.get("lr", 0.1),
-        noise=config.get("noise"),
-        clip=config.get("clip"),
-        dropout=config.get("dropout"),
-        early_stop=config.get("early_stop", True),
-        noise_first=config.get("noise_first", False),
-        weight_noise=config.get("weight_noise"),
-        study_seed=config.get("study_seed", 0),
-        config=config,
-    )
 
 
 class PopulationWorker:
@@ -205,6 +190,7 @@ class PopulationWorker:
             population, events = self._take(job, step)
             before = set(population.diverged)
             rows, final = _train(job, population, started + seconds)
+            population.settle()
             done = not population.alive or population.t >= job.steps
             if not done:
                 self.keep.save(job.chunk, population.t, population.state_dict())
@@ -217,7 +203,7 @@ class PopulationWorker:
             rows=rows,
             diverged={job.trials[i].id: t for i, t in population.diverged.items()},
             finished={job.trials[i].id: t for i, t in population.finished.items()},
-            final=final | {job.trials[i].id: self.engine.experiment.broken() for i in broken},
+            final=final | {job.trials[i].id: self.engine.experiment.diverged_metrics() for i in broken},
             seconds=time.monotonic() - started,
             events=events,
         )
@@ -283,7 +269,7 @@ def _measure(job: Job, population: Population) -> tuple[list[str], dict[str, lis
     metrics = population.evaluate()
     measured = metrics | population.telemetry()
     ids = [job.trials[i].id for i in population.alive]
-    population.forget()
+    population.reset_telemetry()
     if metrics:
         population.retire(metrics)
     return ids, {name: value.detach().double().tolist() for name, value in measured.items()}

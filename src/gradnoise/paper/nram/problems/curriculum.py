@@ -41,7 +41,7 @@ class Curriculum:
             raise ValueError(f"gap = {self.gap}: at least 1 update lies between two rises")
 
     def start(self, most: int, on: bool = True) -> State:
-        """What one replica keeps: level, running error, update of the last rise, n_max, share of any difficulty.
+        """Return what one replica keeps: level, running error, update of the last rise, n_max, share of any difficulty.
 
         Args:
             most: n_max.
@@ -56,7 +56,7 @@ class Curriculum:
         }
 
     def difficulties(self, state: State, kind: Tensor, place: Tensor, extra: Tensor) -> Tensor:
-        """Difficulties [P, B] for states [P], from three sets of uniform numbers in (0, 1) [P, B]."""
+        """Return difficulties [P, B] for states [P], from three sets of uniform numbers in (0, 1) [P, B]."""
         level, most = state["level"][:, None], state["most"][:, None]
         e = (-extra.log2()).ceil().clamp(min=1)  # P(e > k) = P(u < 2^-k)
         near = (level + e).minimum(most)
@@ -64,8 +64,8 @@ class Curriculum:
         spread = (1 + (place * torch.where(of_any, most, near)).floor()).minimum(most)
         return torch.where(of_any | (kind < ANY + UP_TO_LEVEL), spread, near).long()
 
-    def updated(self, state: State, error: Tensor, t: int) -> State:
-        """After update t, whose minibatch had these errors [P]."""
+    def updated(self, state: State, error: Tensor, t: Tensor) -> State:
+        """Return the state after update t, whose minibatch had these errors [P]."""
         running = self.decay * state["running_error"] + (1 - self.decay) * error
         rises = (running < self.threshold) & (t + 1 - state["rise"] >= self.gap) & (state["level"] < state["most"])
         return state | {

@@ -13,8 +13,9 @@ from rich.text import Text
 from tyro.conf import Positional, arg
 
 from gradnoise.errors import nearest
-from gradnoise.paper.nram.experiment import NRAMExperiment, Pupil
+from gradnoise.paper.nram.experiment import NRAMExperiment
 from gradnoise.paper.nram.machine.checks import check_integers, check_list
+from gradnoise.paper.nram.machine.model import NRAM
 from gradnoise.paper.nram.problems.tasks import TASKS, ListK, Problems, Task
 from gradnoise.paper.nram.watch.oracles import LISTK_REGISTERS, PROGRAMS, listk_machine
 from gradnoise.paper.nram.watch.runs import Wanted, find
@@ -131,14 +132,15 @@ def trace_run(folder: Path, wanted: Wanted, chosen: Chosen, console: Console) ->
         found = trained_weights(
             experiment, [trial], weights_cache(), steps=steps, progress=progress, notice=notice(console)
         )
-    pupil = found.model
-    assert isinstance(pupil, Pupil)
-    task, time = pupil.lesson.task, pupil.lesson.steps
+    machine = found.model
+    assert isinstance(machine, NRAM)
+    lesson = experiment.lesson(experiment.configured(trial.config))
+    task, time = lesson.task, lesson.steps
     if chosen.n is not None and not task.fewest <= chosen.n <= task.most:
         raise ValueError(f"n = {chosen.n}: this run learned problems of sizes {task.fewest}..{task.most}")
     problem = _own(task, chosen.memory) if chosen.memory else _problem(task, chosen.n or task.most, chosen.number)
-    soft = trace_soft(pupil, problem.memory, time)
-    show(task, problem, soft, trace_hard(pupil, problem.memory, time), console)
+    soft = trace_soft(machine, problem.memory, time)
+    show(task, problem, soft, trace_hard(machine, problem.memory, time), console)
     console.print(legend(), style="dim")
 
 

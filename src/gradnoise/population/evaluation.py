@@ -1,0 +1,73 @@
+"""Metrics of a population: the experiment's own, checked, and those of the exam for replicas that seem done."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradnoise.errors import PopulationError
+from gradnoise.population.course import Batch, Metrics
+from gradnoise.population.experiment import Experiment
+from gradnoise.population.stacked import StackedModules
+
+#: Roles in `StackedModules.loop_reasons`.
+EVALUATE, EXAM = "evaluate", "exam"
+
+
+@torch.no_grad()
+def evaluate(experiment: Experiment, config: Any, modules: StackedModules, held_out: Batch) -> Metrics:
+    """Return the metrics of every replica, [P] each.
+
+    Args:
+        experiment: whose `evaluate`, and `Goal.exam` for those replicas that seem to have reached the goal.
+        config: what the replicas agree on.
+        modules: their models.
+        held_out: what they are evaluated on.
+
+    Raises:
+        PopulationError: the experiment returned something other than a dict of scalar tensors.
+    """
+
+    def one(model: torch.nn.Module, held_out: Batch) -> Metrics:
+        return checked(experiment.name, experiment.evaluate(model, held_out, config))
+
+    modules.train(False)
+    metrics = modules.call(EVALUATE, one, held_out)
+    if experiment.goal is not None and (reached := experiment.goal.reached(metrics)).any():
+        _examine(experiment, config, modules, metrics, reached.nonzero().flatten())
+    return metrics
+
+
+def _examine(experiment: Experiment, config: Any, modules: StackedModules, metrics: Metrics, rows: Tensor) -> None:
+    """Replace metrics of rows that seem done by those of the goal's exam."""
+    goal = experiment.goal
+    assert goal is not None
+    found = modules.call(
+        EXAM,
+        lambda model, _: goal.exam(model, config),
+        (),
+        leaves=[x[rows] for x in modules.views(modules.theta)],
+        buffers={name: x[rows] for name, x in modules.fixed.items()},
+    )
+    for name, values in found.items():
+        unknown = torch.full((len(modules),), math.nan, dtype=values.dtype, device=values.device)
+        metrics[name] = metrics.get(name, unknown).index_put((rows,), values)
+
+
+def checked(name: str, metrics: Any) -> Metrics:
+    """Return metrics if they are what they must be: a dict of scalar tensors.
+
+    Raises:
+        PopulationError: they are not.
+    """
+    if not isinstance(metrics, dict) or not metrics:
+        found = "an empty dict" if isinstance(metrics, dict) else f"a {type(metrics).__name__}"
+        raise PopulationError(f"{name}.evaluate returned {found}; return a dict of scalar tensors")
+    for metric, value in metrics.items():
+        if not isinstance(value, Tensor) or value.shape:
+            found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"type {type(value).__name__}"
+            raise PopulationError(f"{name}.evaluate: metric {metric!r} has {found}; metrics are tensors of shape ()")
+    return metrics

@@ -1,0 +1,98 @@
+"""Losses and gradients of a population's update: recorded and replayed, or interpreted step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from gradnoise.errors import PopulationError
+from gradnoise.population.course import Batch, Metrics
+from gradnoise.population.experiment import Experiment
+from gradnoise.population.stacked import StackedModules
+from gradnoise.population.traced import Traced, losses_and_gradients
+
+#: Role of the loss in `StackedModules.loop_reasons`.
+LOSS = "loss"
+
+
+class Gradients:
+    """Calls an experiment's loss for all replicas, forward and backward.
+
+    Args:
+        experiment: whose loss.
+        config: what the replicas agree on.
+        modules: the replicas' models.
+        trace: record forward and backward pass once and replay them; False interprets every update.
+        compile: also compile what was recorded.
+    """
+
+    def __init__(
+        self, experiment: Experiment, config: Any, modules: StackedModules, *, trace: bool, compile: bool
+    ) -> None:
+        self._experiment, self._config, self._modules = experiment, config, modules
+        self._trace = trace or compile
+        self._checked = False
+        self._traced = Traced(self._losses, compile=compile)
+
+    def into(
+        self, segments: Sequence[Tensor], buffers: dict[str, Tensor], batch: Batch, shared: bool
+    ) -> tuple[Tensor, Metrics]:
+        """Write gradients into `segments` [P, ...] and return losses [P] and what the loss returned with them."""
+        self._modules.train(True)
+        leaves = self._modules.views(self._modules.theta)
+        if not self._checked:
+            self._check_first(leaves, buffers, batch, shared)
+        run = self._traced if self._trace else self._interpret
+        losses, observed, grads = run(leaves, buffers, batch, shared)
+        for view, grad in zip(segments, grads, strict=True):
+            if grad is None:  # used in a branch that no replica took, see `_check_first`
+                view.zero_()
+            else:
+                view.copy_(grad)
+        return losses, observed
+
+    def check(self, buffers: dict[str, Tensor], batch: Batch, shared: bool) -> None:
+        """Compare what was recorded with the code as it runs now.
+
+        Raises:
+            PopulationError: they differ by more than rounding.
+        """
+        if self._trace and self._checked:
+            self._traced.check(self._modules.views(self._modules.theta), buffers, batch, shared)
+
+    def _losses(
+        self, leaves: Sequence[Tensor], buffers: dict[str, Tensor], batch: Batch, shared: bool
+    ) -> tuple[Tensor, Metrics]:
+        dims = None if shared else 0
+        output = self._modules.call(
+            LOSS,
+            lambda model, batch: self._experiment.loss(model, batch, self._config),
+            batch,
+            dims if self._experiment.course is None else (dims, 0),
+            leaves=leaves,
+            buffers=buffers,
+        )
+        return output if isinstance(output, tuple) else (output, {})
+
+    def _interpret(
+        self, leaves: Sequence[Tensor], buffers: dict[str, Tensor], batch: Batch, shared: bool
+    ) -> tuple[Tensor, Metrics, list[Tensor | None]]:
+        return losses_and_gradients(self._losses, leaves, buffers, batch, shared)
+
+    def _check_first(self, leaves: Sequence[Tensor], buffers: dict[str, Tensor], batch: Batch, shared: bool) -> None:
+        """Find out whether the loss is one, whether vmap can run it, and whether every parameter has a gradient."""
+        copies = {name: x.clone() for name, x in buffers.items()}  # a BatchNorm must not count this pass
+        losses, _, grads = self._interpret(leaves, copies, batch, shared)
+        if losses.shape != (len(self._modules),):
+            shape = tuple(losses.shape[1:])
+            raise PopulationError(f"{self._experiment.name}.loss returned shape {shape}; a loss is a scalar, shape ()")
+        loops = LOSS in self._modules.loop_reasons
+        for name, grad in zip(self._modules.names, grads, strict=True):
+            if grad is None and not loops:  # a loop may take another branch next time
+                raise PopulationError(
+                    f"parameter {name!r} has no part in the loss; freeze it with requires_grad_(False)"
+                )
+        self._trace = self._trace and not loops
+        self._checked = True

@@ -1,0 +1,104 @@
+"""Minibatches of a data set in memory: which examples an update sees, and how they are fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gradnoise.population.randomness import permutation
+
+
+@dataclass(frozen=True, eq=False)
+class Minibatches:
+    """Minibatches of a data set in memory, reshuffled every epoch.
+
+    Args:
+        tensors: tensors of n examples each, [n, ...].
+        size: examples per minibatch, B. Each epoch has n // B minibatches; the rest, different in
+            every epoch, waits for a later one.
+        bytes_over: tensors of dtype uint8 become floats divided by this, such as 255 for pixels; None leaves them.
+
+    Raises:
+        ValueError: the tensors have different lengths, or a minibatch does not fit.
+
+    Example:
+        >>> images, labels = Minibatches((images, labels), size=100, bytes_over=255)(seed=0, t=0)
+    """
+
+    tensors: tuple[Tensor, ...]
+    size: int
+    bytes_over: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check lengths and size."""
+        lengths = [len(x) for x in self.tensors]
+        if len(set(lengths)) != 1:
+            raise ValueError(f"tensors of one data set need equal lengths, got {lengths}")
+        if not 1 <= self.size <= lengths[0]:
+            raise ValueError(f"minibatch size {self.size} is not in 1..{lengths[0]}, the number of examples")
+
+    def same(self, other: Minibatches) -> bool:
+        """Say whether these are minibatches of the same tensors."""
+        mine, theirs = (self.size, self.bytes_over, *map(id, self.tensors)), (other.size, other.bytes_over)
+        return mine == (*theirs, *map(id, other.tensors))
+
+    def __call__(self, seed: int, t: int) -> Examples:
+        """Return the examples of update `t` in the order that `seed` decides."""
+        n = len(self.tensors[0])
+        epoch, i = divmod(t, n // self.size)
+        return Examples(self, permutation(seed, epoch, n)[i * self.size : (i + 1) * self.size])
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Some examples of a data set, not fetched yet; unpack them like the tuple of tensors that they stand for.
+
+    A population fetches those of all its replicas straight to where they are needed.
+
+    Args:
+        source: the data set.
+        rows: int64 [B], which examples.
+    """
+
+    source: Minibatches
+    rows: Tensor
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Fetch the tensors, [B, ...] each."""
+        return (self[i] for i in range(len(self)))
+
+    def __len__(self) -> int:
+        return len(self.source.tensors)
+
+    def __getitem__(self, i: int) -> Tensor:
+        """Fetch one of the tensors, [B, ...]."""
+        x = self.source.tensors[i]
+        dtype = torch.get_default_dtype() if converted(x, self.source.bytes_over) else x.dtype
+        out = torch.empty(len(self.rows), *x.shape[1:], dtype=dtype, device=x.device)
+        fetch(x, self.rows.to(x.device), self.source.bytes_over, out)
+        return out
+
+
+def converted(x: Tensor, bytes_over: float | None) -> bool:
+    """Say whether a tensor's bytes are to become floats."""
+    return bytes_over is not None and x.dtype == torch.uint8
+
+
+def fetch(x: Tensor, rows: Tensor, bytes_over: float | None, out: Tensor) -> None:
+    """Write examples into `out`: out[b] = x[rows[b]], bytes as floats divided by `bytes_over`.
+
+    Args:
+        x: [n, ...].
+        rows: int64 [B], on the device of x.
+        bytes_over: see `Minibatches`.
+        out: [B, ...], contiguous.
+    """
+    if bytes_over is not None and converted(x, bytes_over):
+        out.copy_(x.index_select(0, rows)).div_(bytes_over)
+    elif out.dtype == x.dtype:
+        torch.index_select(x, 0, rows, out=out)
+    else:
+        out.copy_(x.index_select(0, rows))

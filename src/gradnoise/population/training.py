@@ -1,0 +1,100 @@
+"""How a replica is trained: the engine's own settings, all of them, with their defaults."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from gradnoise.errors import PopulationError, nearest
+from gradnoise.noise.schedule import Schedule, sigma
+from gradnoise.population.optimizers import SGD, Optimizer
+
+LearningRate: TypeAlias = float | Callable[[int], float]
+"""A number, or a callable t -> learning rate of update t = 0, 1, 2, ..."""
+
+CLIP_PER = ("replica", "tensor")
+
+
+@dataclass(frozen=True)
+class Training:
+    """The settings of one replica that the engine itself reads; an arm of a study sets them by these names.
+
+    Args:
+        lr: learning rate, a finite number > 0, or a callable t -> learning rate of update t = 0, 1, ...
+        noise: schedule of sigma_t^2, or None for no gradient noise.
+        clip: threshold c > 0 of gradient clipping, or None for no clipping.
+        clip_per: "replica" clips the global norm, "tensor" each parameter by its own norm.
+        dropout: rate in [0, 1) for every nn.Dropout of the model, or None to keep the model's own.
+        optimizer: update rule.
+        early_stop: whether the run may end before its last update, see `Goal`.
+        noise_first: add the noise before clipping instead of after; an ablation, as the clip then cuts the noise.
+        weight_noise: schedule of noise that is added to the weights after every update and stays there; or None.
+
+    Raises:
+        PopulationError: a value is out of range.
+    """
+
+    lr: LearningRate = 0.1
+    noise: Schedule | None = None
+    clip: float | None = None
+    clip_per: str = "replica"
+    dropout: float | None = None
+    optimizer: Optimizer = field(default_factory=SGD)
+    early_stop: bool = True
+    noise_first: bool = False
+    weight_noise: Schedule | None = None
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        self.rate(0)
+        if self.clip is not None and not self.clip > 0:
+            raise PopulationError(f"clip = {self.clip}: a threshold is > 0, or None for no clipping")
+        if self.clip_per not in CLIP_PER:
+            raise PopulationError(
+                f"clip_per = {self.clip_per!r}: allowed are {' and '.join(map(repr, CLIP_PER))}"
+                f"{nearest(str(self.clip_per), CLIP_PER)}"
+            )
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise PopulationError(f"dropout = {self.dropout} is outside [0, 1)")
+        if not (hasattr(self.optimizer, "init") and hasattr(self.optimizer, "update")):
+            raise PopulationError(
+                f"optimizer = {self.optimizer!r}: give one of gradnoise.population, such as Adam(), or an object with"
+                " the methods init and update"
+            )
+        for name, schedule in (("noise", self.noise), ("weight_noise", self.weight_noise)):
+            if schedule is not None and not callable(schedule):
+                raise PopulationError(
+                    f"{name} = {schedule!r}: a schedule is a callable such as Annealed(0.01), or None"
+                )
+
+    def rate(self, t: int) -> float:
+        """Return the learning rate of update `t`.
+
+        Raises:
+            PopulationError: it is not a finite number > 0.
+        """
+        rate = self.lr(t) if callable(self.lr) else self.lr
+        if not (math.isfinite(rate) and rate > 0):
+            at = f" at t = {t}" if callable(self.lr) else ""
+            raise PopulationError(f"lr = {rate}{at}: a learning rate is a finite number > 0")
+        return rate
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """What a checkpoint must agree on; a schedule is any callable, so its first value stands for it."""
+
+        def first(schedule: Schedule | None) -> float | None:
+            return None if schedule is None else sigma(schedule, 0)
+
+        return {
+            "lr": self.rate(0),
+            "first sigma": first(self.noise),
+            "clip": self.clip,
+            "clip_per": self.clip_per,
+            "dropout": self.dropout,
+            "optimizer": self.optimizer,
+            "noise_first": self.noise_first,
+            "first sigma of weights": first(self.weight_noise),
+        }

@@ -1,0 +1,144 @@
+"""One update of all replicas, as a function of tensors alone: clip, noise, optimizer, what becomes of bad rows.
+
+Nothing here branches on a value that lies on the device, reads one on the host, or puts a result at a new address:
+what an update changes is changed where it lies. So the same function runs on a CPU and replays as a CUDA graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gradnoise.noise.gaussian import add_rows_
+from gradnoise.population.clipping import clip_each_, clip_scale, norms
+from gradnoise.population.constants import RowConstants
+from gradnoise.population.course import Metrics, State
+from gradnoise.population.optimizers import Optimizer
+
+
+@dataclass
+class Live:
+    """Everything that an update changes, for P rows.
+
+    Args:
+        t: updates done, 0-dim int64.
+        theta: parameters [P, N].
+        optimizer: state of the optimizer, [P, ...] each.
+        course: what the replicas keep beside their weights, [P, ...] each.
+        failures: int64 [2, P], updates with non-finite losses or gradients: the last ones in a row, and all.
+        diverged_at: int64 [P], the update that ended a row; -1 for those that go on.
+        sums: float64 [3, P], sums of loss, gradient norm and clipped updates, for telemetry.
+    """
+
+    t: Tensor
+    theta: Tensor
+    optimizer: State
+    course: State
+    failures: Tensor
+    diverged_at: Tensor
+    sums: Tensor
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How rows are updated: what all of them share.
+
+    Args:
+        optimizer: update rule.
+        clip_per: "replica" or "tensor".
+        patience: this many bad updates in a row end a row.
+        after: (state of the course, what the loss returned, t) -> the next state of the course.
+    """
+
+    optimizer: Optimizer
+    clip_per: str
+    patience: int
+    after: Callable[[State, Metrics, Tensor], State]
+
+
+@torch.no_grad()
+def update(
+    rule: Rule, live: Live, g: Tensor, segments: Sequence[Tensor], losses: Tensor, observed: Metrics, rows: RowConstants
+) -> None:
+    """Do update t of every row, in place (paper, section 3): clip, g <- g + sigma_t z, optimizer.
+
+    A row whose loss or gradient is not finite is bad. Where a row may be bad more than once (patience > 1) it keeps
+    everything as it was; otherwise it has ended, and nothing of it is read again but `diverged_at`.
+
+    Args:
+        rule: how.
+        live: what is changed.
+        g: gradients [P, N]; overwritten.
+        segments: the same memory, one parameter at a time, [P, ...] each.
+        losses: [P].
+        observed: what the losses returned beside their values, [P, ...] each.
+        rows: constants that cover this update.
+    """
+    norm = norms(g)
+    bad = ~(torch.isfinite(losses) & torch.isfinite(norm))
+    ok = ~bad & _counted(rule, live, bad)
+    kept = _copies(live) if rule.patience > 1 else []
+    clipped = _clip_and_add_noise(rule, live.t, g, segments, norm, rows)
+    live.sums += torch.stack([torch.where(ok, x, 0) for x in (losses, norm, clipped.to(norm.dtype))])
+    rule.optimizer.update(live.theta, g, live.optimizer, rows.at(rows.lr, live.t)[:, None], live.t)
+    if rows.weights is not None:
+        _add_noise(live.theta, rows.weights, rows.weight_keys, live.t, rows)
+    for x, before in kept:
+        x.copy_(torch.where(_column(ok, x), x, before))
+    _advance_course(rule, live, observed, ok)
+    live.t += 1
+
+
+def _counted(rule: Rule, live: Live, bad: Tensor) -> Tensor:
+    """Count bad updates, note which rows they end, and return which rows have not ended, bool [P]."""
+    in_a_row, in_all = live.failures
+    live.failures.copy_(torch.stack([torch.where(bad, in_a_row + 1, 0), in_all + bad]))
+    ends = (live.failures[0] >= rule.patience) & (live.diverged_at < 0)
+    live.diverged_at.copy_(torch.where(ends, live.t, live.diverged_at))
+    return live.diverged_at < 0
+
+
+def _copies(live: Live) -> list[tuple[Tensor, Tensor]]:
+    return [(x, x.clone()) for x in (live.theta, *live.optimizer.values())]
+
+
+def _clip_and_add_noise(
+    rule: Rule, t: Tensor, g: Tensor, segments: Sequence[Tensor], norm: Tensor, rows: RowConstants
+) -> Tensor:
+    """Clip gradients of these norms [P] and add their noise; return which rows were clipped, bool [P]."""
+    if rows.before_clip is not None:
+        _add_noise(g, rows.before_clip, rows.noise_keys, t, rows)
+        norm = norms(g)
+    scale, clipped = None, torch.zeros_like(norm, dtype=torch.bool)
+    if rows.limit is not None and rule.clip_per == "tensor":
+        clipped = clip_each_(segments, rows.limit)
+    elif rows.limit is not None:
+        scale, clipped = clip_scale(norm, rows.limit)
+    if scale is not None or rows.after_clip is not None:
+        _add_noise(g, rows.after_clip, rows.noise_keys, t, rows, scale)
+    return clipped
+
+
+def _add_noise(
+    x: Tensor, table: Tensor | None, keys: Tensor, t: Tensor, rows: RowConstants, scale: Tensor | None = None
+) -> None:
+    """x [P, N] <- scale x + sigma_t z, in place and in one pass."""
+    sigma = x.new_zeros(len(x), dtype=torch.float64) if table is None else rows.at(table, t)
+    add_rows_(x, offsets=rows.offsets, keys=keys, t=t.expand(len(x)), sigma=sigma, scale=scale)
+
+
+def _advance_course(rule: Rule, live: Live, observed: Metrics, ok: Tensor) -> None:
+    """Let the course see the update; rows that were bad keep their state."""
+    after = rule.after(live.course, observed, live.t)
+    # all new values are made before the first is written: they may be views of one another
+    new = {name: torch.where(_column(ok, x), after[name], x) for name, x in live.course.items()}
+    for name, x in live.course.items():
+        x.copy_(new[name])
+
+
+def _column(rows: Tensor, x: Tensor) -> Tensor:
+    """Shape a flag [P] so that it broadcasts with [P, ...]."""
+    return rows.view(-1, *[1] * (x.dim() - 1))
