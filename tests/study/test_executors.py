@@ -271,6 +271,17 @@ def test_a_chunk_that_always_dies_ends_the_study(tmp_path):
     assert_same(with_deaths(tmp_path / "some", set()), reference)  # what was committed is kept
 
 
+def test_a_worker_that_dies_while_it_is_timed(tmp_path):
+    class Timed(Mortal):
+        def measure(self, job, whole):
+            raise WorkerDied("killed by signal 9")
+
+    executor = Timed(set())
+    with pytest.raises(StudyError, match=r"died while it timed 4 trials together \(killed by signal 9\); .*--chunk"):
+        run_study(small(), tmp_path, options=SHORT, executor=executor)
+    assert executor.closed
+
+
 class Forgetful(FolderKeep):
     """Keeps nothing: as a folder that the next worker cannot see."""
 

@@ -6,7 +6,7 @@ import math
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -109,7 +109,7 @@ class _Terminal(Observer):
     def __init__(self, study: Study, bars: Bars) -> None:
         self.study, self.bars = study, bars
         self.task = bars.add_task("timing a few updates", total=None)
-        self.arms = {}
+        self.arms: Mapping[str, str] = {}
         self.succeeded: Counter[str] = Counter()
 
     def planned(self, plan: Plan) -> None:

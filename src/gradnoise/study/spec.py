@@ -186,7 +186,7 @@ class Study(Description):
                     )
 
     def _values(self) -> Iterator[tuple[str, Config]]:
-        """All partial configurations, each with a word on where it stands."""
+        """Yield all partial configurations, each with a word on where it stands."""
         yield "base", self.base
         for setting in self.settings:
             yield f"setting {setting.label!r} of row {setting.row!r}", setting.values

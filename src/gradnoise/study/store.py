@@ -157,7 +157,7 @@ class Store(Database):
         return StudyResults(record, tuple(trials))
 
     def _curves(self) -> dict[str, Mapping[str, Curve]]:
-        """All curves: trial -> metric -> curve."""
+        """Read all curves: trial -> metric -> curve."""
         points: dict[str, dict[str, tuple[list[int], list[float]]]] = {}
         query = "SELECT trial, metric, step, value FROM metrics ORDER BY trial, metric, step"
         for trial, metric, step, value in self.db.execute(query):

@@ -153,7 +153,8 @@ class _Process:
         with theirs:
             channel = theirs.fileno()
             code = (
-                f"import sys; sys.path[:] = {sys.path!r}\n"
+                "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"  # Ctrl-C is for the driver
+                f"sys.path[:] = {sys.path!r}\n"
                 "from gradnoise.study.run.worker_process import main\n"
                 f"main({channel}, {os.getpid()})"
             )

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from gradnoise.errors import StudyError
-from gradnoise.study.engine import Job, Keep, SliceResult
+from gradnoise.study.engine import Job, Keep, Measurement, SliceResult
 from gradnoise.study.results import StudyResults
 from gradnoise.study.run.executors import AUTO, LOCAL, Executor, InProcess, WorkerDied, executor_named
 from gradnoise.study.run.folder import finished_record, known_trials, merged_record
@@ -105,7 +106,7 @@ def run_study(
         known = known_trials(resolved, store)
         left = remaining(resolved, store, known)
         with _started(executor, left, options, keep) as workers:
-            plan = make_plan(left, options, workers.slots, workers.measure)
+            plan = make_plan(left, options, workers.slots, partial(_measure, workers))
             record = merged_record(resolved, store, known, command, trains=bool(plan.chunks))
             chunks = [[t.id for t in job.trials] for job, _ in plan.chunks]
             store.extend(record, list(resolved.trials.values()), chunks)
@@ -136,6 +137,16 @@ def _started(executor: Executor | str, left: Remaining, options: Options, keep: 
         yield chosen
     finally:
         chosen.close()
+
+
+def _measure(workers: Executor, job: Job, whole: bool) -> Measurement:
+    try:
+        return workers.measure(job, whole)
+    except WorkerDied as death:
+        raise StudyError(
+            f"the worker died while it timed {len(job.trials)} trials together ({death}); most likely memory ran out:"
+            " try a smaller --chunk"
+        ) from death
 
 
 class _Run:

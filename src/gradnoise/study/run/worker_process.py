@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import signal
 import threading
 import time
 import traceback
@@ -26,7 +25,6 @@ def main(channel: int, driver: int) -> None:
         channel: file descriptor of a connection with the driver.
         driver: process id of the driver.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver
     threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
     connection = Connection(channel)
     worker: Worker | None = None
