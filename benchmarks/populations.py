@@ -6,175 +6,299 @@ Memory network: 3 hops, D = 20, 32 questions, each table clipped at 40, noise, S
 NRAM: lists, minibatches of 50, both clips, noise, Adam; the time step compiled or by its definition in plain torch.
 Rivals take turns, so that a machine whose speed drifts drifts for all of them; ratios are medians over rounds.
 
+For the deep MLP two parts of a population's step are timed alone: "minibatches", and "matrix products", the bmm of
+forward and backward pass, below which no implementation in torch can come. Their share is their part of the step.
+
     python benchmarks/populations.py                    # one core: what each rival gets out of a core
     python benchmarks/populations.py --threads 2        # one process on two cores
     python benchmarks/populations.py --sizes 40 --rounds 5
     python benchmarks/populations.py --systems memn2n --sizes 20
-    python benchmarks/populations.py --systems nram --sizes 300 600 --device cuda
+    python benchmarks/populations.py --sizes 64 300 1000 --device cuda --json populations.json
+
+In Python, `measure("deep-mlp", 40, "cuda")` returns the same figures as plain values.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
+import dataclasses
+import json
 import os
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import torch
 from baselines import jax_vmap, memory_network, nram, plain_loop
-from baselines.deep_mlp import CLIP, ETA, GAMMA, LR, synthetic_digits
+from baselines.deep_mlp import CLIP, ETA, GAMMA, LR, SIZES, synchronise, synthetic_digits
+from torch import Tensor
 
 from gradnoise import Annealed
 from gradnoise.data import ImageData
 from gradnoise.data.babi import encode, load_babi
 from gradnoise.paper.deep_mlp import DeepMLPExperiment
 from gradnoise.paper.memory_network import MemoryNetworkExperiment
-from gradnoise.population import Adam, Population, Replica
+from gradnoise.population import Adam, Experiment, Population, Replica, Training
+from gradnoise.population.feed import Feed
 
-SIZES = (1, 16, 64, 256)
-SYSTEMS = ("deep-mlp", "memn2n", "nram")
+NUMBERS = (1, 16, 40, 64, 256)
+BATCH = 100
+#: System -> what is trained of it.
+VARIANTS = {
+    "deep-mlp": ("20 x 50",),
+    "memn2n": ("task 1", "task 2"),
+    "nram": tuple(nram.SHAPES),
+}
+
+Seconds = Callable[[], float]
+"""Measures seconds per replica-step."""
 
 
+@dataclass(frozen=True)
+class Contest:
+    """Who takes turns.
+
+    Args:
+        rivals: who does the whole work; the first is "population".
+        parts: of the population's work, timed alone.
+    """
+
+    rivals: dict[str, Seconds]
+    parts: dict[str, Seconds] = field(default_factory=dict)
+
+
+def measure(
+    system: str,
+    size: int,
+    device: str = "cpu",
+    *,
+    variant: str | None = None,
+    threads: int = 1,
+    rounds: int = 3,
+    steps: int | None = None,
+) -> list[dict[str, Any]]:
+    """Let the rivals of a system take turns.
+
+    Args:
+        system: one of `VARIANTS`.
+        size: P, replicas.
+        device: of populations and plain loops; JAX takes part on a CPU alone.
+        variant: one of the system's, or None for all of them.
+        threads: cores that every rival may use; the caller sets torch's threads.
+        rounds: turns of each.
+        steps: updates of the population in a turn; None for about a second of a CPU core.
+
+    Returns:
+        A dict for each variant: system, variant, replicas, device, threads, rounds; for each of its rivals ms,
+        milliseconds per replica-step, per_second, and speedup, how many times faster the population is; for each of
+        its parts ms, and share of the population's step.
+    """
+    return [
+        _figures(_contest(system, each, size, device, threads, steps), rounds)
+        | {"system": system, "variant": each, "replicas": size, "device": device, "threads": threads, "rounds": rounds}
+        for each in (VARIANTS[system] if variant is None else (variant,))
+    ]
+
+
+def _contest(system: str, variant: str, size: int, device: str, threads: int, steps: int | None) -> Contest:
+    if system == "deep-mlp":
+        return deep_mlp(size, device, threads, steps or max(4, 400 // size))
+    if system == "memn2n":
+        return readers(int(variant.removeprefix("task ")), size, device, steps or max(32, 640 // size))
+    return machines(variant, size, device, steps or 20)
+
+
+def _figures(contest: Contest, rounds: int) -> dict[str, Any]:
+    seen = [{name: once() for name, once in (contest.rivals | contest.parts).items()} for _ in range(rounds)]
+
+    def ms(name: str) -> float:
+        return 1000 * statistics.median(one[name] for one in seen)
+
+    def times(name: str) -> float:
+        """Time of a contender in those of the population."""
+        return statistics.median(one[name] / one["population"] for one in seen)
+
+    rivals = {name: {"ms": ms(name), "per_second": 1000 / ms(name), "speedup": times(name)} for name in contest.rivals}
+    parts = {name: {"ms": ms(name), "share": times(name)} for name in contest.parts}
+    return {"rivals": rivals, "parts": parts}
+
+
+def timed(step: Callable[[], object], size: int, steps: int, device: str) -> Seconds:
+    """Return what measures seconds per replica-step of a step of `size` replicas, after a first one to warm up."""
+    for _ in range(3):
+        step()
+
+    def once() -> float:
+        synchronise(device)
+        start = time.perf_counter()
+        for _ in range(steps):
+            step()
+        synchronise(device)
+        return (time.perf_counter() - start) / (size * steps)
+
+    return once
+
+
+# --- the deep MLP -----------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
 def synthetic() -> ImageData:
-    """Random images in MNIST's shapes."""
+    """Return random images in MNIST's shapes."""
     images, labels = (torch.from_numpy(a) for a in synthetic_digits())
     return ImageData(
         "synthetic", "synthetic images", images, labels.long(), images[:100], labels[:100].long(), "synthetic"
     )
 
 
-def population(data: ImageData, size: int, *, noise: bool, shared: bool) -> Population:
-    """A population at He's initialisation; `shared`: all replicas of one seed, so that they share minibatches."""
-    schedule = Annealed(ETA, GAMMA) if noise else None
-    config = {"init": "he", "batch_size": 100}
-    replicas = [Replica(0 if shared else i, LR, schedule, CLIP, config=config) for i in range(size)]
-    return Population(DeepMLPExperiment(data), replicas)
+def deep_mlp(size: int, device: str, threads: int, steps: int) -> Contest:
+    """Return a population of distinct seeds, the same without noise and of one seed, the plain loop, and JAX."""
+    data = synthetic()
+    experiment = DeepMLPExperiment(data)
+    config = experiment.Config(init="he", batch_size=BATCH)
+    plain = Training(lr=LR, clip=CLIP)
+    noisy = dataclasses.replace(plain, noise=Annealed(ETA, GAMMA))
 
+    def population(training: Training, seeds: range | list[int]) -> Seconds:
+        replicas = [Replica(seed, training, config) for seed in seeds]
+        return timed(Population(experiment, replicas, device=device).step, size, steps, device)
 
-def population_speed(data: ImageData, size: int, steps: int, *, noise: bool = True, shared: bool = False) -> float:
-    """Replica-steps per second, after warm-up."""
-    p = population(data, size, noise=noise, shared=shared)
-    for _ in range(3):
-        p.step()
-    start = time.perf_counter()
-    for _ in range(steps):
-        p.step()
-    return size * steps / (time.perf_counter() - start)
-
-
-def rivals(data: ImageData, size: int, threads: int) -> dict[str, Callable[[], float]]:
-    """Name -> a measurement of replica-steps per second."""
-    images, labels = data.train_images.numpy(), data.train_labels.numpy()
-    steps = max(4, 400 // size)
-    found: dict[str, Callable[[], float]] = {
-        "population": lambda: population_speed(data, size, steps),
-        "population, no noise": lambda: population_speed(data, size, steps, noise=False),
-        "population, one seed": lambda: population_speed(data, size, steps, shared=True),
-        "plain loop": lambda: plain_loop.steps_per_second(images=images, labels=labels, steps=100, threads=threads),
+    arrays = {"images": data.train_images.numpy(), "labels": data.train_labels.numpy()}
+    rivals: dict[str, Seconds] = {
+        "population": population(noisy, range(size)),
+        "population, no noise": population(plain, range(size)),
+        "population, one seed": population(noisy, [0] * size),
+        "plain loop": lambda: 1 / plain_loop.steps_per_second(**arrays, steps=100, threads=threads, device=device),
     }
-    if jax_vmap.unavailable() is None:
-
-        def jax() -> float:
-            return jax_vmap.replica_steps_per_second(size, images=images, labels=labels, steps=steps) or 0.0
-
-        found["JAX vmap + scan"] = jax
-    return found
-
-
-def reader_rivals(task: int, size: int) -> dict[str, Callable[[], float]]:
-    """The same for memory networks; two arms of one seed share their minibatches."""
-    experiment = MemoryNetworkExperiment(load_babi("generated"))
-    config = {"task": task, "dim": memory_network.DIM, "hops": memory_network.HOPS, "time_noise": 0.1}
-    noise = (Annealed(ETA), Annealed(1.0))
-    replicas = [
-        Replica(i // 2, memory_network.LR, noise[i % 2], memory_network.CLIP, config=config) for i in range(size)
-    ]
-    p = Population(experiment, replicas, clip_per="tensor")
-    steps = max(32, 640 // size)
-    for _ in range(steps):  # records the shapes that are still to come
-        p.step()
-
-    def population() -> float:
-        start = time.perf_counter()
-        for _ in range(steps):
-            p.step()
-        return size * steps / (time.perf_counter() - start)
-
-    return {
-        "population": population,
-        "plain loop": lambda: memory_network.steps_per_second(encode(experiment.data, [task])),
-    }
-
-
-def machine_rivals(shape: str, size: int, device: str, steps: int) -> dict[str, Callable[[], float]]:
-    """The same for NRAMs; "eager" interprets the definition of the time step in plain torch."""
-    experiment, config = nram.setting(shape)
-    replicas = [Replica(i, nram.LR, Annealed(nram.ETA), nram.CLIP, config=config) for i in range(size)]
-
-    def timed(p: Population) -> float:
-        start = time.perf_counter()
-        for _ in range(steps):
-            p.step()
-        if p.device.type == "cuda":
-            torch.cuda.synchronize()
-        return size * steps / (time.perf_counter() - start)
-
-    def interpreted() -> float:
-        with nram.without_kernel():
-            return timed(eager)
-
-    compiled, eager = (
-        Population(experiment, replicas, optimizer=Adam(), device=device, trace=trace) for trace in (True, False)
+    if device == "cpu" and jax_vmap.unavailable() is None:
+        rivals["JAX vmap + scan"] = lambda: 1 / jax_vmap.replica_steps_per_second(size, **arrays, steps=steps)
+    return Contest(
+        rivals,
+        {
+            "minibatches": timed(feeding(experiment, config, size, device), size, steps, device),
+            "matrix products": timed(products(size, device), size, steps, device),
+        },
     )
-    compiled.step()
-    return {
-        "population": lambda: timed(compiled),
-        "population, eager": interpreted,
-        "plain loop": lambda: nram.steps_per_second(shape, steps),
-    }
 
 
-def report(contenders: dict[str, Callable[[], float]], rounds: int) -> None:
-    """Let contenders take turns and print their speeds and ratios."""
-    seen = [{name: measure() for name, measure in contenders.items()} for _ in range(rounds)]
-    for name in contenders:
-        speed = statistics.median(r[name] for r in seen)
-        ratio = statistics.median(r["population"] / r[name] for r in seen)
-        print(f"  {name:<22} {speed:9.0f} /s  {1000 / speed:8.2f} ms   {ratio:6.2f}x")
+def feeding(experiment: Experiment, config: object, size: int, device: str) -> Callable[[], object]:
+    """Return what makes the minibatches of one update after the other, for replicas of distinct seeds."""
+    feed = Feed(experiment, config, torch.device(device), torch.float32)
+    feed.select([Replica(seed) for seed in range(size)])
+    updates = iter(range(1 << 62))
+    return lambda: feed(next(updates), {})
+
+
+def products(size: int, device: str) -> Callable[[], None]:
+    """Return what makes the matrix products of a step of deep MLPs: forward, to the inputs and to the weights."""
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(size, *shape, device=device)
+
+    layers = [(random(BATCH, n), random(m, n), random(BATCH, m)) for n, m in pairwise(SIZES)]
+
+    def step() -> None:
+        for x, w, _ in layers:
+            torch.bmm(x, w.transpose(1, 2))
+        for i, (x, w, d) in reversed(list(enumerate(layers))):
+            torch.bmm(d.transpose(1, 2), x)
+            if i:  # nobody asks for the gradient of the images
+                torch.bmm(d, w)
+
+    return step
+
+
+# --- memory networks and NRAMs ------------------------------------------------------------------------
+
+
+def readers(task: int, size: int, device: str, steps: int) -> Contest:
+    """Return a population of memory networks, two arms of one seed sharing their minibatches, and the plain loop."""
+    stories = load_babi("generated")
+    experiment = MemoryNetworkExperiment(stories)
+    config = experiment.Config(task=task, dim=memory_network.DIM, hops=memory_network.HOPS, time_noise=0.1)
+    arms = [
+        Training(lr=memory_network.LR, noise=noise, clip=memory_network.CLIP, clip_per="tensor")
+        for noise in (Annealed(ETA), Annealed(1.0))
+    ]
+    population = Population(experiment, [Replica(i // 2, arms[i % 2], config) for i in range(size)], device=device)
+    for _ in range(max(32, steps)):  # records the shapes that are still to come
+        population.step()
+    return Contest(
+        {
+            "population": timed(population.step, size, steps, device),
+            "plain loop": lambda: 1 / memory_network.steps_per_second(encode(stories, [task]), device=device),
+        }
+    )
+
+
+def machines(shape: str, size: int, device: str, steps: int) -> Contest:
+    """Return populations of NRAMs, compiled and by their definition in plain torch ("eager"), and the plain loop."""
+    experiment, config = nram.setting(shape)
+    training = Training(lr=nram.LR, noise=Annealed(nram.ETA), clip=nram.CLIP, optimizer=Adam())
+    replicas = [Replica(seed, training, config) for seed in range(size)]
+    compiled, eager = (Population(experiment, replicas, device=device, trace=trace) for trace in (True, False))
+
+    def interpreted() -> None:
+        with nram.without_kernel():
+            eager.step()
+
+    return Contest(
+        {
+            "population": timed(compiled.step, size, steps, device),
+            "population, eager": timed(interpreted, size, steps, device),
+            "plain loop": lambda: 1 / nram.steps_per_second(shape, steps, device=device),
+        }
+    )
+
+
+# --- on the command line ------------------------------------------------------------------------------
+
+
+def show(figures: dict[str, Any]) -> None:
+    """Print the figures of one contest."""
+    print(f"\n{figures['system']}, {figures['variant']}, P = {figures['replicas']}")
+    for name, one in figures["rivals"].items():
+        print(f"  {name:<22} {one['per_second']:9.0f} /s  {one['ms']:9.3f} ms   {one['speedup']:6.2f}x")
+    for name, one in figures["parts"].items():
+        print(f"    {name:<20} {'':9}     {one['ms']:9.3f} ms   {100 * one['share']:5.0f} % of the population's step")
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="numbers of replicas P")
+    parser.add_argument("--sizes", type=int, nargs="+", default=NUMBERS, help="numbers of replicas P")
     parser.add_argument("--threads", type=int, default=1, help="cores that every rival may use")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS)
-    parser.add_argument("--device", default="cpu", help="of NRAM populations")
-    parser.add_argument("--steps", type=int, default=20, help="updates of NRAMs in a round")
+    parser.add_argument("--systems", nargs="+", choices=VARIANTS, default=tuple(VARIANTS))
+    parser.add_argument("--device", default="cpu", help="of populations and plain loops")
+    parser.add_argument("--steps", type=int, help="updates of a population in a round")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
     torch.set_num_threads(options.threads)
-    print(f"{options.threads} core(s), {options.rounds} rounds; replica-steps per second (median), ratio of")
-    print("'population' to each rival (median over rounds of the ratio within a round)")
-    if "deep-mlp" in options.systems:
-        if reason := jax_vmap.unavailable():
-            print(f"JAX left out: {reason}")
-        data = synthetic()
-        for size in options.sizes:
-            print(f"\ndeep MLP, P = {size}")
-            report(rivals(data, size, options.threads), options.rounds)
-    if "memn2n" in options.systems:
-        for task, size in itertools.product((1, 2), options.sizes):
-            print(f"\nmemory network, task {task}, P = {size}")
-            report(reader_rivals(task, size), options.rounds)
-    if "nram" in options.systems:
-        for shape, size in itertools.product(nram.SHAPES, options.sizes):
-            print(f"\nNRAM, {shape}, P = {size}")
-            report(machine_rivals(shape, size, options.device, options.steps), options.rounds)
+    print(
+        f"{options.device}, {options.threads} core(s), {options.rounds} rounds; replica-steps per second (median), and"
+    )
+    print("how many times faster 'population' is than each rival (median over rounds of the ratio within a round)")
+    if reason := jax_vmap.unavailable():
+        print(f"JAX left out: {reason}")
+    found: list[dict[str, Any]] = []
+    for system in options.systems:
+        for variant in VARIANTS[system]:
+            for size in options.sizes:
+                found += measure(
+                    system, size, options.device, variant=variant, threads=options.threads,
+                    rounds=options.rounds, steps=options.steps,
+                )  # fmt: skip
+                show(found[-1])
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

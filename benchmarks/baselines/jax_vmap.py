@@ -14,13 +14,13 @@ from .deep_mlp import CLIP, ETA, GAMMA, LR, SIZES, synthetic_digits
 
 
 def unavailable() -> str | None:
-    """Why this baseline cannot run here, or None where it can."""
+    """Say why this baseline cannot run here, or None where it can."""
     missing = [name for name in ("jax", "optax") if importlib.util.find_spec(name) is None]
     return f"{' and '.join(missing)} not installed (pip install jax optax)" if missing else None
 
 
 def init(key: Any) -> list[tuple[Any, Any]]:
-    """One replica's (W [in, out], b [out]) of each layer at He's initialisation."""
+    """Return one replica's (W [in, out], b [out]) of each layer at He's initialisation."""
     import jax
     import jax.numpy as jnp
 
@@ -32,7 +32,7 @@ def init(key: Any) -> list[tuple[Any, Any]]:
 
 
 def loss(params: list[tuple[Any, Any]], x: Any, y: Any) -> Any:
-    """Mean cross-entropy of one replica on one minibatch: x [B, 784] uint8, y [B] int32."""
+    """Return the mean cross-entropy of one replica on one minibatch: x [B, 784] uint8, y [B] int32."""
     import jax
     import optax
 
@@ -44,7 +44,7 @@ def loss(params: list[tuple[Any, Any]], x: Any, y: Any) -> Any:
 
 
 def optimizer(key: Any, noise: bool) -> Any:
-    """Clip, then noise whose stream starts at `key`, then SGD.
+    """Return clip, then noise whose stream starts at `key`, then SGD.
 
     optax counts its steps from 1 and leaves out the "1 +", so the variance is ours: eta / (1 + t)^gamma.
     """
@@ -55,7 +55,7 @@ def optimizer(key: Any, noise: bool) -> Any:
 
 
 def minibatches(keys: Any, n: int, batch: int, steps: int) -> Any:
-    """Rows of each step's minibatch [steps, P, B] int32: every replica reshuffles for itself each epoch."""
+    """Return rows of each step's minibatch [steps, P, B] int32: every replica reshuffles for itself each epoch."""
     import jax
 
     epochs = -(-steps * batch // n)
@@ -68,7 +68,7 @@ def minibatches(keys: Any, n: int, batch: int, steps: int) -> Any:
 
 
 def trainer(noise: bool) -> Any:
-    """The compiled (params, state, rows [T, P, B], images, labels) -> (params, state, losses [T, P])."""
+    """Return the compiled (params, state, rows [T, P, B], images, labels) -> (params, state, losses [T, P])."""
     import jax
     import optax
 
@@ -98,8 +98,8 @@ def replica_steps_per_second(
     noise: bool = True,
     steps: int = 100,
     seed: int = 0,
-) -> float | None:
-    """Replica-steps per second of P replicas together, compilation and shuffling not counted.
+) -> float:
+    """Return replica-steps per second of P replicas together, compilation and shuffling not counted.
 
     Args:
         P: Replicas.
@@ -111,11 +111,13 @@ def replica_steps_per_second(
         seed: Seed of the replicas' keys.
 
     Returns:
-        P * steps per second, or None where `unavailable` names a reason. JAX takes every core it is allowed:
-        start the process under ``taskset -c 0`` for one.
+        P * steps per second. JAX takes every core it is allowed: start the process under ``taskset -c 0`` for one.
+
+    Raises:
+        RuntimeError: `unavailable` names a reason.
     """
-    if unavailable():
-        return None
+    if reason := unavailable():
+        raise RuntimeError(reason)
     import jax
     import jax.numpy as jnp
 

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 import gradnoise
 from gradnoise.data.babi import Encoded
 
+from .deep_mlp import synchronise
+
 BATCH, DIM, HOPS, CLIP, LR, ETA, TIME_NOISE = 32, 20, 3, 40.0, 0.01, 0.01, 0.1
 
 
@@ -36,7 +38,7 @@ class PlainMemoryNetwork(nn.Module):
         self.register_buffer("weights", weights)
 
     def forward(self, story: Tensor, question: Tensor) -> Tensor:
-        """Logits [B, V'] from word ids of memories [B, S, J] (0 where there is nothing) and questions [B, J - 1]."""
+        """Return logits [B, V'] from word ids of memories [B, S, J] (0: nothing) and questions [B, J - 1]."""
         u = (self.tables[0][question] * self.weights[:-1]).sum(1)
         for source, target in zip(self.tables, list(self.tables)[1:], strict=False):
             m = (source[story] * self.weights).sum(2)
@@ -47,7 +49,7 @@ class PlainMemoryNetwork(nn.Module):
 
 
 def minibatch(data: Encoded, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Word ids of memories with their time words, of questions, and the answers; times with random gaps."""
+    """Return word ids of memories with their time words, of questions, and the answers; times with random gaps."""
     part = data.train
     rows = rng.integers(len(part), size=BATCH)
     n, story = part.n[rows], part.story[rows]
@@ -61,22 +63,24 @@ def minibatch(data: Encoded, rng: np.random.Generator) -> tuple[Tensor, Tensor, 
     return torch.from_numpy(words), torch.from_numpy(question), torch.from_numpy(part.answer[rows])
 
 
-def steps_per_second(data: Encoded, *, steps: int = 60, warmup: int = 10) -> float:
-    """Steps per second of one replica; P of them one after another make as many replica-steps per second.
+def steps_per_second(data: Encoded, *, steps: int = 60, warmup: int = 10, device: str = "cpu") -> float:
+    """Return steps per second of one replica; P of them one after another make as many replica-steps per second.
 
     Args:
         data: stories of one task.
         steps: steps that are timed.
         warmup: steps before the clock starts.
+        device: where to train.
     """
-    model, rng = PlainMemoryNetwork(data), np.random.default_rng(0)
+    model, rng = PlainMemoryNetwork(data).to(device), np.random.default_rng(0)
     optimizer = torch.optim.SGD(model.parameters(), lr=LR)
     gradnoise.attach(optimizer, gradnoise.Annealed(ETA), seed=0, named_parameters=model.named_parameters())
     start = 0.0
     for t in range(warmup + steps):
         if t == warmup:
+            synchronise(device)
             start = time.perf_counter()
-        story, question, answer = minibatch(data, rng)
+        story, question, answer = (x.to(device) for x in minibatch(data, rng))
         optimizer.zero_grad()
         nn.functional.cross_entropy(model(story, question), answer, reduction="sum").backward()
         for table in model.tables:
@@ -85,4 +89,5 @@ def steps_per_second(data: Encoded, *, steps: int = 60, warmup: int = 10) -> flo
         with torch.no_grad():
             for table in model.tables:
                 table[0] = 0
+    synchronise(device)
     return steps / (time.perf_counter() - start)

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from .deep_mlp import CLIP, ETA, GAMMA, LR, SIZES, synthetic_digits
+from .deep_mlp import CLIP, ETA, GAMMA, LR, SIZES, synchronise, synthetic_digits
 
 
 def build() -> nn.Sequential:
-    """The deep MLP at He's initialisation (every matrix, fan-in; biases 0)."""
+    """Return the deep MLP at He's initialisation (every matrix, fan-in; biases 0)."""
     layers: list[nn.Module] = []
     for fan_in, fan_out in pairwise(SIZES):
         linear = nn.Linear(fan_in, fan_out)
@@ -22,7 +22,7 @@ def build() -> nn.Sequential:
 
 
 def train(model: nn.Module, x: torch.Tensor, y: torch.Tensor, *, batch: int, noise: bool, t0: int, steps: int) -> None:
-    """Steps t0 .. t0 + steps - 1 of SGD on reshuffled minibatches, from torch's global generator.
+    """Do steps t0 .. t0 + steps - 1 of SGD on reshuffled minibatches, from torch's global generator.
 
     Args:
         model: The network, changed in place.
@@ -38,7 +38,7 @@ def train(model: nn.Module, x: torch.Tensor, y: torch.Tensor, *, batch: int, noi
     batches: list[torch.Tensor] = []
     for t in range(t0, t0 + steps):
         if not batches:
-            batches = list(torch.randperm(len(x)).split(batch))
+            batches = list(torch.randperm(len(x)).to(x.device).split(batch))
         rows = batches.pop()
         optimizer.zero_grad()
         loss_fn(model(x[rows].float() / 255), y[rows]).backward()
@@ -59,8 +59,9 @@ def steps_per_second(
     steps: int = 300,
     threads: int = 1,
     warmup: int = 30,
+    device: str = "cpu",
 ) -> float:
-    """Steps per second of one replica, after warm-up.
+    """Return steps per second of one replica, after warm-up.
 
     Args:
         images: [n, 784] uint8; synthetic ones where images and labels are left out.
@@ -70,6 +71,7 @@ def steps_per_second(
         steps: Steps that are timed.
         threads: Math threads of torch, set for the whole process.
         warmup: Steps before the clock starts.
+        device: Where to train; the images lie there, too.
 
     Returns:
         Steps per second. P replicas one after another make as many replica-steps per second.
@@ -77,9 +79,11 @@ def steps_per_second(
     if images is None or labels is None:
         images, labels = synthetic_digits()
     torch.set_num_threads(threads)
-    x, y = torch.as_tensor(images), torch.as_tensor(labels).long()
-    model = build()
+    x, y = torch.as_tensor(images).to(device), torch.as_tensor(labels).long().to(device)
+    model = build().to(device)
     train(model, x, y, batch=batch, noise=noise, t0=0, steps=warmup)
+    synchronise(device)
     start = time.perf_counter()
     train(model, x, y, batch=batch, noise=noise, t0=warmup, steps=steps)
+    synchronise(device)
     return steps / (time.perf_counter() - start)

@@ -147,14 +147,14 @@ class Resume:
 
     def __call__(self, console: Console) -> None:
         """Build the study again, run it on and print the verdict."""
-        from gradnoise.paper.recipe import rebuild, recipe_of
+        from gradnoise.paper.rebuild import build_again, recipe_of
         from gradnoise.study import Store, run_and_report
 
         options = self.machine.options()
         with Store(self.folder, readonly=True) as store:
             record = store.record()
         recipe = recipe_of(record)
-        study, extras = rebuild(recipe, record), load_system(recipe.system).extras
+        study, extras = build_again(recipe, record), load_system(recipe.system).extras
         run_and_report(study, self.folder, options=options, command=_command(), console=console, figures=extras)
 
 
@@ -169,7 +169,7 @@ class Report:
 
     def __call__(self, console: Console) -> None:
         """Write and print."""
-        from gradnoise.paper.recipe import renewed, system_of
+        from gradnoise.paper.rebuild import renewed, system_of
         from gradnoise.study import Store
         from gradnoise.study.console import conclude
 

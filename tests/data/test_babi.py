@@ -11,7 +11,7 @@ import pytest
 from gradnoise.data import DataError, DataNotFoundError
 from gradnoise.data.babi import NIL, Question, Statement, encode, generate, load_babi, parse
 from gradnoise.data.babi.files import ARCHIVE, INSIDE, file_names
-from gradnoise.data.babi.generate import MAKERS
+from gradnoise.data.babi.generator import MAKERS
 
 TEXT = b"1 Mary moved to the bathroom.\n2 Where is Mary? \tbathroom\t1\n1 John is out.\n2 Is John here?\tno\t1\n"
 

@@ -10,7 +10,8 @@ import pytest
 from support.commandline import gradnoise
 
 from gradnoise.paper import SYSTEMS, load_system
-from gradnoise.paper.recipe import Recipe, rebuild, recipe_of, renewed
+from gradnoise.paper.rebuild import build_again, recipe_of, renewed
+from gradnoise.paper.recipe import Recipe
 from gradnoise.paper.system import Scale, System
 from gradnoise.study import Options, Store, Study, StudyError, StudyRecord, StudyResults, run_study
 
@@ -171,7 +172,7 @@ def test_a_recipe_builds_the_same_trials(name, study, scale):
     made = built(name, study, scale, seeds=2, steps=2, rows=[made.settings[-1].row])
     record = StudyRecord.of(made)
     recipe = recipe_of(record)
-    again = rebuild(recipe, record)
+    again = build_again(recipe, record)
     assert ids(again) == ids(made) and StudyRecord.of(again) == record
     assert (recipe.system, recipe.study, recipe.scale, recipe.seeds, recipe.steps) == (name, study, scale, 2, 2)
     assert recipe.data == HERE[name]
@@ -184,7 +185,7 @@ def test_an_old_store_is_known_by_its_name_and_scale(name, study, scale):
     record = dataclasses.replace(StudyRecord.of(made), recipe=None)
     found = recipe_of(record)
     assert (found.system, found.study, found.scale, found.seeds, found.steps) == (name, study, scale, 1, None)
-    assert ids(rebuild(found, record)) == ids(made)
+    assert ids(build_again(found, record)) == ids(made)
 
 
 def test_what_auto_stood_for_is_kept():
@@ -204,7 +205,7 @@ def test_a_damaged_recipe_is_refused(damage):
 def test_a_recipe_of_a_system_that_is_not_here():
     record = StudyRecord.of(built("nram", "table4", "smoke"))
     with pytest.raises(StudyError, match=r"no system 'nrom'.*did you mean 'nram'"):
-        rebuild(Recipe("nrom", "table4", "smoke"), record)
+        build_again(Recipe("nrom", "table4", "smoke"), record)
 
 
 def test_claims_of_an_old_store_get_todays_ids_and_keep_what_they_say():

@@ -210,7 +210,7 @@ def test_a_setting_that_differs_cannot_be_read_where_all_are_one(method):
     """It would be that of whoever comes first: a result that depends on the neighbours."""
     kind = type("Reading", (Reading,), {method: READS[method]})
     engine = Population(kind(), [Replica(0), Replica(1)], trace=False)
-    with pytest.raises(PopulationError, match=r"config\.gain may differ between the replicas of a population"):
+    with pytest.raises(PopulationError, match=r"config\.gain may differ between the replicas of a pop"):
         engine.step()
         engine.evaluate()
 

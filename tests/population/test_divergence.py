@@ -2,7 +2,18 @@
 
 import pytest
 import torch
-from support.toys import MIXED, Regression, all_with, assert_same, net_experiment, parameters_of, replica, trajectories
+from support.toys import (
+    MIXED,
+    Net,
+    Regression,
+    all_with,
+    assert_close,
+    assert_same,
+    net_experiment,
+    parameters_of,
+    replica,
+    trajectories,
+)
 
 from gradnoise.noise.schedule import Annealed, Fixed
 from gradnoise.population import Adam, Population
@@ -180,3 +191,38 @@ def test_select_keeps_what_it_says():
     assert len(theta) == len(engine.modules.theta) == 2 and not torch.equal(theta, engine.modules.theta)
     rows = engine._tables.at(1)
     assert rows.at(rows.lr, engine._live.t).tolist() == pytest.approx([0.02, 0.05]) and rows.limit is None
+
+
+class Picky(Regression):
+    """A loss that refuses weights that are nan, as decompositions of matrices do."""
+
+    def loss(self, model, batch, config):
+        w = model[0].weight
+        return super().loss(model, batch, config) + 0 * torch.linalg.eigvalsh(w @ w.T).sum()
+
+
+def test_a_loss_that_refuses_nan_goes_on_without_the_row_that_has_ended():
+    runs = [replica(0, lr=0.1), replica(1, lr=0.1)]
+    together = Population(Picky(poison={1: 2}), runs, dtype=torch.float64, trace=False)
+    alone = Population(Picky(), runs[:1], dtype=torch.float64, trace=False)
+    for _ in range(6):
+        together.step()
+        alone.step()
+    assert together.alive == [0] and together.diverged == {1: 2} and together.t == 6
+    assert_close(parameters_of(together), parameters_of(alone))
+
+
+class Patient(Regression):
+    patience = 3
+
+
+def test_an_update_that_is_skipped_leaves_no_trace_in_buffers():
+    experiment = Patient(build=lambda config: Net(), poison={1: 1})
+    population = Population(experiment, [replica(0, lr=0.05), replica(1, lr=0.05)], dtype=torch.float64)
+    population.step()
+    before = {name: x.clone() for name, x in population.modules.fixed.items()}
+    population.step()
+    for name, x in population.modules.fixed.items():
+        assert torch.equal(x[1], before[name][1]) and torch.isfinite(x.double()).all(), name
+        assert name.endswith("num_batches_tracked") or not torch.equal(x[0], before[name][0]), name
+    assert population.evaluate().keys() >= {"mean"} and not population.diverged

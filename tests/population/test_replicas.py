@@ -343,6 +343,35 @@ def test_a_mistake_in_the_model_is_shown_as_it_is():
         population(lambda: nn.Linear(FEATURES + 1, 1)).step()
 
 
+@pytest.mark.parametrize("trace", [False, True])
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.00 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried to"),
+    ],
+    ids=["cuda", "cpu"],
+)
+def test_out_of_memory_is_no_limit_of_vmap(error, trace):
+    """A loop over replicas would hide it, and be slow for ever."""
+
+    class Large(Regression):
+        calls = 0
+
+        def loss(self, model, batch, config):
+            self.calls += 1
+            raise error
+
+        def evaluate(self, model, held_out, config):
+            raise error
+
+    engine = Population(Large(), RUNS, trace=trace)
+    for work in (engine.step, engine.evaluate):
+        with pytest.raises(type(error), match="allocate"):
+            work()
+    assert engine.modules.loop_reasons == {} and engine.experiment.calls == 1 and engine.t == 0
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [

@@ -12,7 +12,6 @@ from gradnoise.paper.recipe import MAIN_SCALE, Recipe
 from gradnoise.population import Experiment
 from gradnoise.study import Arm, Claim, Metric, Selection, Setting, Study, StudyResults
 from gradnoise.study.report import Extras
-from gradnoise.study.spec import Config
 
 AUTO = "auto"
 
@@ -75,7 +74,7 @@ class Request(Generic[S]):
         experiment: Experiment,
         metric: Metric,
         settings: tuple[Setting, ...],
-        base: Config,
+        base: Mapping[str, Any],
         protocol: tuple[tuple[str, str], ...],
         silent: tuple[str, ...] = (),
         notes: tuple[str, ...] = (),

@@ -59,6 +59,12 @@ def start_course(experiment: Experiment, configs: Sequence[Any], dtype: torch.dt
     if experiment.course is None:
         return {}
     states = [experiment.course.start(config) for config in configs]
+    for name, x in states[0].items():
+        if not isinstance(x, torch.Tensor):
+            raise PopulationError(
+                f"the course's `start` returned {name!r} as a {type(x).__name__}; a state holds tensors, such as"
+                " torch.tensor(1.0)"
+            )
     stacked = {name: torch.stack([s[name] for s in states]) for name in states[0]}
     return {n: x.to(device, dtype if x.is_floating_point() else x.dtype) for n, x in stacked.items()}
 

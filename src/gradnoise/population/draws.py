@@ -35,11 +35,12 @@ class Draws:
         self._rows = torch.tensor([place[seed] for seed in seeds], device=self.device)
 
     def uniform(self, name: str, *shape: int) -> Tensor:
-        """Draw numbers in (0, 1), float64 [P, ...]; another name gives others."""
+        """Draw numbers in (0, 1], float32 [P, ...]; another name gives others."""
         keys = [_key(seed, name) for seed in self._distinct]
         words = word_rows(keys, self.t, math.prod(shape), self.device)
-        return ((words + 0.5) * 2.0**-32).unflatten(1, shape)[self._rows]
+        return ((words.to(torch.float32) + 0.5) * 2.0**-32).unflatten(1, shape)[self._rows]
 
     def integers(self, name: str, high: int | Tensor, *shape: int) -> Tensor:
         """Draw integers in 0..high - 1, int64 [P, ...]; `high` may be a tensor that broadcasts with the result."""
-        return (self.uniform(name, *shape) * high).long()
+        most = torch.as_tensor(high, device=self.device) - 1
+        return (self.uniform(name, *shape) * high).long().minimum(most)  # a number may round to 1

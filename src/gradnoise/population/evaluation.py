@@ -32,7 +32,7 @@ def evaluate(experiment: Experiment, config: Any, modules: StackedModules, held_
     """
 
     def one(model: torch.nn.Module, held_out: Batch) -> Metrics:
-        return checked(experiment.name, experiment.evaluate(model, held_out, config))
+        return checked(experiment.name, "evaluate", experiment.evaluate(model, held_out, config))
 
     modules.train(False)
     metrics = modules.call(EVALUATE, one, held_out)
@@ -47,7 +47,7 @@ def _examine(experiment: Experiment, config: Any, modules: StackedModules, metri
     assert goal is not None
     found = modules.call(
         EXAM,
-        lambda model, _: goal.exam(model, config),
+        lambda model, _: checked(f"the goal of {experiment.name}", "exam", goal.exam(model, config), empty=True),
         (),
         leaves=[x[rows] for x in modules.views(modules.theta)],
         buffers={name: x[rows] for name, x in modules.fixed.items()},
@@ -57,17 +57,17 @@ def _examine(experiment: Experiment, config: Any, modules: StackedModules, metri
         metrics[name] = metrics.get(name, unknown).index_put((rows,), values)
 
 
-def checked(name: str, metrics: Any) -> Metrics:
+def checked(name: str, method: str, metrics: Any, *, empty: bool = False) -> Metrics:
     """Return metrics if they are what they must be: a dict of scalar tensors.
 
     Raises:
         PopulationError: they are not.
     """
-    if not isinstance(metrics, dict) or not metrics:
+    if not isinstance(metrics, dict) or not (metrics or empty):
         found = "an empty dict" if isinstance(metrics, dict) else f"a {type(metrics).__name__}"
-        raise PopulationError(f"{name}.evaluate returned {found}; return a dict of scalar tensors")
+        raise PopulationError(f"{name}.{method} returned {found}; return a dict of scalar tensors")
     for metric, value in metrics.items():
         if not isinstance(value, Tensor) or value.shape:
             found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"type {type(value).__name__}"
-            raise PopulationError(f"{name}.evaluate: metric {metric!r} has {found}; metrics are tensors of shape ()")
+            raise PopulationError(f"{name}.{method}: metric {metric!r} has {found}; metrics are tensors of shape ()")
     return metrics

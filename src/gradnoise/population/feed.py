@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from gradnoise.population.course import Batch, State
 from gradnoise.population.draws import Draws
@@ -31,7 +32,7 @@ class Feed:
     def __init__(self, experiment: Experiment, config: Any, device: torch.device, dtype: torch.dtype) -> None:
         self._experiment, self._config, self._device, self._dtype = experiment, config, device, dtype
         self._generates = experiment.course is not None and experiment.course.generates
-        self._placed: dict[int, tuple[Tensor, Tensor]] = {}  # id of a data set's tensor -> it, and where it now is
+        self._placed = WeakTensorKeyDictionary()  # a data set's tensor -> where it now is
         self._held_out: Batch = None
 
     def select(self, replicas: Sequence[Replica]) -> None:
@@ -77,7 +78,7 @@ class Feed:
         """Put minibatches of R seeds together, with a leading [R]."""
         if all(isinstance(b, Examples) and b.source.same(batches[0].source) for b in batches):
             return self._gathered(batches)
-        return self._cast(self._experiment.stack([tuple(b) if isinstance(b, Examples) else b for b in batches]))
+        return self._cast(self._experiment.stack([_fetched(b) for b in batches]))
 
     def _gathered(self, batches: Sequence[Examples]) -> tuple[Tensor, ...]:
         """Fetch the examples of R seeds straight into tensors [R, B, ...]."""
@@ -96,14 +97,17 @@ class Feed:
         """Return a tensor of a data set on the device, moved there once."""
         if x.device == self._device:
             return x
-        if id(x) not in self._placed:
-            self._placed[id(x)] = x, x.to(self._device)
-        return self._placed[id(x)][1]
+        if x not in self._placed:
+            self._placed[x] = x.to(self._device)
+        return self._placed[x]
 
     def _cast(self, batch: Batch) -> Batch:
         def cast(x: Tensor) -> Tensor:
             return x.to(self._device, self._dtype if x.is_floating_point() else x.dtype)
 
-        if isinstance(batch, Examples):
-            batch = tuple(batch)
-        return pytree.tree_map(cast, batch)
+        return pytree.tree_map(cast, _fetched(batch))
+
+
+def _fetched(batch: Batch) -> Batch:
+    """Return a minibatch with its examples fetched, wherever they stand in it."""
+    return pytree.tree_map(lambda x: tuple(x) if isinstance(x, Examples) else x, batch)

@@ -49,7 +49,39 @@ class Minibatches:
         """Return the examples of update `t` in the order that `seed` decides."""
         n = len(self.tensors[0])
         epoch, i = divmod(t, n // self.size)
-        return Examples(self, permutation(seed, epoch, n)[i * self.size : (i + 1) * self.size])
+        return Examples(self, _orders(seed, epoch, n)[i * self.size : (i + 1) * self.size].long())
+
+
+class Orders:
+    """Remembers the order of examples in the epoch that each seed is in, for as many seeds as fit.
+
+    Args:
+        most: numbers to keep in all, of four bytes each.
+    """
+
+    def __init__(self, most: int = 1 << 27) -> None:
+        self._most, self._kept = most, 0
+        self._orders: dict[tuple[int, int], tuple[int, Tensor]] = {}  # (seed, n) -> epoch, order; the oldest first
+
+    def __call__(self, seed: int, epoch: int, n: int) -> Tensor:
+        """Return `permutation(seed, epoch, n)` as int32 [n]."""
+        known = self._orders.get((seed, n))
+        if known is not None and known[0] == epoch:
+            return known[1]
+        self._drop((seed, n))
+        while self._orders and self._kept + n > self._most:
+            self._drop(next(iter(self._orders)))
+        order = permutation(seed, epoch, n).int()
+        self._orders[seed, n] = epoch, order
+        self._kept += n
+        return order
+
+    def _drop(self, key: tuple[int, int]) -> None:
+        if self._orders.pop(key, None) is not None:
+            self._kept -= key[1]
+
+
+_orders = Orders()
 
 
 @dataclass(frozen=True, eq=False)

@@ -111,9 +111,27 @@ class Population:
         """Do one update of every replica that is alive; when none is left it does nothing."""
         if not self.alive:
             return
-        losses, observed = self._gradients.into(self._segments, *self._inputs())
+        buffers = self._buffers_kept()
+        try:
+            losses, observed = self._gradients.into(self._segments, *self._inputs())
+        except Exception:
+            rows = len(self.alive)
+            self.settle()
+            if len(self.alive) == rows:
+                raise
+            self.step()  # a loss may refuse the nan of a row that has ended; the others go on without it
+            return
         update(self._rule, self._live, self._g, self._segments, losses, observed, self._tables.at(self.t))
+        for x, before in buffers:
+            good = self._live.failures[0] == 0
+            x.copy_(torch.where(good.view(-1, *[1] * (x.dim() - 1)), x, before))
         self.t += 1
+
+    def _buffers_kept(self) -> list[tuple[Tensor, Tensor]]:
+        """Return buffers and copies of them, where an update may be skipped and must then leave no trace."""
+        if self.experiment.patience == 1:
+            return []
+        return [(x, x.clone()) for x in self.modules.fixed.values()]
 
     def _inputs(self) -> tuple[dict[str, Tensor], Any, bool]:
         """Return buffers and minibatch of this update, and whether all replicas share the minibatch."""

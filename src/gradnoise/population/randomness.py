@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -52,8 +51,7 @@ def undrawn(device: torch.device, error: Exception) -> Iterator[None]:
         raise error
 
 
-@lru_cache(maxsize=256)
 def permutation(seed: int, epoch: int, n: int) -> Tensor:
-    """The order of `n` examples in one epoch: int64 [n], a pure function of its arguments."""
+    """Return the order of `n` examples in one epoch: int64 [n], a pure function of its arguments."""
     generator = torch.Generator().manual_seed(derive_seed(seed, epoch, "permutation"))
     return torch.randperm(n, generator=generator)

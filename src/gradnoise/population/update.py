@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gradnoise.errors import PopulationError
 from gradnoise.noise.gaussian import add_rows_
 from gradnoise.population.clipping import clip_each_, clip_scale, norms
 from gradnoise.population.constants import RowConstants
@@ -133,6 +134,8 @@ def _add_noise(
 def _advance_course(rule: Rule, live: Live, observed: Metrics, ok: Tensor) -> None:
     """Let the course see the update; rows that were bad keep their state."""
     after = rule.after(live.course, observed, live.t)
+    if missing := sorted(live.course.keys() - after.keys()):
+        raise PopulationError(f"the course's `after` left out {missing[0]!r}; return every entry that `start` returned")
     # all new values are made before the first is written: they may be views of one another
     new = {name: torch.where(_column(ok, x), after[name], x) for name, x in live.course.items()}
     for name, x in live.course.items():

@@ -1,9 +1,9 @@
 """The bAbI question-answering tasks (Weston et al. 2015, arXiv 1502.05698): files, parser, arrays, stand-in."""
 
 from .checksums import NAMES
-from .encode import NIL, Encoded, Questions, encode
-from .generate import generate
-from .parse import Question, Statement, Story, parse
+from .encoding import NIL, Encoded, Questions, encode
+from .generator import generate
+from .parser import Question, Statement, Story, parse
 from .stories import BabiData, Task, load_babi
 
 __all__ = [

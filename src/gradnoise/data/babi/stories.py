@@ -13,8 +13,8 @@ from gradnoise.errors import DataError, DataNotFoundError
 
 from ..fetch import DATA_VARIABLE, UNVERIFIED_VARIABLE
 from .files import file_names, read_published
-from .generate import MAKERS, QUESTIONS, generate
-from .parse import Question, Story, parse
+from .generator import MAKERS, QUESTIONS, generate
+from .parser import Question, Story, parse
 
 SETS = ("auto", "babi", "generated")
 TITLE = "bAbI tasks v1.2 (English, 1,000 + 1,000 questions a task"

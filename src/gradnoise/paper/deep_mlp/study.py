@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gradnoise.data import load_images
-from gradnoise.noise.schedule import Annealed
+from gradnoise.noise import Annealed
 from gradnoise.paper.deep_mlp.experiment import DeepMLPExperiment
 from gradnoise.paper.system import Request, Scale
 from gradnoise.study import Arm, Claim, Metric, Setting, Study

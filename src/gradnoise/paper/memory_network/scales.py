@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from gradnoise.noise.schedule import Annealed, Fixed
+from gradnoise.noise import Annealed, Fixed
 from gradnoise.paper.system import Scale
 from gradnoise.study import Arm
 

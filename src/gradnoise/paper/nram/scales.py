@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gradnoise.noise.schedule import Annealed, Fixed
+from gradnoise.noise import Annealed, Fixed
 from gradnoise.paper.system import Scale
 from gradnoise.study import Arm
 

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import torch
 
-from gradnoise.errors import StudyError
+from gradnoise.errors import PopulationError, StudyError
 from gradnoise.population import Experiment, Population, Replica, best_size
 from gradnoise.population.chunks import CANDIDATES
 from gradnoise.study.engine import Job, Keep, Measurement, MetricRow, SliceResult
@@ -221,12 +221,17 @@ class PopulationWorker:
         if not step:
             return population, ()
         kept = self.keep.latest(job.chunk, step)
+        losses = kept.losses
         if kept.state is not None:
-            population.load_state_dict(kept.state)
-        if not kept.losses:
+            try:
+                population.load_state_dict(kept.state)
+            except PopulationError as error:  # whole, but of another version, or put there by somebody
+                population = self.engine.build(job.trials)
+                losses = (*losses, f"the checkpoint of chunk {job.chunk} cannot be used ({error})")
+        if not losses:
             return population, ()
         again = f"trained again from update {population.t}" if population.t else "trained again from the start"
-        return population, tuple(f"{loss}: {again}" for loss in kept.losses)
+        return population, tuple(f"{loss}: {again}" for loss in losses)
 
 
 def _peak_bytes() -> int:

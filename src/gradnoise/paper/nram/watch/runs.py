@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from gradnoise.paper.recipe import rebuild, recipe_of
+from gradnoise.paper.rebuild import build_again, recipe_of
 from gradnoise.study import Store, Study, StudyError, StudyResults, Trial, TrialResult
 
 
@@ -49,7 +49,7 @@ def find(folder: Path, wanted: Wanted) -> tuple[Study, Trial, int]:
     if recipe.system != "nram":
         raise StudyError(f"{folder} holds a study of {recipe.system}; there is nothing to trace but nram")
     run = _choose(folder, results, wanted)
-    study = rebuild(dataclasses.replace(recipe, seeds=run.seed + 1, rows=(), arms=()), record)
+    study = build_again(dataclasses.replace(recipe, seeds=run.seed + 1, rows=(), arms=()), record)
     trials = [t for t in study.trials() if t.id == run.id]
     if not trials:
         raise StudyError(f"{folder} was run by another version; run the study again in a new folder to trace it")

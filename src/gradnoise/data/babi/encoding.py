@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gradnoise.errors import DataError
 
-from .parse import Question, Statement, Story, Words
+from .parser import Question, Statement, Story, Words
 from .stories import BabiData
 
 Ids = NDArray[np.int64]
