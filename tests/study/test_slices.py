@@ -148,10 +148,14 @@ def test_a_lost_slice_does_not_push_out_the_checkpoint_that_is_needed(tmp_path):
     assert sorted(p.name for p in folder.iterdir()) == ["step-000000003.pt", "step-000000006.pt"]
 
 
-def test_a_checkpoint_of_another_model(tmp_path):
+def test_a_checkpoint_of_another_model_costs_time_and_is_told(tmp_path):
     worker(tmp_path).advance(job(), 0, 0.0)
-    with pytest.raises(PopulationError, match="the checkpoint belongs to another population"):
-        worker(tmp_path).advance(job(base={"width": 4, "clip": 1.0}), 3, 0.0)
+    other = job(base={"width": 4, "clip": 1.0})
+    found = worker(tmp_path).advance(other, 3, 0.0)
+    (event,) = found.events
+    assert "the checkpoint belongs to another population" in event and "trained again from the start" in event
+    fresh = worker(tmp_path / "fresh").advance(other, 0, 0.0)
+    assert (found.step, found.rows) == (fresh.step, fresh.rows)
 
 
 class Interrupted(Adam):

@@ -28,7 +28,7 @@ def never(done, total):
 def test_the_weights_are_those_of_training_again(tmp_path):
     trained = trained_weights(Toy(), TRIALS[:1], tmp_path)
     population = train_again(Toy(), TRIALS[:1])
-    assert same(weights(trained), dict(population.rows.named_rows(0)))
+    assert same(weights(trained), dict(population.modules.named_rows(0)))
     assert trained.trial is TRIALS[0] and not trained.model.training
     assert trained.metrics == {name: x.item() for name, x in population.evaluate().items()}
 
@@ -74,7 +74,9 @@ def test_a_damaged_file_is_made_again_and_said(damage, tmp_path):
         path.write_bytes(path.read_bytes()[:-100])
     elif damage == "another model":
         other = dataclasses.replace(TRIALS[0], config={**TRIALS[0].config, "width": 5})
-        checkpoint.write(path, {"trial": 0, "weights": Toy().model(other.config).state_dict(), "metrics": {}})
+        checkpoint.write(
+            path, {"trial": 0, "weights": Toy().model(Toy().configured(other.config)).state_dict(), "metrics": {}}
+        )
     else:
         checkpoint.write(path, {})
     said = []
@@ -90,6 +92,6 @@ def test_a_cache_that_cannot_be_written_is_said(tmp_path):
     said = []
     trained = trained_weights(Toy(), TRIALS[:1], tmp_path, notice=said.append)
     assert said and said[0].startswith("the weights are not kept: cannot write")
-    assert same(weights(trained), dict(train_again(Toy(), TRIALS[:1]).rows.named_rows(0)))
+    assert same(weights(trained), dict(train_again(Toy(), TRIALS[:1]).modules.named_rows(0)))
     with pytest.raises(CheckpointError):
         checkpoint.write(tmp_path / "weights" / "x.pt", {})
