@@ -2,6 +2,7 @@
 # make test    install with the development tools, then lint, types and tests
 # make docs    the documentation as HTML in docs/_build/html
 # make bench   the benchmarks, one after another
+# make gpu     what has to be tried on a CUDA device, in six minutes; figures in results/gpu
 # make clean   remove the virtual environment and everything that was built
 #
 # Settings: make test PYTHON=python3.12 VENV=/tmp/venv PYTEST_ARGS=-x
@@ -17,7 +18,7 @@ BIN = $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
 INPUTS = pyproject.toml constraints.txt hatch_build.py
 
-.PHONY: quick test docs bench clean
+.PHONY: quick test docs bench gpu clean
 
 quick: $(VENV)/.installed
 	$(BIN)/gradnoise run deep-mlp --scale quick
@@ -31,7 +32,12 @@ docs: $(VENV)/.installed-docs
 	$(BIN)/python -m sphinx -b html $(SPHINX_ARGS) docs docs/_build/html
 
 bench: $(VENV)/.installed
-	set -e; for b in benchmarks/*.py; do echo "== $$b"; $(BIN)/python $$b; done
+	set -e; for b in noise populations; do echo "== $$b"; $(BIN)/python benchmarks/$$b.py; done
+
+# Needs no installation: any Python with torch, numba and triton, such as make gpu GPU_PYTHON=python3
+GPU_PYTHON ?= $(PYTHON)
+gpu:
+	$(GPU_PYTHON) benchmarks/gpu.py
 
 clean:
 	rm -rf $(VENV) docs/_build build dist .pytest_cache .ruff_cache .hypothesis
