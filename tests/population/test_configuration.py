@@ -22,6 +22,7 @@ ENGINE = {
     "optimizer": Adam(),
     "early_stop": False,
     "noise_first": True,
+    "noise_on": "nonzero",
     "weight_noise": Fixed(0.1),
 }
 
@@ -74,7 +75,7 @@ def test_defaults_stand_in_one_place():
     run = Replica.of(Both(), 0, {})
     assert run == Replica(0, Training(), Both.Config())
     assert (run.training.lr, run.config.lr) == (0.1, 7.0)
-    assert run.training == Training(0.1, None, None, "replica", None, SGD(), True, False, None)
+    assert run.training == Training(0.1, None, None, "replica", None, SGD(), True, False, "all", None)
 
 
 def test_no_configuration_is_the_default_one():

@@ -18,6 +18,7 @@ SYSTEMS = {
     "deep-mlp": "gradnoise.paper.deep_mlp",
     "memn2n": "gradnoise.paper.memory_network",
     "nram": "gradnoise.paper.nram",
+    "lstm-lm": "gradnoise.paper.lstm_lm",
 }
 
 __all__ = ["SYSTEMS", "load_system"]

@@ -32,6 +32,7 @@ class RowConstants:
         limit: clip thresholds [P], inf for none; None where no row is clipped.
         offsets: int64 [S + 1], where the parameters lie in a row, on the host.
         noise_keys: uint64 [P, S], streams of the gradient noise.
+        nonzero_only: bool [P], rows whose gradient noise leaves zeros of the gradient alone; None for no such row.
         before_clip, after_clip: sigma_t [K, P] in float64 of the noise before and after the clip; None for no noise.
         weight_keys: uint64 [P, S], streams of the noise on the weights.
         weights: sigma_t [K, P] of it; None for none.
@@ -42,6 +43,7 @@ class RowConstants:
     limit: Tensor | None
     offsets: Tensor
     noise_keys: Tensor
+    nonzero_only: Tensor | None
     before_clip: Tensor | None
     after_clip: Tensor | None
     weight_keys: Tensor
@@ -69,6 +71,8 @@ class Tables:
         clips = any(limit != math.inf for limit in limits)
         self._limit = torch.tensor(limits, dtype=like.dtype, device=like.device) if clips else None
         self._noise_keys, self._weight_keys = self._keys(NOISE), self._keys(WEIGHT_NOISE)
+        nonzero = [r.training.noise_on == "nonzero" for r in replicas]
+        self._nonzero_only = torch.tensor(nonzero, device=like.device) if any(nonzero) else None
         self._first = -1
         self._constants: RowConstants | None = None
 
@@ -94,6 +98,7 @@ class Tables:
             limit=self._limit,
             offsets=self._offsets,
             noise_keys=self._noise_keys,
+            nonzero_only=self._nonzero_only,
             before_clip=self._table(torch.where(first, sigmas, 0)),
             after_clip=self._table(torch.where(first, 0, sigmas)),
             weight_keys=self._weight_keys,

@@ -15,6 +15,7 @@ LearningRate: TypeAlias = float | Callable[[int], float]
 """A number, or a callable t -> learning rate of update t = 0, 1, 2, ..."""
 
 CLIP_PER = ("replica", "tensor")
+NOISE_ON = ("all", "nonzero")
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Training:
         optimizer: update rule.
         early_stop: whether the run may end before its last update, see `Goal`.
         noise_first: add the noise before clipping instead of after; an ablation, as the clip then cuts the noise.
+        noise_on: "all" adds gradient noise to every coordinate; "nonzero" leaves those alone whose gradient is exactly
+            zero in this update, such as the embeddings of words that are not in the minibatch.
         weight_noise: schedule of noise that is added to the weights after every update and stays there; or None.
 
     Raises:
@@ -44,6 +47,7 @@ class Training:
     optimizer: Optimizer = field(default_factory=SGD)
     early_stop: bool = True
     noise_first: bool = False
+    noise_on: str = "all"
     weight_noise: Schedule | None = None
 
     def __post_init__(self) -> None:
@@ -51,11 +55,11 @@ class Training:
         self.rate(0)
         if self.clip is not None and not self.clip > 0:
             raise PopulationError(f"clip = {self.clip}: a threshold is > 0, or None for no clipping")
-        if self.clip_per not in CLIP_PER:
-            raise PopulationError(
-                f"clip_per = {self.clip_per!r}: allowed are {' and '.join(map(repr, CLIP_PER))}"
-                f"{nearest(str(self.clip_per), CLIP_PER)}"
-            )
+        for name, value, allowed in (("clip_per", self.clip_per, CLIP_PER), ("noise_on", self.noise_on, NOISE_ON)):
+            if value not in allowed:
+                raise PopulationError(
+                    f"{name} = {value!r}: allowed are {' and '.join(map(repr, allowed))}{nearest(str(value), allowed)}"
+                )
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise PopulationError(f"dropout = {self.dropout} is outside [0, 1)")
         if not (hasattr(self.optimizer, "init") and hasattr(self.optimizer, "update")):
@@ -88,7 +92,7 @@ class Training:
         def first(schedule: Schedule | None) -> float | None:
             return None if schedule is None else sigma(schedule, 0)
 
-        return {
+        found: dict[str, object] = {
             "lr": self.rate(0),
             "first sigma": first(self.noise),
             "clip": self.clip,
@@ -98,3 +102,5 @@ class Training:
             "noise_first": self.noise_first,
             "first sigma of weights": first(self.weight_noise),
         }
+        # named where it is not the default alone: checkpoints of versions without it stay readable
+        return found if self.noise_on == "all" else found | {"noise_on": self.noise_on}

@@ -110,8 +110,9 @@ def _clip_and_add_noise(
     rule: Rule, t: Tensor, g: Tensor, segments: Sequence[Tensor], norm: Tensor, rows: RowConstants
 ) -> Tensor:
     """Clip gradients of these norms [P] and add their noise; return which rows were clipped, bool [P]."""
+    quiet = None if rows.nonzero_only is None else (g == 0) & rows.nonzero_only[:, None]
     if rows.before_clip is not None:
-        _add_noise(g, rows.before_clip, rows.noise_keys, t, rows)
+        _add_noise(g, rows.before_clip, rows.noise_keys, t, rows, quiet=quiet)
         norm = norms(g)
     scale, clipped = None, torch.zeros_like(norm, dtype=torch.bool)
     if rows.limit is not None and rule.clip_per == "tensor":
@@ -119,16 +120,24 @@ def _clip_and_add_noise(
     elif rows.limit is not None:
         scale, clipped = clip_scale(norm, rows.limit)
     if scale is not None or rows.after_clip is not None:
-        _add_noise(g, rows.after_clip, rows.noise_keys, t, rows, scale)
+        _add_noise(g, rows.after_clip, rows.noise_keys, t, rows, scale, quiet)
     return clipped
 
 
 def _add_noise(
-    x: Tensor, table: Tensor | None, keys: Tensor, t: Tensor, rows: RowConstants, scale: Tensor | None = None
+    x: Tensor,
+    table: Tensor | None,
+    keys: Tensor,
+    t: Tensor,
+    rows: RowConstants,
+    scale: Tensor | None = None,
+    quiet: Tensor | None = None,
 ) -> None:
-    """x [P, N] <- scale x + sigma_t z, in place and in one pass."""
+    """x [P, N] <- scale x + sigma_t z, in place and in one pass; where `quiet` [P, N], what was 0 stays 0."""
     sigma = x.new_zeros(len(x), dtype=torch.float64) if table is None else rows.at(table, t)
     add_rows_(x, offsets=rows.offsets, keys=keys, t=t.expand(len(x)), sigma=sigma, scale=scale)
+    if quiet is not None:
+        x.masked_fill_(quiet, 0)
 
 
 def _advance_course(rule: Rule, live: Live, observed: Metrics, ok: Tensor) -> None:

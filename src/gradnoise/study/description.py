@@ -48,8 +48,8 @@ class Claim:
         statement: the claim in a sentence.
         source: where it was published, with table or section number.
         treatment: the arm that it speaks of, compared with the study's baseline.
-        expects: what the claim says of the treatment: "helps", "hurts", "no difference",
-            or "chance" (the treatment arm stays at chance).
+        expects: what the claim says of the treatment: "helps", "hurts", "no difference", "no help" (one of the two
+            before), or "chance" (the treatment arm stays at chance).
         figures: published numbers: arm name -> {"best": ..., "mean": ...}, in the metric's unit. Where a
             `Selection` chooses the run to report, "best" is of that run, and so are figures that go by the
             names of other reported metrics.

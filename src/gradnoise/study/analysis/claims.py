@@ -12,7 +12,7 @@ from gradnoise.study.analysis.statistics import Interval, least_pairs
 from gradnoise.study.analysis.verdict import Verdict
 from gradnoise.study.spec import Claim, Metric
 
-EXPECTATIONS = ("helps", "hurts", "no difference", "chance")
+EXPECTATIONS = ("helps", "hurts", "no difference", "no help", "chance")
 
 REPRODUCED, NOT_REPRODUCED, UNDECIDED, NOT_TESTED = "reproduced", "not reproduced", "undecided", "not tested"
 
@@ -39,6 +39,7 @@ def judge(
 
     - helps, hurts: reproduced if that is the verdict; not reproduced if the verdict is another one.
     - no difference: reproduced if the whole interval lies within the margin, even where it leaves out 0.
+    - no help: reproduced if the verdict is that the treatment hurts or makes no difference.
     - chance: reproduced if the whole interval of the treatment's mean lies within CHANCE_MARGINS margins
       of chance; not reproduced if it lies wholly outside; needs as many seeds as a verdict does.
     - an undecided verdict leaves every claim undecided.
@@ -60,7 +61,8 @@ def judge(
         return Finding(claim, NOT_TESTED, "No pair of this row and arm is done.")
     if verdict.outcome is Outcome.UNDECIDED:
         return Finding(claim, UNDECIDED, verdict.sentence)
-    agrees = verdict.outcome == claim.expects
+    no_help = claim.expects == "no help"
+    agrees = verdict.outcome is not Outcome.HELPS if no_help else verdict.outcome == claim.expects
     if claim.expects == "no difference" and _within(comparison.interval, -metric.margin, metric.margin):
         agrees = True
     return Finding(claim, REPRODUCED if agrees else NOT_REPRODUCED, verdict.sentence)

@@ -23,7 +23,7 @@ from gradnoise.study.engine import Job, Keep, Measurement, MetricRow, SliceResul
 from gradnoise.study.spec import STUDY_KEYS, Config, Subject, known_keys
 
 #: Settings of the engine that may differ between the replicas of a population.
-PER_REPLICA = frozenset({"lr", "noise", "clip", "dropout", "early_stop", "noise_first", "weight_noise"})
+PER_REPLICA = frozenset({"lr", "noise", "clip", "dropout", "early_stop", "noise_first", "noise_on", "weight_noise"})
 
 
 @dataclass(frozen=True, eq=False)
