@@ -34,7 +34,7 @@ class RowConstants:
         noise_keys: uint64 [P, S], streams of the gradient noise.
         nonzero_only: bool [P], rows whose gradient noise leaves zeros of the gradient alone; None for no such row.
         before_clip, after_clip: sigma_t [K, P] in float64 of the noise before and after the clip; None for no noise.
-        weight_keys: uint64 [P, S], streams of the noise on the weights.
+        weight_keys: uint64 [P, S], streams of the noise on the weights; None where no row has any.
         weights: sigma_t [K, P] of it; None for none.
     """
 
@@ -46,7 +46,7 @@ class RowConstants:
     nonzero_only: Tensor | None
     before_clip: Tensor | None
     after_clip: Tensor | None
-    weight_keys: Tensor
+    weight_keys: Tensor | None
     weights: Tensor | None
 
     def at(self, table: Tensor, t: Tensor) -> Tensor:
@@ -70,7 +70,9 @@ class Tables:
         limits = [math.inf if r.training.clip is None else r.training.clip for r in replicas]
         clips = any(limit != math.inf for limit in limits)
         self._limit = torch.tensor(limits, dtype=like.dtype, device=like.device) if clips else None
-        self._noise_keys, self._weight_keys = self._keys(NOISE), self._keys(WEIGHT_NOISE)
+        self._noise_keys = self._keys(NOISE)
+        noisy_weights = any(r.training.weight_noise is not None for r in replicas)
+        self._weight_keys = self._keys(WEIGHT_NOISE) if noisy_weights else None
         nonzero = [r.training.noise_on == "nonzero" for r in replicas]
         self._nonzero_only = torch.tensor(nonzero, device=like.device) if any(nonzero) else None
         self._first = -1

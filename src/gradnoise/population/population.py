@@ -19,7 +19,7 @@ from gradnoise.population.feed import Feed
 from gradnoise.population.gradients import Gradients
 from gradnoise.population.replica import Replica
 from gradnoise.population.telemetry import means, noise_norm
-from gradnoise.population.update import Live, Rule, update
+from gradnoise.population.update import Live, Rule, column, update
 
 
 class Population:
@@ -124,7 +124,7 @@ class Population:
         update(self._rule, self._live, self._g, self._segments, losses, observed, self._tables.at(self.t))
         for x, before in buffers:
             good = self._live.failures[0] == 0
-            x.copy_(torch.where(good.view(-1, *[1] * (x.dim() - 1)), x, before))
+            x.copy_(torch.where(column(good, x), x, before))
         self.t += 1
 
     def _buffers_kept(self) -> list[tuple[Tensor, Tensor]]:

@@ -85,10 +85,10 @@ def update(
     clipped = _clip_and_add_noise(rule, live.t, g, segments, norm, rows)
     live.sums += torch.stack([torch.where(ok, x, 0) for x in (losses, norm, clipped.to(norm.dtype))])
     rule.optimizer.update(live.theta, g, live.optimizer, rows.at(rows.lr, live.t)[:, None], live.t)
-    if rows.weights is not None:
+    if rows.weights is not None and rows.weight_keys is not None:
         _add_noise(live.theta, rows.weights, rows.weight_keys, live.t, rows)
     for x, before in kept:
-        x.copy_(torch.where(_column(ok, x), x, before))
+        x.copy_(torch.where(column(ok, x), x, before))
     _advance_course(rule, live, observed, ok)
     live.t += 1
 
@@ -146,11 +146,11 @@ def _advance_course(rule: Rule, live: Live, observed: Metrics, ok: Tensor) -> No
     if missing := sorted(live.course.keys() - after.keys()):
         raise PopulationError(f"the course's `after` left out {missing[0]!r}; return every entry that `start` returned")
     # all new values are made before the first is written: they may be views of one another
-    new = {name: torch.where(_column(ok, x), after[name], x) for name, x in live.course.items()}
+    new = {name: torch.where(column(ok, x), after[name], x) for name, x in live.course.items()}
     for name, x in live.course.items():
         x.copy_(new[name])
 
 
-def _column(rows: Tensor, x: Tensor) -> Tensor:
+def column(rows: Tensor, x: Tensor) -> Tensor:
     """Shape a flag [P] so that it broadcasts with [P, ...]."""
     return rows.view(-1, *[1] * (x.dim() - 1))
