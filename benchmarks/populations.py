@@ -4,10 +4,13 @@ Every rival does the same work, in float32. Deep MLP: 20 x 50 ReLU units, miniba
 Memory network: 3 hops, D = 20, 32 questions, each table clipped at 40, noise, SGD; generated stories of task 1 (up to
 10 sentences) and task 2 (up to 50), two arms to a seed, as in a study.
 NRAM: lists, minibatches of 50, both clips, noise, Adam; the time step compiled or by its definition in plain torch.
+LSTM language model: 2 x 200 units, 20 columns, windows of 20 among 10,000 words, dropout, clip at 5, noise, SGD; the
+plain loop uses torch.nn.LSTM. A replica-step reads 400 words.
 Rivals take turns, so that a machine whose speed drifts drifts for all of them; ratios are medians over rounds.
 
-For the deep MLP two parts of a population's step are timed alone: "minibatches", and "matrix products", the bmm of
-forward and backward pass, below which no implementation in torch can come. Their share is their part of the step.
+Parts of a population's step are timed alone: "matrix products" of deep MLP and LSTM, the bmm of forward and backward
+pass, below which no implementation in torch can come, and for the LSTM the same of single replicas by torch.mm; and
+"minibatches" of the deep MLP. Their share is their part of the step.
 
     python benchmarks/populations.py                    # one core: what each rival gets out of a core
     python benchmarks/populations.py --threads 2        # one process on two cores
@@ -34,7 +37,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from baselines import jax_vmap, memory_network, nram, plain_loop
+from baselines import jax_vmap, lstm_lm, memory_network, nram, plain_loop
 from baselines.deep_mlp import CLIP, ETA, GAMMA, LR, SIZES, synchronise, synthetic_digits
 from torch import Tensor
 
@@ -53,6 +56,7 @@ VARIANTS = {
     "deep-mlp": ("20 x 50",),
     "memn2n": ("task 1", "task 2"),
     "nram": tuple(nram.SHAPES),
+    "lstm-lm": ("2 x 200",),
 }
 
 Seconds = Callable[[], float]
@@ -110,6 +114,8 @@ def _contest(system: str, variant: str, size: int, device: str, threads: int, st
         return deep_mlp(size, device, threads, steps or max(4, 400 // size))
     if system == "memn2n":
         return readers(int(variant.removeprefix("task ")), size, device, steps or max(32, 640 // size))
+    if system == "lstm-lm":
+        return language_models(size, device, steps or max(3, 12 // size))
     return machines(variant, size, device, steps or 20)
 
 
@@ -253,6 +259,38 @@ def machines(shape: str, size: int, device: str, steps: int) -> Contest:
             "population, eager": timed(interpreted, size, steps, device),
             "plain loop": lambda: 1 / nram.steps_per_second(shape, steps, device=device),
         }
+    )
+
+
+# --- LSTM language models -----------------------------------------------------------------------------
+
+
+def language_models(size: int, device: str, steps: int) -> Contest:
+    """Return a population of distinct seeds, which share their minibatches, and the plain loop with torch.nn.LSTM."""
+    experiment = lstm_lm.experiment()
+    config = experiment.Config(units=lstm_lm.UNITS, dropout=lstm_lm.DROPOUT)
+    training = Training(lr=lstm_lm.LR, noise=Annealed(lstm_lm.ETA), clip=lstm_lm.CLIP, dropout=lstm_lm.DROPOUT)
+    population = Population(experiment, [Replica(seed, training, config) for seed in range(size)], device=device)
+    together, single = lstm_lm.products(size, device), lstm_lm.products(1, device)
+
+    def all_products(multiply: Callable[[Tensor, Tensor], Tensor], factors: list[tuple[Tensor, Tensor, int]]) -> None:
+        for a, b, times in factors:
+            for _ in range(times):
+                multiply(a, b)
+
+    def one_by_one(a: Tensor, b: Tensor) -> None:
+        for _ in range(size):
+            torch.mm(a[0], b[0])
+
+    return Contest(
+        {
+            "population": timed(population.step, size, steps, device),
+            "plain loop": lambda: 1 / lstm_lm.steps_per_second(max(steps, 5), device=device),
+        },
+        {
+            "matrix products": timed(lambda: all_products(torch.bmm, together), size, steps, device),
+            "the same by torch.mm": timed(lambda: all_products(one_by_one, single), size, steps, device),
+        },
     )
 
 

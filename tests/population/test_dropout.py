@@ -22,7 +22,7 @@ def population(*replicas: Replica, build=wide, **options) -> Population:
 
 def masks(population: Population, t: int) -> list[torch.Tensor]:
     assert population._masks is not None
-    return [mask.clone() for mask in population._masks.refill(t).values()]
+    return [mask.clone() for mask in population._masks.refill(torch.tensor(t)).values()]
 
 
 def test_the_law():
@@ -84,7 +84,7 @@ def test_off_in_evaluation():
     engine = population(replica(0, lr=0.1), replica(1, lr=0.1))
     first, again = engine.evaluate(), engine.evaluate()
     for _ in range(2):
-        engine._masks.refill(5)
+        engine._masks.refill(torch.tensor(5))
     assert all(torch.equal(first[name], again[name]) for name in first)
     module = wide().eval()
     with torch.no_grad():

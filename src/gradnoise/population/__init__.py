@@ -4,6 +4,7 @@ from gradnoise.errors import PopulationError
 from gradnoise.population.check import check_experiment
 from gradnoise.population.chunks import best_size
 from gradnoise.population.course import Course, Goal
+from gradnoise.population.cuda_graph import CudaGraphs
 from gradnoise.population.draws import Draws
 from gradnoise.population.experiment import Data, Experiment
 from gradnoise.population.minibatches import Examples, Minibatches
@@ -22,6 +23,7 @@ __all__ = [
     "AdamW",
     "Cosine",
     "Course",
+    "CudaGraphs",
     "Data",
     "Draws",
     "Examples",

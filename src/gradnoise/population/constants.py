@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from gradnoise.noise.gaussian import stream_key
 from gradnoise.noise.schedule import Schedule, sigma
@@ -52,6 +53,14 @@ class RowConstants:
     def at(self, table: Tensor, t: Tensor) -> Tensor:
         """Return the row [P] of a table that belongs to update t, without reading t on the host."""
         return table.index_select(0, (t - self.first).reshape(1))[0]
+
+
+pytree.register_pytree_node(
+    RowConstants,
+    lambda rows: (list(vars(rows).values()), None),
+    lambda values, _: RowConstants(*values),
+    serialized_type_name=f"{__name__}.RowConstants",
+)
 
 
 class Tables:

@@ -97,10 +97,10 @@ class DropoutMasks:
             result.keep.append(torch.tensor(keep, dtype=torch.float64, device=theta.device))
         return result
 
-    def refill(self, t: int) -> dict[str, Tensor]:
-        """Draw the masks of update `t` and return them by name of the buffer, [P, ...] each."""
+    def refill(self, t: Tensor) -> dict[str, Tensor]:
+        """Draw the masks of update `t`, 0-dim int64, and return them by name of the buffer, [P, ...] each."""
         for mask, keys, keep in zip(self.masks, self.keys, self.keep, strict=True):
-            bernoulli_rows_(mask.flatten(1), keys=keys, t=torch.full((len(mask),), t), keep=keep)
+            bernoulli_rows_(mask.flatten(1), keys=keys, t=t.expand(len(mask)), keep=keep)
         return dict(zip(self.names, self.masks, strict=True))
 
     def select(self, rows: Tensor) -> None:

@@ -12,7 +12,9 @@ from gradnoise.errors import PopulationError
 from gradnoise.population.build import agreed_training, build_modules, start_course, trace_dropout
 from gradnoise.population.compatibility import check_same
 from gradnoise.population.configuration import agreed
-from gradnoise.population.constants import Tables
+from gradnoise.population.constants import RowConstants, Tables
+from gradnoise.population.course import Batch
+from gradnoise.population.cuda_graph import CudaGraphs
 from gradnoise.population.evaluation import evaluate
 from gradnoise.population.experiment import Experiment
 from gradnoise.population.feed import Feed
@@ -88,6 +90,7 @@ class Population:
             sums=torch.zeros(3, len(replicas), dtype=torch.float64, device=self.device),
         )
         self._gradients = Gradients(experiment, self.config, self.modules, trace=trace, compile=compile)
+        self._graphs = CudaGraphs(self.device, enabled=trace)
         self._set_rows()
 
     def _after(self, state: dict[str, Tensor], observed: dict[str, Tensor], t: Tensor) -> dict[str, Tensor]:
@@ -101,6 +104,7 @@ class Population:
         self._segments = self.modules.views(self._g)
         self._feed.select(replicas)
         self._tables = Tables(replicas, self.modules.names, self.modules.offsets, self.modules.theta)
+        self._graphs.forget()
 
     def _replicas_alive(self) -> list[Replica]:
         return [self.replicas[i] for i in self.alive]
@@ -111,9 +115,9 @@ class Population:
         """Do one update of every replica that is alive; when none is left it does nothing."""
         if not self.alive:
             return
-        buffers = self._buffers_kept()
         try:
-            losses, observed = self._gradients.into(self._segments, *self._inputs())
+            batch, shared = self._feed(self.t, self._live.course)
+            self._graphs(self._update, (batch, shared), self._tables.at(self.t))
         except Exception:
             rows = len(self.alive)
             self.settle()
@@ -121,11 +125,16 @@ class Population:
                 raise
             self.step()  # a loss may refuse the nan of a row that has ended; the others go on without it
             return
-        update(self._rule, self._live, self._g, self._segments, losses, observed, self._tables.at(self.t))
+        self.t += 1
+
+    def _update(self, minibatch: tuple[Batch, bool], rows: RowConstants) -> None:
+        """Do an update of every row; the host reads nothing that lies on the device."""
+        buffers = self._buffers_kept()
+        losses, observed = self._gradients.into(self._segments, *self._inputs(*minibatch))
+        update(self._rule, self._live, self._g, self._segments, losses, observed, rows)
         for x, before in buffers:
             good = self._live.failures[0] == 0
             x.copy_(torch.where(column(good, x), x, before))
-        self.t += 1
 
     def _buffers_kept(self) -> list[tuple[Tensor, Tensor]]:
         """Return buffers and copies of them, where an update may be skipped and must then leave no trace."""
@@ -133,10 +142,9 @@ class Population:
             return []
         return [(x, x.clone()) for x in self.modules.fixed.values()]
 
-    def _inputs(self) -> tuple[dict[str, Tensor], Any, bool]:
-        """Return buffers and minibatch of this update, and whether all replicas share the minibatch."""
-        masks = self._masks.refill(self.t) if self._masks else {}
-        batch, shared = self._feed(self.t, self._live.course)
+    def _inputs(self, batch: Batch, shared: bool) -> tuple[dict[str, Tensor], Batch, bool]:
+        """Return buffers with the masks of this update, the loss's batch, and whether all replicas share it."""
+        masks = self._masks.refill(self._live.t) if self._masks else {}
         if self.experiment.course is not None:
             batch = (batch, self._live.course)
         return self.modules.fixed | masks, batch, shared
@@ -180,7 +188,7 @@ class Population:
         if not self.alive:
             return {}
         self.modules.train(True)
-        self._gradients.check(*self._inputs())
+        self._gradients.check(*self._inputs(*self._feed(self.t, self._live.course)))
         return evaluate(self.experiment, self.config, self.modules, self._feed.held_out())
 
     def retire(self, metrics: Mapping[str, Tensor]) -> list[int]:

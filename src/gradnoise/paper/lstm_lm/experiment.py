@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gradnoise.data.ptb import Corpus, unigram_loss
 from gradnoise.paper.lstm_lm.config import Config
 from gradnoise.paper.lstm_lm.model import LSTMLanguageModel
+from gradnoise.paper.lstm_lm.recurrence import recorded
 from gradnoise.paper.lstm_lm.windows import Columns, Window, streams
 from gradnoise.population import Course, Data, Experiment, PopulationError
 
@@ -109,11 +110,12 @@ class LanguageModelExperiment(Experiment):
         like = network.softmax.bias
         h, c = (like.new_zeros(config.layers, len(parts), config.units) for _ in range(2))
         sums = [like.new_zeros((), dtype=torch.float64) for _ in parts]
-        for tokens, targets in held_out:
-            still = tokens.shape[1]
-            features, h, c = model(tokens, h[:, :still], c[:, :still])
-            losses = network.log_losses(features, targets).double().sum(0)
-            sums = [total + losses[k] if k < still else total for k, total in enumerate(sums)]
+        with recorded(like.device):
+            for tokens, targets in held_out:
+                still = tokens.shape[1]
+                features, h, c = model(tokens, h[:, :still], c[:, :still])
+                losses = network.log_losses(features, targets).double().sum(0)
+                sums = [total + losses[k] if k < still else total for k, total in enumerate(sums)]
         metrics = {}
         for part, total in zip(parts, sums, strict=True):
             metrics |= _with_perplexity(part, total / (len(self.corpus.part(part)) - 1))

@@ -7,12 +7,31 @@ gradient of the recurrent weights is one product over all time steps, and no tim
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from gradnoise.paper.lstm_lm.replicated import alone, side_by_side
+from gradnoise.population import CudaGraphs
+
+_graphs: CudaGraphs | None = None
+
+
+@contextmanager
+def recorded(device: torch.device) -> Iterator[None]:
+    """Within this block the time steps of layers without gradient are recorded on a CUDA device, see `CudaGraphs`.
+
+    A text that is read from its first to its last word is a hundred thousand time steps one after another.
+    """
+    global _graphs
+    _graphs = CudaGraphs(device)
+    try:
+        yield
+    finally:
+        _graphs = None
 
 
 def lstm(z: Tensor, w: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
@@ -34,7 +53,9 @@ class _Layer(torch.autograd.Function):
 
     @staticmethod
     def forward(z: Tensor, w: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return _forward(z, w, h, c)
+        if _graphs is None:
+            return _forward(z, w, h, c)
+        return tuple(x.clone() for x in _graphs(lambda inputs, _: _forward(*inputs), (z, w, h, c)))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
