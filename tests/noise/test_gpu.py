@@ -9,6 +9,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,9 @@ KEYS = np.arange(9, dtype=np.uint64).reshape(3, 3) + np.uint64(2**63)
 
 @contextlib.contextmanager
 def no_waiting():
-    torch.cuda.set_sync_debug_mode("error")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Synchronization debug mode")  # it says that it is new
+        torch.cuda.set_sync_debug_mode("error")
     try:
         yield
     finally:

@@ -6,9 +6,11 @@ import math
 from collections.abc import Sequence
 from statistics import fmean
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from gradnoise.data.ptb import Corpus, load_corpus
 from gradnoise.study import StudyResults, TrialResult
@@ -104,7 +106,7 @@ def _written(nats: float) -> str:
 def _curves(results: StudyResults) -> Figure:
     """Draw test perplexity (solid) and training perplexity (dotted) of every run, by row."""
     rows = [(row, title) for row, title in results.record.rows if any(t.row == row for t in results.trials)]
-    figure = Figure(figsize=(3.8 * len(rows), 3.6), layout="constrained")
+    figure = Figure(figsize=(max(4.6, 3.8 * len(rows)), 3.6), layout="constrained")
     axes = figure.subplots(1, len(rows), sharey=True, squeeze=False)[0]
     corpus = _generated(results)
     for ax, (row, title) in zip(axes, rows, strict=True):
@@ -115,15 +117,25 @@ def _curves(results: StudyResults) -> Figure:
         if corpus is not None:
             ax.axhline(math.exp(corpus.floors["test"]), color="black", lw=1, ls="--")
         ax.set_yscale("log")
-        ax.set_ylim(top=min(TOP, ax.get_ylim()[1]))
-        ax.set_title(title, fontsize=9, loc="left")
+        ax.set_title(title, fontsize=9, loc="left", pad=18)
         style(ax, x="updates", y="" if ax is not axes[0] else "perplexity")
+    _set_limits(axes[0])
     lines = [Line2D([], [], color=arm_colour(i), label=arm.label) for i, arm in enumerate(results.record.arms)]
     lines.append(Line2D([], [], color="grey", ls=":", label="training text"))
     if corpus is not None:
         lines.append(Line2D([], [], color="black", lw=1, ls="--", label="the chain itself: nobody scores less"))
-    legend(figure, lines)
+    legend(figure, lines, columns=2 * len(rows))
     return figure
+
+
+def _set_limits(ax: Axes) -> None:
+    """Show perplexities up to `TOP`, and write them as plain numbers."""
+    seen = [float(y) for line in ax.lines for y in np.asarray(line.get_ydata()) if 0 < float(y) < TOP]
+    if seen:
+        ax.set_ylim(0.9 * min(seen), 1.1 * max(seen))
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def _draw(ax: Axes, trial: TrialResult, colour: str) -> None:

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from gradnoise.study.analysis.shapes import Cell, Effect, Fates, Summary
+from gradnoise.study.report.limits import Limits, limits
 from gradnoise.study.report.panels import SMALL, Panel, Plot, arm_colour, dash, style
 from gradnoise.study.report.svg import BAND, INK, MUTED, PAGE, RULE
 from gradnoise.study.report.text import attached, decimals, difference_heading, number
@@ -68,20 +69,23 @@ def paired_differences(summary: Summary) -> Plot:
     effects = [e for e in summary.effects if e.comparison.n]
     if not effects:
         return Plot(name, title, "", ())
+    shown = _shown(effects, summary)
     lanes: list[Lane] = []
     for row, heading in summary.record.rows:
         mine = [e for e in effects if e.row == row]
         lanes += [Lane(heading=heading)] if mine else []
         for effect in mine:
             label = number(effect.comparison.difference, decimals(metric), signed=True).replace("-", "−")
-            lanes.append(Lane("", label, _difference(effect, summary, arm_colour(arms.index(effect.arm)))))
+            lanes.append(Lane("", label, _difference(effect, summary, arm_colour(arms.index(effect.arm)), shown)))
 
     def under(axes: Axes) -> None:
+        axes.set_xlim(shown.low, shown.high)
         axes.axvspan(-metric.margin, metric.margin, color=BAND, linewidth=0, zorder=0.5)
         axes.axvline(0.0, color=MUTED, linewidth=0.8, zorder=1)
 
     panel = lane_panel(lanes, difference_heading(metric), 0.21, under)
-    return Plot(name, title, _difference_caption(effects, summary), (panel,), _drawn(arms, [e.arm for e in effects]))
+    caption = _difference_caption(effects, summary) + shown.sentence({a.name: a.label for a in summary.record.arms})
+    return Plot(name, title, caption, (panel,), _drawn(arms, [e.arm for e in effects]))
 
 
 def _difference_caption(effects: Sequence[Effect], summary: Summary) -> str:
@@ -99,10 +103,23 @@ def _drawn(arms: Sequence[str], used: Sequence[str]) -> tuple[int, ...]:
     return tuple(i for i, arm in enumerate(arms) if arm in used)
 
 
-def _difference(effect: Effect, summary: Summary, colour: str) -> Callable[[Axes, float], None]:
+def _shown(effects: Sequence[Effect], summary: Summary) -> Limits:
+    values: dict[str, list[float]] = {}
+    for effect in effects:
+        comparison, published = effect.comparison, _published_difference(effect, summary)
+        ends = (comparison.interval.low, comparison.interval.high, *([] if published is None else [published]))
+        values.setdefault(effect.arm, []).extend([*comparison.differences, *ends])
+    margin = summary.record.metric.margin
+    return limits(values, (-margin, margin))
+
+
+def _difference(effect: Effect, summary: Summary, colour: str, shown: Limits) -> Callable[[Axes, float], None]:
     comparison, published = effect.comparison, _published_difference(effect, summary)
 
     def draw(axes: Axes, y: float) -> None:
+        if not shown.low <= comparison.difference <= shown.high:
+            place, marker = (shown.high, ">") if comparison.difference > shown.high else (shown.low, "<")
+            axes.plot(place, y, color=colour, marker=marker, markersize=6, clip_on=False)
         # Multiples of the golden ratio spread the dots evenly, whatever their number.
         offsets = (np.arange(comparison.n) * 0.618034) % 1.0 - 0.5
         axes.scatter(comparison.differences, y + 0.55 * offsets, s=9, color=colour, alpha=0.4, linewidths=0)

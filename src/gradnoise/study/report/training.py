@@ -11,6 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from gradnoise.study.analysis.curves import PooledResult, quantiles
 from gradnoise.study.analysis.scores import by_setting, final_value, short_settings
+from gradnoise.study.report.limits import limits
 from gradnoise.study.report.panels import Panel, Plot, arm_colour, dash, style, style_steps
 from gradnoise.study.report.svg import MUTED
 from gradnoise.study.report.text import with_unit
@@ -41,13 +42,13 @@ def training_curves(results: StudyResults) -> Plot:
     """
     record, metric = results.record, results.record.metric
     trials = [t for t in results.trials if metric.name in t.curves and t.curves[metric.name].steps.size]
-    limits = _limits([t.curves[metric.name] for t in trials])
+    shown = limits({a.name: _values(trials, a.name, metric) for a in record.arms})
     points = min(_POINTS_EACH, max(20, _POINTS // max(len(trials), 1)))
 
     def draw(axes: Axes, groups: Sequence[_Group]) -> None:
         style(axes, x="updates", y=with_unit(metric.title, metric.unit))
         style_steps(axes, _last(groups, record))
-        axes.set_ylim(*limits)
+        axes.set_ylim(shown.low, shown.high)
         if metric.chance is not None:
             axes.axhline(metric.chance, color=MUTED, linewidth=0.8, linestyle=(0, (1, 2)))
         for group in groups:
@@ -64,16 +65,12 @@ def training_curves(results: StudyResults) -> Plot:
         caption += " Dotted: chance."
     if any(isinstance(t, PooledResult) for t in trials):
         caption += " Where a row has many settings, a thin line is one seed's mean over them."
+    caption += shown.sentence({a.name: a.label for a in record.arms})
     return _per_row("training-curves", "Training curves", caption, record, trials, draw)
 
 
-def _limits(curves: Sequence[Curve]) -> tuple[float, float]:
-    """Return limits of y that show all finite values with some room."""
-    finite = [values[np.isfinite(values)] for values in (c.values for c in curves)]
-    low = min((float(v.min()) for v in finite if v.size), default=0.0)
-    high = max((float(v.max()) for v in finite if v.size), default=1.0)
-    room = 0.03 * (high - low) or 1.0
-    return low - room, high + room
+def _values(trials: Trials, arm: str, metric: Metric) -> list[float]:
+    return [float(x) for t in trials if t.arm == arm for x in t.curves[metric.name].values]
 
 
 def _thin_curve(axes: Axes, trial: TrialResult, metric: Metric, colour: str, points: int) -> None:
