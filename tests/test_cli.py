@@ -84,6 +84,8 @@ def test_dry_run_does_nothing(tmp_path, capsys):
         ((*SMOKE, "--seeds", "0"), "give 1 or more"),
         ((*SMOKE, "--steps", "0"), "give 1 or more"),
         ((*SMOKE, "--chunk", "-1"), "give 1 or more"),
+        ((*SMOKE, "--executor", "proceses"), "did you mean 'processes'"),
+        ((*SMOKE, "--executor", "here", "--workers", "2"), "executor 'here' is one worker, not 2"),
         (("run", "deep-mlp", "--data", "cifar"), "has auto, mnist, fashion-mnist, digits"),
         (("run", "nram", "--data", "mnist"), "makes its data itself"),
         (("report", "nowhere"), "holds no study"),
@@ -176,6 +178,25 @@ def test_resume_goes_on_from_the_folder_alone(tmp_path, capsys):
     assert gradnoise("resume", str(folder)) == 0
     assert (folder / "trials.csv").read_bytes() == before
     assert "Report: " in capsys.readouterr().out
+
+
+def test_resume_finishes_what_every_command_left(tmp_path):
+    """The last command asked for other rows than the first, and for fewer seeds."""
+    for rows, seeds in (("3", "2"), ("6", "1")):
+        assert gradnoise(*SMOKE, "--rows", rows, "--seeds", seeds, "--executor", "here") == 0
+    folder = tmp_path / "runs/deep-mlp-smoke"
+    before = pandas.read_csv(folder / "trials.csv").set_index("id")
+    assert len(before) == 6
+    with Store(folder) as store, store.db:
+        record = store.record()
+        store.db.execute("UPDATE trials SET status = 'pending', step = 0, final = '{}'")
+        store.db.execute("UPDATE chunks SET step = 0, done = 0")
+        store.db.execute("DELETE FROM metrics")
+    assert gradnoise("resume", str(folder)) == 0
+    after = pandas.read_csv(folder / "trials.csv").set_index("id")
+    assert after.loc[before.index, "final"].tolist() == before["final"].tolist() and len(after) == len(before)
+    with Store(folder, readonly=True) as store:
+        assert (store.record().recipe, store.record().deviations) == (record.recipe, record.deviations)
 
 
 def test_a_folder_of_a_users_own_study_has_a_report_but_no_recipe(tmp_path, capsys):

@@ -34,6 +34,9 @@ class Machine:
     """Worker processes."""
     chunk: Annotated[int | None, arg(help_behavior_hint="(default: measured)")] = None
     """Replicas trained as one program."""
+    executor: str = "auto"
+    """Where slices of training run: here (in this process), processes (worker processes of this machine), or auto,
+    whichever of these is faster."""
     compile: bool = False
     """Compile the training step (slow to start; needs a C++ compiler on a CPU)."""
 
@@ -129,14 +132,22 @@ class Run:
         if study.experiment.stand_in:
             console.print(Text(f"Data: {study.experiment.data_title}", style="yellow"))
         if self.dry_run:
-            describe_plan(dry_run(study, out, options), study, out, console)
+            describe_plan(dry_run(study, out, options, self.machine.executor), study, out, console)
             return
-        run_and_report(study, out, options=options, command=_command(), console=console, figures=system.extras)
+        run_and_report(
+            study,
+            out,
+            options=options,
+            command=_command(),
+            executor=self.machine.executor,
+            console=console,
+            figures=system.extras,
+        )
 
 
 @dataclass(frozen=True)
 class Resume:
-    """Go on with what a study's folder was last asked for, after an interruption; the folder alone is enough.
+    """Finish every run that a study's folder holds, after an interruption; the folder alone is enough.
 
     Example: gradnoise resume runs/nram-paper
     """
@@ -147,15 +158,23 @@ class Resume:
 
     def __call__(self, console: Console) -> None:
         """Build the study again, run it on and print the verdict."""
-        from gradnoise.paper.rebuild import build_again, recipe_of
+        from gradnoise.paper.rebuild import build_again, recipe_for_all
         from gradnoise.study import Store, run_and_report
 
         options = self.machine.options()
         with Store(self.folder, readonly=True) as store:
             record = store.record()
-        recipe = recipe_of(record)
-        study, extras = build_again(recipe, record), load_system(recipe.system).extras
-        run_and_report(study, self.folder, options=options, command=_command(), console=console, figures=extras)
+        recipe = recipe_for_all(record)
+        run_and_report(
+            build_again(recipe, record),
+            self.folder,
+            options=options,
+            command=_command(),
+            executor=self.machine.executor,
+            console=console,
+            figures=load_system(recipe.system).extras,
+            adds=False,
+        )
 
 
 @dataclass(frozen=True)

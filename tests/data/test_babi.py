@@ -149,7 +149,7 @@ def test_without_files_auto_generates_and_by_name_says_how_to_get_them(monkeypat
     assert load_babi("auto").is_stand_in
     with pytest.raises(DataNotFoundError, match=re.escape(ARCHIVE)):
         load_babi("babi")
-    with pytest.raises(DataError, match="Did you mean 'generated'"):
+    with pytest.raises(DataError, match="did you mean 'generated'"):
         load_babi("generate")
 
 

@@ -204,9 +204,9 @@ def test_upscaling_is_bilinear() -> None:
 
 
 def test_unknown_name() -> None:
-    with pytest.raises(DataError, match=r"'fashion_mnist'; there are .*Did you mean 'fashion-mnist'\?"):
+    with pytest.raises(DataError, match=r"'fashion_mnist': there are .*did you mean 'fashion-mnist'\?"):
         load_images("fashion_mnist")
-    with pytest.raises(ValueError, match="'auto', 'mnist', 'fashion-mnist', 'digits'"):
+    with pytest.raises(ValueError, match="there are auto, mnist, fashion-mnist, digits"):
         load_images("cifar")
 
 

@@ -82,9 +82,23 @@ def test_a_run_is_trained_once_more_and_kept(tmp_path, capsys, monkeypatch):
         assert message in " ".join(capsys.readouterr().err.split())
 
 
-def test_an_oracle_that_is_none():
-    with pytest.raises(StudyError, match=r"no program for 'list': .*did you mean 'listk'"):
-        trace_oracle("list", Chosen(), Console())
+@pytest.mark.parametrize(
+    ("task", "n", "message"),
+    [
+        ("list", None, r"no program for 'list': .*did you mean 'listk'"),
+        ("copy", 0, "--n 0: problems of copy have sizes from 1 on"),
+    ],
+)
+def test_an_oracle_that_is_none(task, n, message):
+    with pytest.raises(StudyError, match=message):
+        trace_oracle(task, Chosen(n), Console())
+
+
+def test_help_names_every_oracle(capsys):
+    with pytest.raises(SystemExit):
+        main(["nram", "trace", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert all(name in said for name in (*PROGRAMS, "listk"))
 
 
 def test_a_folder_without_machines(tmp_path):

@@ -49,7 +49,7 @@ def test_a_run_from_start_to_report(tmp_path):
     console = terminal()
     results = run_and_report(small(), tmp_path, options=OPTIONS, command="make it", console=console)
     text = lines(shown(console))
-    assert "8 trials in 2 populations, 1 worker(s), about" in text
+    assert "8 trials in 2 populations, 1 worker, about" in text
     assert "Row a" in text and "Row b" in text and "undecided" in text.lower()
     assert f"Report: {tmp_path / 'report.html'}" in shown(console)
     assert len(results.trials) == 8 and (tmp_path / "report.html").exists() and (tmp_path / "trials.csv").exists()
@@ -72,6 +72,8 @@ def test_progress_on_a_terminal_counts_trials_and_successes(tmp_path):
     run_and_report(easy, tmp_path, options=OPTIONS, console=console)
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown(console))
     assert "8/8 trials, 4 diverged, successes noise: 2 none: 2" in text
+    timing = text[: text.index("8 trials in")]
+    assert "timing a few updates" in timing and "left" not in timing  # nothing is known yet
 
 
 def test_figures_of_the_experiment_come_into_the_report(tmp_path):

@@ -133,6 +133,45 @@ def test_a_resumed_run_says_when_it_began(tmp_path, monkeypatch):
     assert facts["training time"].endswith("hours, summed over workers")
 
 
+def test_the_device_that_trained_is_recorded(tmp_path, monkeypatch):
+    """Not the one that the machine has; and all of them where a study went on elsewhere."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda device: f"a GPU, number {device.index}")
+    assert PopulationEngine(Toy(), "cuda:1").hardware == "cuda:1, a GPU, number 1"
+    with pytest.raises(KeyboardInterrupt):
+        Watch(stop_after=2).run(small(), tmp_path)
+    facts = dict(stored(tmp_path).record.provenance)
+    assert facts["device"] == "cpu" and "gpu" not in facts
+    monkeypatch.setattr(PopulationEngine, "hardware", "another processor")
+    run(small(), tmp_path)
+    assert dict(stored(tmp_path).record.provenance)["device"] == "cpu; another processor"
+
+
+def test_what_a_folder_holds_is_finished_without_adding(tmp_path, reference):
+    half = small(seeds=(0,)).with_rows(["a"])
+    with pytest.raises(KeyboardInterrupt):
+        Watch(stop_after=1).run(half, tmp_path)
+    before = stored(tmp_path).record
+    results = run_study(small(), tmp_path, options=OPTIONS, adds=False)
+    assert [(t.row, t.seed, t.status) for t in results.trials] == 2 * [("a", 0, "finished")]
+    assert replace(results.record, provenance=()) == replace(before, provenance=())
+    assert_same(run_study(small(), tmp_path, options=OPTIONS), reference)
+
+
+def test_an_unknown_executor_is_refused_before_anything_is_made(tmp_path):
+    with pytest.raises(StudyError, match="did you mean 'processes'"):
+        run_study(small(), tmp_path / "new", executor="proceses")
+    with pytest.raises(StudyError, match="did you mean 'processes'"):
+        dry_run(small(), tmp_path / "new", executor="proceses")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(("executor", "workers", "expected"), [("here", None, 1), ("processes", 3, 3)])
+def test_a_dry_run_plans_for_the_executor(tmp_path, executor, workers, expected):
+    plan = dry_run(small(), tmp_path, replace(OPTIONS, workers=workers, chunk=1), executor)
+    assert plan.workers == expected
+
+
 def test_chunks_do_not_change_when_resumed_with_another_size(tmp_path, reference):
     with pytest.raises(KeyboardInterrupt):
         Watch(stop_after=3).run(small(), tmp_path)

@@ -1,6 +1,5 @@
 """Image sets, 28 x 28 grey pixels in ten classes: MNIST, Fashion-MNIST, and digits to stand in for MNIST."""
 
-import difflib
 import functools
 import hashlib
 import os
@@ -13,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gradnoise.errors import DataError, DataNotFoundError
+from gradnoise.errors import DataError, DataNotFoundError, nearest
 
 from .fetch import DATA_VARIABLE, UNVERIFIED_VARIABLE, Progress, find_files, mismatch, read_payload
 from .idx import SIDE, parse_images, parse_labels
@@ -82,9 +81,7 @@ def load_images(name: str = "auto", *, progress: Progress | None = None, downloa
         (torch.Size([1438, 784]), torch.Size([359, 784]), True)
     """
     if name not in NAMES:
-        close = difflib.get_close_matches(str(name), NAMES, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise DataError(f"Unknown image set {name!r}; there are {', '.join(map(repr, NAMES))}.{hint}")
+        raise DataError(f"no image set {name!r}: there are {', '.join(NAMES)}{nearest(str(name), NAMES)}")
     with _lock:
         if name == "digits":
             return _digits()

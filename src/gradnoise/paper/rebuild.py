@@ -40,6 +40,16 @@ def recipe_of(record: StudyRecord) -> Recipe:
     )
 
 
+def recipe_for_all(record: StudyRecord) -> Recipe:
+    """Return a recipe for all rows, arms and seeds of a store: each command may have asked for some of them only.
+
+    Raises:
+        StudyError: as `recipe_of`.
+    """
+    rows, arms = tuple(row for row, _ in record.rows), tuple(arm.name for arm in record.arms)
+    return dataclasses.replace(recipe_of(record), seeds=max(record.seeds) + 1, rows=rows, arms=arms)
+
+
 def _restored(plain: Mapping[str, Any]) -> Recipe:
     texts, counts, lists = ("system", "study", "scale", "data"), ("seeds", "steps"), ("rows", "arms")
     good = (

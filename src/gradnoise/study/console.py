@@ -6,12 +6,12 @@ import math
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Task, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
@@ -39,6 +39,7 @@ def run_and_report(
     executor: Executor | str = AUTO,
     console: Console | None = None,
     figures: Figures = lambda _: (),
+    adds: bool = True,
 ) -> StudyResults:
     """Run a study with a progress bar, print its verdict, and write its report into `folder`.
 
@@ -52,6 +53,7 @@ def run_and_report(
         executor: where to train, see `run_study`.
         console: where to print.
         figures: further figures and tables for the report, made from the results.
+        adds: whether trials are added that the folder lacks, see `run_study`.
 
     Returns:
         All trials of the folder.
@@ -62,7 +64,10 @@ def run_and_report(
     folder, console = Path(folder), console or Console(highlight=False)
     command = command or shlex.join(["python", *sys.argv])
     try:
-        results = _run(study, folder, options or Options(), command, executor, console)
+        with _terminal(study, console) as observer:
+            results = run_study(
+                study, folder, options=options, command=command, executor=executor, observer=observer, adds=adds
+            )
     except KeyboardInterrupt:
         _say_how_to_go_on(folder, command, console)
         sys.exit(130)
@@ -91,7 +96,7 @@ def describe_plan(plan: Plan, study: Study, folder: Path, console: Console) -> N
     }
     if plan.chunks:
         rows |= {
-            "populations": f"{chunks} replicas, in {plan.workers} worker{'s' if plan.workers > 1 else ''}",
+            "populations": f"{chunks} replicas, in {_workers(plan)}",
             "speed": f"{1000 * plan.seconds_per_step:.2f} ms per replica and update in one worker (timed now)",
             "time": f"about {_duration(plan.seconds)}",
             "memory": f"about {plan.bytes / 2**30:.1f} GiB",
@@ -101,6 +106,15 @@ def describe_plan(plan: Plan, study: Study, folder: Path, console: Console) -> N
     for name, value in rows.items():
         table.add_row(Text(name, style="bold"), value)
     console.print(table)
+
+
+class _TimeLeft(TimeRemainingColumn):
+    """The time that is left, said as such; nothing where it is not known yet."""
+
+    def render(self, task: Task) -> Text:
+        """Write it behind the time that has passed."""
+        known = task.total is not None and task.time_remaining is not None
+        return Text.assemble(super().render(task), " left") if known else Text("")
 
 
 class _Terminal(Observer):
@@ -118,8 +132,7 @@ class _Terminal(Observer):
         if plan.chunks:
             left = plan.trials - plan.done
             self.bars.console.print(
-                f"{left} trials in {len(plan.chunks)} populations, {plan.workers} worker(s),"
-                f" about {_duration(plan.seconds)}"
+                f"{left} trials in {len(plan.chunks)} populations, {_workers(plan)}, about {_duration(plan.seconds)}"
             )
 
     def progressed(self, progress: Progress) -> None:
@@ -135,20 +148,18 @@ class _Terminal(Observer):
         self.bars.update(self.task, completed=progress.replica_steps, total=progress.total, description=text)
 
 
-def _run(
-    study: Study, folder: Path, options: Options, command: str, executor: Executor | str, console: Console
-) -> StudyResults:
+@contextmanager
+def _terminal(study: Study, console: Console) -> Iterator[Observer]:
+    """Show a run on a terminal within a block."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
         TaskProgressColumn(),
         TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        _TimeLeft(),
     )
     with Bars(*columns, console=console, transient=True) as bars:
-        observer = _Terminal(study, bars)
-        return run_study(study, folder, options=options, command=command, executor=executor, observer=observer)
+        yield _Terminal(study, bars)
 
 
 def _say_how_to_go_on(folder: Path, command: str, console: Console) -> None:
@@ -169,6 +180,10 @@ def _status(progress: Progress, succeeded: Counter[str]) -> str:
     if succeeded:
         text += ", successes " + " ".join(f"{arm}: {n}" for arm, n in sorted(succeeded.items()))
     return text
+
+
+def _workers(plan: Plan) -> str:
+    return f"{plan.workers} worker{'s' if plan.workers > 1 else ''}"
 
 
 def _updates(study: Study) -> str:

@@ -12,16 +12,21 @@ from pathlib import Path
 PACKAGES = ("gradnoise", "torch", "numpy", "scipy", "numba")
 
 
-def provenance(command: str = "") -> tuple[tuple[str, str], ...]:
-    """Return lines (name, value) for a report."""
+def provenance(command: str = "", device: str = "") -> tuple[tuple[str, str], ...]:
+    """Return lines (name, value) for a report.
+
+    Args:
+        command: the command line; empty for none.
+        device: what the runs train on; empty where nobody says.
+    """
     lines = [("command", command)] if command else []
     lines += [("started", now())]
     if commit := _commit():
         lines += [("commit", commit)]
     lines += [("python", platform.python_version()), *versions()]
     lines += [("system", f"{platform.system()} {platform.machine()}"), ("processor", processor())]
-    if name := _gpu():
-        lines += [("gpu", name)]
+    if device:
+        lines += [("device", device)]
     return tuple(lines)
 
 
@@ -50,15 +55,6 @@ def processor() -> str:
         if names:
             return f"{names[0]}, {cores}"
     return f"{platform.processor() or platform.machine()}, {cores}"
-
-
-def _gpu() -> str:
-    """Return the name of the CUDA device; empty where there is none, or no torch."""
-    try:
-        import torch
-    except ImportError:  # an engine may train with something else
-        return ""
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else ""
 
 
 def _commit() -> str:

@@ -35,7 +35,8 @@ STUDY_KEYS = ("steps", "eval_every", "study_seed")
 class Subject(Protocol):
     """What a study must know of the experiment or engine that it asks about.
 
-    It may also have a method `keys()` that returns all keys a configuration may have; a study then refuses others.
+    It may also have a method `keys()` that returns all keys a configuration may have; a study then refuses others. An
+    engine may have an attribute `hardware`, text on what it trains on, which goes into the provenance.
     """
 
     @property

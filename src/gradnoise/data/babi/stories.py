@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from gradnoise.errors import DataError, DataNotFoundError
+from gradnoise.errors import DataError, DataNotFoundError, nearest
 
 from ..fetch import DATA_VARIABLE, UNVERIFIED_VARIABLE
 from .files import file_names, read_published
@@ -64,9 +63,7 @@ def load_babi(name: str = "auto") -> BabiData:
         [1, 2, 5, 6, 15]
     """
     if name not in SETS:
-        near = difflib.get_close_matches(str(name), SETS, 1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise DataError(f"Unknown story set {name!r}; there are {', '.join(map(repr, SETS))}.{hint}")
+        raise DataError(f"no story set {name!r}: there are {', '.join(SETS)}{nearest(str(name), SETS)}")
     if name == "generated":
         return _generated()
     try:

@@ -68,16 +68,17 @@ def merged_record(
         command: the command line, for the report.
         trains: whether anything is left to train; otherwise the provenance stays as it is.
     """
-    new = StudyRecord.of(resolved.study, provenance(command))
+    new = StudyRecord.of(resolved.study, provenance(command, getattr(resolved.engine, "hardware", "")))
     if store.meta("record") is None:
         return new
     old = store.record()
+    lines = _merged_lines(old, new) if trains else old.provenance
+    if not resolved.whole:
+        return dataclasses.replace(old, provenance=lines)
     kept = [t for id, t in known.items() if id not in resolved.trials]
     rows, arms = {t.row for t in kept}, {t.arm for t in kept}
     named = {a.name for a in new.arms}
     fewer = set(new.seeds) < set(old.seeds)
-    started = dict(old.provenance).get("started", now())
-    lines = tuple((name, started if name == "started" else value) for name, value in new.provenance)
     return dataclasses.replace(
         new,
         seeds=tuple(sorted({*old.seeds, *new.seeds})),
@@ -85,8 +86,18 @@ def merged_record(
         rows=new.rows + tuple((r, title) for r, title in old.rows if r in rows - dict(new.rows).keys()),
         deviations=old.deviations if fewer else new.deviations,
         recipe=old.recipe if fewer else new.recipe,
-        provenance=lines if trains else old.provenance,
+        provenance=lines,
     )
+
+
+def _merged_lines(old: StudyRecord, new: StudyRecord) -> tuple[tuple[str, str], ...]:
+    """Return the new provenance with the time at which the study was started, and all devices that trained it."""
+    then, lines = dict(old.provenance), dict(new.provenance)
+    lines["started"] = then.get("started", now())
+    if "device" in lines:
+        earlier = then.get("device", "").split("; ")
+        lines["device"] = "; ".join(dict.fromkeys(filter(None, (*earlier, lines["device"]))))
+    return tuple(lines.items())
 
 
 def finished_record(record: StudyRecord, seconds: float) -> StudyRecord:

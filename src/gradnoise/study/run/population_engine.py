@@ -79,6 +79,14 @@ class PopulationEngine:
         """Whether it trains on the processor."""
         return self.device == "cpu"
 
+    @property
+    def hardware(self) -> str:
+        """The device it trains on, and its name where it has one: "cpu", "cuda, NVIDIA H100 80GB HBM3"."""
+        device = torch.device(self.device)
+        if device.type != "cuda" or not torch.cuda.is_available():  # workers may be on another machine
+            return self.device
+        return f"{self.device}, {torch.cuda.get_device_name(device)}"
+
     def keys(self) -> frozenset[str] | None:
         """Return all keys that a configuration may have; None where the experiment does not say."""
         return known_keys(self.experiment)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 from gradnoise.errors import StudyError
@@ -18,12 +19,18 @@ class Resolved:
     Args:
         study: what is asked.
         engine: what trains it.
-        trials: all its trials by id, in the study's order.
+        trials: all its trials by id, in the study's order; or some of them, see `only`.
+        whole: whether they are all.
     """
 
     study: Study
     engine: Engine
     trials: Mapping[str, Trial]
+    whole: bool = True
+
+    def only(self, ids: Container[str]) -> Resolved:
+        """Return the study restricted to some trials."""
+        return dataclasses.replace(self, trials={i: t for i, t in self.trials.items() if i in ids}, whole=False)
 
 
 def engine_of(subject: Subject, options: Options) -> Engine:

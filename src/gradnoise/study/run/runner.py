@@ -57,9 +57,10 @@ class Observer:
         """Hear how far it is; called before the first slice and after every commit."""
 
 
-def dry_run(study: Study, folder: str | Path, options: Options | None = None) -> Plan:
+def dry_run(study: Study, folder: str | Path, options: Options | None = None, executor: str = AUTO) -> Plan:
     """Return what `run_study` would do, timed in this process; nothing is written."""
     folder, options = Path(folder), options or Options()
+    chosen = None if executor == AUTO else executor_named(executor, options.workers)
     resolved = resolve(study, options, here=True)
     if (folder / FILE).exists():
         with Store(folder, readonly=True) as store:
@@ -67,7 +68,11 @@ def dry_run(study: Study, folder: str | Path, options: Options | None = None) ->
     else:
         left = remaining(resolved, None, {})
     worker = resolved.engine.worker(FolderKeep(folder / CHECKPOINTS))
-    return make_plan(left, options, count_workers(left, options, worker), worker.measure)
+    if chosen is None:
+        workers = count_workers(left, options, worker)
+    else:
+        workers = chosen.slots or resolved.engine.local_workers()
+    return make_plan(left, options, workers, worker.measure)
 
 
 def run_study(
@@ -79,6 +84,7 @@ def run_study(
     executor: Executor | str = AUTO,
     keep: Keep | None = None,
     observer: Observer | None = None,
+    adds: bool = True,
 ) -> StudyResults:
     """Run a study to its end, or go on where an earlier run of it stopped.
 
@@ -91,6 +97,8 @@ def run_study(
         executor: where slices run: "here", "processes", "auto" for what is faster of these, or an object.
         keep: where checkpoints lie; None for a folder within `folder`.
         observer: is told of the plan and of every commit.
+        adds: whether trials of the study are added that the folder lacks; otherwise only those in it are trained on,
+            and it keeps its description.
 
     Returns:
         All trials of the folder.
@@ -101,11 +109,13 @@ def run_study(
     """
     folder, options = Path(folder), options or Options()
     keep = keep or FolderKeep(folder / CHECKPOINTS)
+    chosen = executor_named(executor, options.workers) if isinstance(executor, str) and executor != AUTO else executor
     resolved = resolve(study, options, here=executor in LOCAL)
     with Store(folder) as store:
         known = known_trials(resolved, store)
+        resolved = resolved if adds else resolved.only(known)
         left = remaining(resolved, store, known)
-        with _started(executor, left, options, keep) as workers:
+        with _started(chosen, left, options, keep) as workers:
             plan = make_plan(left, options, workers.slots, partial(_measure, workers))
             record = merged_record(resolved, store, known, command, trains=bool(plan.chunks))
             chunks = [[t.id for t in job.trials] for job, _ in plan.chunks]
@@ -127,16 +137,14 @@ def _started(executor: Executor | str, left: Remaining, options: Options, keep: 
     if not left.replica_steps:
         yield InProcess()
         return
-    if executor == AUTO:
+    if isinstance(executor, str):  # auto
         workers = count_workers(left, options, engine.worker(keep))
-        chosen = executor_named("processes" if workers > 1 else "here", workers)
-    else:
-        chosen = executor_named(executor, options.workers) if isinstance(executor, str) else executor
+        executor = executor_named("processes" if workers > 1 else "here", workers)
     try:
-        chosen.start(engine, keep)
-        yield chosen
+        executor.start(engine, keep)
+        yield executor
     finally:
-        chosen.close()
+        executor.close()
 
 
 def _measure(workers: Executor, job: Job, whole: bool) -> Measurement:

@@ -58,7 +58,8 @@ class Trace:
     folder: Positional[Path] = Path("runs/nram-quick")
     """Folder of a `gradnoise run nram`."""
     oracle: Annotated[str | None, arg(help_behavior_hint="(default: none)")] = None
-    """A task whose program written by hand is shown instead: access, increment, copy, reverse or listk."""
+    """A task whose program written by hand is shown instead: access, increment, copy, reverse, swap, permutation or
+    listk."""
     row: Annotated[str | None, arg(help_behavior_hint="(default: any)")] = None
     """Row of the run. Of all runs that fit one is shown that reached zero error, if there is one."""
     arm: Annotated[str | None, arg(help_behavior_hint="(default: any)")] = None
@@ -75,13 +76,10 @@ class Trace:
     def __call__(self, console: Console) -> None:
         """Train or load, run, print."""
         chosen = Chosen(self.n, self.problem, self.memory)
-        try:
-            if self.oracle:
-                trace_oracle(self.oracle, chosen, console)
-            else:
-                trace_run(self.folder, Wanted(self.row, self.arm, self.seed), chosen, console)
-        except ValueError as error:  # a problem that is none
-            raise StudyError(str(error)) from error
+        if self.oracle:
+            trace_oracle(self.oracle, chosen, console)
+        else:
+            trace_run(self.folder, Wanted(self.row, self.arm, self.seed), chosen, console)
 
 
 def trace_oracle(name: str, chosen: Chosen, console: Console) -> None:
@@ -93,12 +91,14 @@ def trace_oracle(name: str, chosen: Chosen, console: Console) -> None:
         console: where to print.
 
     Raises:
-        StudyError: there is no program for it.
+        StudyError: there is no program for it, or no problem of that size.
     """
     known = [*PROGRAMS, ListK.name]
     if name not in known:
         raise StudyError(f"no program for {name!r}: there are {', '.join(known)}{nearest(name, known)}")
-    n = chosen.n or NODES
+    n, fewest = NODES if chosen.n is None else chosen.n, TASKS[name].fewest
+    if n < fewest:
+        raise StudyError(f"--n {n}: problems of {name} have sizes from {fewest} on")
     task = TASKS[name](max(8, 2 * n + 3), n)
     problem = _problem(task, n, chosen.number)
     if name == ListK.name:
@@ -121,8 +121,7 @@ def trace_run(folder: Path, wanted: Wanted, chosen: Chosen, console: Console) ->
         console: where to print.
 
     Raises:
-        StudyError: there is no such run.
-        ValueError: there is no such problem.
+        StudyError: there is no such run or no such problem.
     """
     study, trial, steps = find(folder, wanted)
     console.print(Text(f"{study.title}: row {trial.row}, {trial.arm}, seed {trial.seed}, {steps:,} updates"))
@@ -137,8 +136,9 @@ def trace_run(folder: Path, wanted: Wanted, chosen: Chosen, console: Console) ->
     lesson = experiment.lesson(experiment.configured(trial.config))
     task, time = lesson.task, lesson.steps
     if chosen.n is not None and not task.fewest <= chosen.n <= task.most:
-        raise ValueError(f"n = {chosen.n}: this run learned problems of sizes {task.fewest}..{task.most}")
-    problem = _own(task, chosen.memory) if chosen.memory else _problem(task, chosen.n or task.most, chosen.number)
+        raise StudyError(f"--n {chosen.n}: this run learned problems of sizes {task.fewest}..{task.most}")
+    n = task.most if chosen.n is None else chosen.n
+    problem = _own(task, chosen.memory) if chosen.memory else _problem(task, n, chosen.number)
     soft = trace_soft(machine, problem.memory, time)
     show(task, problem, soft, trace_hard(machine, problem.memory, time), console)
     console.print(legend(), style="dim")
