@@ -1,4 +1,4 @@
-"""Build hook: a wheel carries the committed tables of claims as ``gradnoise/_results``."""
+"""Build hook: a wheel carries the rows of the committed studies as ``gradnoise/_results``."""
 
 from pathlib import Path
 from typing import Any
@@ -17,5 +17,7 @@ class ResultsHook(BuildHookInterface):
         """Called by hatchling before a build; `version` is "standard" or "editable"."""
         if version != "editable":
             results = Path(self.root, "results")
-            for table in results.rglob("claims.csv"):
-                build_data["force_include"][str(table)] = f"gradnoise/_results/{table.relative_to(results).as_posix()}"
+            for name in ("study.json", "trials.csv"):
+                for file in results.rglob(name):
+                    target = f"gradnoise/_results/{file.relative_to(results).as_posix()}"
+                    build_data["force_include"][str(file)] = target

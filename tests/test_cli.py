@@ -1,5 +1,6 @@
 """The command line from end to end, on the embedded digits at smoke scale."""
 
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from support.small import small
 
 from gradnoise import __version__
 from gradnoise.paper import SYSTEMS, load_system
+from gradnoise.paper.ledger import STATEMENTS
 from gradnoise.study import Store, StudyError, run_study
 
 
@@ -106,11 +108,10 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path, capsys):
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path, capsys):
-    (tmp_path / "claims").mkdir()
-    (tmp_path / "claims" / "deep_mlp").mkdir()
-    (tmp_path / "claims" / "deep_mlp" / "claims.csv").mkdir()
+    (tmp_path / "claims" / "deep_mlp" / "trials.csv").mkdir(parents=True)
+    (tmp_path / "claims" / "deep_mlp" / "study.json").mkdir()
     assert gradnoise("claims", "--results", "claims") == 1
-    assert "error: claims/deep_mlp/claims.csv: Is a directory" in capsys.readouterr().err
+    assert "error: claims/deep_mlp/study.json: Is a directory" in capsys.readouterr().err
 
 
 def test_an_error_of_the_system_without_a_file_is_not_hidden(monkeypatch):
@@ -208,17 +209,23 @@ def test_a_folder_of_a_users_own_study_has_a_report_but_no_recipe(tmp_path, caps
 
 def test_claims_shows_all_with_or_without_results(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
-    assert gradnoise("claims", "--results", str(tmp_path / "empty")) == 0
-    every = [claim for name in SYSTEMS for claim in load_system(name).claims]
-    assert capsys.readouterr().out.count("not run") == len(every)
+    assert gradnoise("claims", "--results", "empty") == 0
+    assert f"{len(STATEMENTS)} statements: {len(STATEMENTS)} not run." in capsys.readouterr().out
+    assert gradnoise("claims", "--results", "empty", "--json") == 0
+    assert [entry["id"] for entry in json.loads(capsys.readouterr().out)] == [s.id for s in STATEMENTS]
+    assert gradnoise("claims", "--results", "empty", "--html", "page.html") == 0
+    assert capsys.readouterr().out == "ledger: page.html\n"
+    assert "The paper, statement by statement" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
-    folder = tmp_path / "ours" / "deep_mlp"
-    folder.mkdir(parents=True)
-    header = "id,row,statement,source,status,reason,published_mean,our_mean,published_best,our_best"
-    (folder / "claims.csv").write_text(f"{header}\nC1,1,s,t,reproduced,because,43.1 → 52.7,11.4 → 54.1,a,b\n", "utf-8")
-    assert gradnoise("claims", "--results", str(tmp_path / "ours")) == 0
-    out = capsys.readouterr().out
-    assert "11.4 → 54.1" in out and "reproduced" in out and out.count("not run") == len(every) - 1
+
+def test_a_report_from_the_tables_of_another_report(tmp_path, capsys):
+    run_study(small(), tmp_path / "own")
+    assert gradnoise("report", "own", "--out", "tables") == 0
+    written = {p.name: p.read_bytes() for p in (tmp_path / "tables").iterdir() if p.is_file()}
+    assert gradnoise("report", "tables") == 0
+    assert {p.name: p.read_bytes() for p in (tmp_path / "tables").iterdir() if p.is_file()} == written
+    assert gradnoise("report", "nowhere") == 1
+    assert "nowhere holds no study" in " ".join(capsys.readouterr().err.split())
 
 
 def test_doctor_names_versions_and_backend(capsys):

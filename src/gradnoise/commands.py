@@ -182,18 +182,23 @@ class Report:
     """Write the report of a study again from its folder, and print its table."""
 
     folder: Positional[Path]
-    """Folder of a `gradnoise run`."""
+    """Folder of a `gradnoise run`, or one of results/, which has the tables of a study without its store."""
     out: Annotated[Path | None, arg(help_behavior_hint="(default: the study's folder)")] = None
     """Where to write report, tables and figures."""
 
     def __call__(self, console: Console) -> None:
         """Write and print."""
         from gradnoise.paper.rebuild import renewed, system_of
-        from gradnoise.study import Store
+        from gradnoise.study import Store, read_results
         from gradnoise.study.console import conclude
+        from gradnoise.study.exported import RECORD
+        from gradnoise.study.store import FILE
 
-        with Store(self.folder, readonly=True) as store:
-            results = store.results()
+        if (self.folder / RECORD).exists() and not (self.folder / FILE).exists():
+            results = read_results(self.folder, curves=True)
+        else:
+            with Store(self.folder, readonly=True) as store:
+                results = store.results()
         if system := system_of(results.record):
             conclude(renewed(results, system), self.out or self.folder, console, system.extras)
         else:
@@ -202,17 +207,31 @@ class Report:
 
 @dataclass(frozen=True)
 class Claims:
-    """Print the ledger: each published figure, ours with its interval, and the verdict."""
+    """Print the ledger: every statement of the paper, its figures, ours with their intervals, and what became of it.
+
+    Example: gradnoise claims --html ledger.html
+    """
 
     results: Annotated[Path | None, arg(help_behavior_hint="(default: results/ here, or what the package has)")] = None
     """Folder of result folders."""
+    html: Annotated[Path | None, arg(help_behavior_hint="(default: none)")] = None
+    """Draw the ledger as one page into this file instead of printing it."""
+    json: bool = False
+    """Print it as JSON."""
 
     def __call__(self, console: Console) -> None:
-        """Print the ledger."""
-        from gradnoise.study.ledger import committed_results, print_ledger
+        """Judge what there is, then print or draw it."""
+        from gradnoise.paper.ledger import committed_results, make_ledger, plain, print_ledger, write_page
 
-        systems = [load_system(name) for name in SYSTEMS]
-        print_ledger({s.results: s.claims for s in systems}, self.results or committed_results(), console)
+        results = self.results or committed_results()
+        ledger = make_ledger(results)
+        if self.html:
+            write_page(ledger, self.html, results)
+            console.print(f"ledger: {self.html}", soft_wrap=True)
+        elif self.json:
+            console.out(plain(ledger), highlight=False)
+        else:
+            print_ledger(ledger, console)
 
 
 @dataclass(frozen=True)

@@ -64,14 +64,14 @@ def test_rows_hold_the_papers_initialisations_and_clips(study):
 def test_claims_hold_the_papers_table():
     figures = {c.id: {arm: (f["best"], f["mean"]) for arm, f in c.figures.items()} for c in CLAIMS}
     assert figures == {
-        "C1": {"none": (89.9, 43.1), "noise": (96.7, 52.7)},
-        "C2": {"none": (90.0, 46.3), "noise": (96.7, 52.3)},
-        "C3": {"none": (95.7, 51.6), "noise": (97.0, 53.6)},
-        "C4": {"none": (97.4, 92.1), "noise": (97.5, 92.2)},
-        "C5": {"none": (97.4, 91.7), "noise": (97.2, 91.7)},
-        "C6": {"none": (11.4, 10.1), "noise": (94.5, 49.7)},
-        "C7": {"none": (89.9, 43.1), "dropout": (11.3, 10.8)},
-        "C8": {},
+        "T1.1": {"none": (89.9, 43.1), "noise": (96.7, 52.7)},
+        "T1.2": {"none": (90.0, 46.3), "noise": (96.7, 52.3)},
+        "T1.3": {"none": (95.7, 51.6), "noise": (97.0, 53.6)},
+        "T1.4": {"none": (97.4, 92.1), "noise": (97.5, 92.2)},
+        "T1.5": {"none": (97.4, 91.7), "noise": (97.2, 91.7)},
+        "T1.6": {"none": (11.4, 10.1), "noise": (94.5, 49.7)},
+        "T1.1-dropout": {"none": (89.9, 43.1), "dropout": (11.3, 10.8)},
+        "4.1-five": {},
     }
 
 

@@ -1,6 +1,8 @@
 """Traces of machines and programs, and inputs that are none."""
 
 import dataclasses
+import json
+import sqlite3
 
 import pytest
 import torch
@@ -82,6 +84,26 @@ def test_a_run_is_trained_once_more_and_kept(tmp_path, capsys, monkeypatch):
         assert message in " ".join(capsys.readouterr().err.split())
 
 
+def test_another_machine_than_the_stored_run_is_told(tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "study"
+    run_study(load_system("nram").study("smoke", seeds=1, rows=["A"]), folder)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    found = find(folder, Wanted(arm="none"))
+    assert found.difference(found.run.final) == ""
+    assert "error 50 % then, 25 % now" in dataclasses.replace(
+        found, run=dataclasses.replace(found.run, final={"error": 50.0})
+    ).difference({"error": 25.0})
+
+    main(["nram", "trace", str(folder), "--arm", "none"])
+    assert "another machine" not in capsys.readouterr().out
+    with sqlite3.connect(folder / "study.sqlite") as db:  # as if other code had trained it
+        changed = {**found.run.final, "error": found.run.final["error"] + 1}
+        db.execute("UPDATE trials SET final = ? WHERE id = ?", (json.dumps(changed), found.trial.id))
+    main(["nram", "trace", str(folder), "--arm", "none"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"another machine than the stored run: error {changed['error']:g} % then" in said
+
+
 @pytest.mark.parametrize(
     ("task", "n", "message"),
     [
@@ -111,9 +133,10 @@ def test_a_store_without_a_recipe_is_known_by_its_name_and_scale(tmp_path):
     run_study(load_system("nram").study("smoke", seeds=1, steps=4, rows=["A"]), tmp_path)
     with Store(tmp_path) as store:
         store.put_record(dataclasses.replace(store.record(), recipe=None))
-    study, trial, steps = find(tmp_path, Wanted(arm="eta-1.0"))
-    assert (trial.row, trial.arm, trial.seed, steps) == ("A", "eta-1.0", 0, 4)
-    assert trial in list(study.trials())
+    found = find(tmp_path, Wanted(arm="eta-1.0"))
+    trial = found.trial
+    assert (trial.row, trial.arm, trial.seed, found.run.step) == ("A", "eta-1.0", 0, 4)
+    assert trial in list(found.study.trials())
     with Store(tmp_path) as store:
         store.put_record(dataclasses.replace(store.record(), experiment="nram@another"))
     with pytest.raises(StudyError, match=r"another study than the stored one: its data is .*older version"):

@@ -49,6 +49,7 @@ def committed(folder: str) -> dict[str, tuple[str, str, int]]:
         ("memn2n/joint", ("memn2n", "paper", "babi", None, 100)),
         ("nram/lists", ("nram", "paper")),
         ("nram/to_the_end", ("nram/ablations", "paper")),
+        ("lstm_lm/dropout", ("lstm-lm", "paper", "ptb", 8, 12)),
     ],
 )
 def test_every_committed_trial_is_still_asked_for_by_its_study(folder, recipe):

@@ -14,6 +14,7 @@ FOLDERS = {
     "analysis": ("gradnoise.errors", "gradnoise.study.results", "gradnoise.study.spec", "gradnoise.study.analysis"),
     "report": (
         "gradnoise.files",
+        "gradnoise.study.canonical",
         "gradnoise.study.results",
         "gradnoise.study.spec",
         "gradnoise.study.analysis",

@@ -189,7 +189,15 @@ class TestFiles:
             "success-rates",
             "training-curves",
         ]
-        expected = {"report.html", "summary.csv", "summary.md", "claims.csv", "trials.csv", "curves.csv.gz"}
+        expected = {
+            "report.html",
+            "summary.csv",
+            "summary.md",
+            "claims.csv",
+            "trials.csv",
+            "curves.csv.gz",
+            "study.json",
+        }
         expected |= {f"figures/{name}.{kind}" for name in names for kind in ("svg", "png")}
         expected |= {"tables/extra-2-an-extra-table.csv"}
         assert {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} == expected

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 SYSTEMS = {
     "deep-mlp": "gradnoise.paper.deep_mlp",
     "memn2n": "gradnoise.paper.memory_network",
-    "neural-programmer": "gradnoise.paper.neural_programmer",
     "nram": "gradnoise.paper.nram",
     "lstm-lm": "gradnoise.paper.lstm_lm",
 }

@@ -94,7 +94,14 @@ def system_of(record: StudyRecord) -> System[Any] | None:
 
 
 def renewed(results: StudyResults, system: System[Any]) -> StudyResults:
-    """Return the results with the ids that claims have today; what a claim says stays as it was stored."""
-    ids = {(c.row, c.treatment): c.id for c in system.claims}
-    claims = tuple(dataclasses.replace(c, id=ids.get((c.row, c.treatment), c.id)) for c in results.record.claims)
+    """Return the results with the claims that the system makes today of the same rows and arms.
+
+    Older stores hold claims under former ids (C1 to C8, M1 to M4, N1 to N3, L1 to L6) and in former words; they are
+    known by row and arm. A scale that tests no claims today has none.
+    """
+    recipe = recipe_of(results.record)
+    scale = system.studies.get(recipe.study, {}).get(recipe.scale)
+    today = {(c.row, c.treatment): c for c in system.claims}
+    stored = results.record.claims if scale is None or scale.tests_claims else ()
+    claims = tuple(today.get((c.row, c.treatment), c) for c in stored)
     return dataclasses.replace(results, record=dataclasses.replace(results.record, claims=claims))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from gradnoise.errors import StudyError, nearest
+from gradnoise.paper.contrast import Contrast
 from gradnoise.paper.recipe import MAIN_SCALE, Recipe
 from gradnoise.population import Experiment
 from gradnoise.study import Arm, Claim, Metric, Selection, Setting, Study, StudyResults
@@ -124,13 +125,15 @@ class System(Generic[S]):
         name: on the command line.
         title: what it is.
         table: where the paper reports it.
-        claims: published figures that it tests; their ids are unique in the project.
+        claims: published figures that it tests. An id is that of one of the paper's statements, alone or with parts
+            behind slashes, and unique in the project.
         studies: study -> name of a scale -> the scale. The first study is meant where none is named.
         build: makes a study of a request, see `Request.study`.
         data: names that `--data` takes besides "auto"; none where the system makes its data itself.
         length_unit: what `Scale.length` and `--steps` count.
         seeds_are: what seeds are called.
         extras: figures and tables that it adds to a report.
+        contrasts: statements that compare something else than an arm with the baseline of its row.
         commands: name -> command of its own, mounted as `gradnoise NAME COMMAND`: a dataclass whose fields are the
             options, its docstring the help, and which is called with a console.
         results: folder of the committed results, below `results/`.
@@ -146,6 +149,7 @@ class System(Generic[S]):
     length_unit: str = "updates"
     seeds_are: str = "seeds"
     extras: Callable[[StudyResults], Extras] = lambda _: ()
+    contrasts: tuple[Contrast, ...] = ()
     commands: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     results: str = ""
 

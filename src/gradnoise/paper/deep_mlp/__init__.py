@@ -1,5 +1,6 @@
 """Table 1: 20 hidden layers of 50 ReLU units on MNIST, from good, plain and zero initialisations."""
 
+from gradnoise.paper.deep_mlp.contrasts import CONTRASTS
 from gradnoise.paper.deep_mlp.experiment import DeepMLPExperiment
 from gradnoise.paper.deep_mlp.extras import mechanism
 from gradnoise.paper.deep_mlp.model import DeepMLP, weight_sd
@@ -11,6 +12,7 @@ SYSTEM = System(
     title="20-layer MLP on MNIST",
     table="Table 1",
     claims=CLAIMS,
+    contrasts=CONTRASTS,
     studies={"table1": TABLE_1},
     build=build,
     data=("mnist", "fashion-mnist", "digits"),

@@ -1,6 +1,7 @@
 """Table 2: end-to-end memory networks on bAbI, with and without a linear start."""
 
 from gradnoise.paper.memory_network.answer import Answer
+from gradnoise.paper.memory_network.contrasts import CONTRASTS
 from gradnoise.paper.memory_network.experiment import JOINT, MemoryNetworkExperiment
 from gradnoise.paper.memory_network.extras import calibration
 from gradnoise.paper.memory_network.memories import Batch, Memories, noisy_times
@@ -17,6 +18,7 @@ SYSTEM = System(
     title="End-to-end memory network on bAbI",
     table="Table 2",
     claims=CLAIMS,
+    contrasts=CONTRASTS,
     studies={"table2": SCALES},
     build=build,
     data=("babi", "generated"),

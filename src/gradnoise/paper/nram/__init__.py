@@ -1,5 +1,6 @@
 """Table 4: Neural Random-Access Machines learn to follow linked lists."""
 
+from gradnoise.paper.nram.contrasts import CONTRASTS
 from gradnoise.paper.nram.experiment import NRAMExperiment
 from gradnoise.paper.nram.extras import learning
 from gradnoise.paper.nram.machine.hard import run_hard
@@ -18,6 +19,7 @@ SYSTEM = System(
     title="Neural Random-Access Machine on linked lists",
     table="Table 4",
     claims=CLAIMS,
+    contrasts=CONTRASTS,
     studies=STUDIES,
     build=build,
     extras=learning,

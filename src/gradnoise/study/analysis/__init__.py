@@ -7,13 +7,15 @@ from gradnoise.study.analysis.comparison import Comparison, Outcome, compare
 from gradnoise.study.analysis.headline import conclusions
 from gradnoise.study.analysis.scores import succeeded
 from gradnoise.study.analysis.selection import chosen_trials
-from gradnoise.study.analysis.shapes import Summary
+from gradnoise.study.analysis.shapes import Cell, Effect, Summary
 from gradnoise.study.analysis.successes import done_by_row
 from gradnoise.study.analysis.summary import summarise
 from gradnoise.study.analysis.verdict import Verdict, decide
 
 __all__ = [
+    "Cell",
     "Comparison",
+    "Effect",
     "Outcome",
     "Summary",
     "Verdict",

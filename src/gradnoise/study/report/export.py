@@ -1,4 +1,4 @@
-"""A study as CSV files: one line per trial, per row and arm, per published claim, per evaluation.
+"""A study as files: its description as JSON; as CSV a line per trial, row and arm, published claim, evaluation.
 
 The same results give the same bytes: lines in the order of the results, numbers in the shortest form that
 reads back exactly, no time stamps.
@@ -18,10 +18,16 @@ from gradnoise.study.analysis.scores import best_value, final_value, succeeded
 from gradnoise.study.analysis.selection import ChosenMetric, chosen_trials
 from gradnoise.study.analysis.shapes import Cell, Effect, Summary
 from gradnoise.study.analysis.statistics import Interval
+from gradnoise.study.canonical import canonical
 from gradnoise.study.report.text import claim_lines
 from gradnoise.study.results import StudyResults, TrialResult
 
 Record = dict[str, Any]
+
+
+def study_json(results: StudyResults) -> bytes:
+    """Write the description of the study: with trials.csv enough to judge it anew, see `read_results`."""
+    return json.dumps(json.loads(canonical(results.record)), indent=1, ensure_ascii=False).encode() + b"\n"
 
 
 def trials_csv(results: StudyResults) -> bytes:

@@ -13,7 +13,7 @@ from gradnoise.files import replace_atomically
 from gradnoise.study.analysis.headline import conclusions
 from gradnoise.study.analysis.shapes import Summary
 from gradnoise.study.analysis.summary import summarise
-from gradnoise.study.report.export import claims_csv, curves_csv_gz, summary_csv, trials_csv
+from gradnoise.study.report.export import claims_csv, curves_csv_gz, study_json, summary_csv, trials_csv
 from gradnoise.study.report.extras import Extras, Table
 from gradnoise.study.report.figures import plots
 from gradnoise.study.report.methods import methods_used
@@ -42,8 +42,9 @@ def write_report(
     """Write the report of a study: the page, its tables and its figures.
 
     report.html is the page, summary.md its tables; summary.csv, claims.csv, trials.csv and curves.csv.gz hold its
-    numbers; figures/ holds every figure as SVG and PNG, tables/ the experiment's own tables. Each file is replaced
-    as a whole, so that a reader never meets a part. The same results give the same bytes.
+    numbers, study.json its description (see `read_results`); figures/ holds every figure as SVG and PNG, tables/ the
+    experiment's own tables. Each file is replaced as a whole, so that a reader never meets a part. The same results
+    give the same bytes.
 
     Args:
         results: a study, finished or not.
@@ -63,6 +64,7 @@ def write_report(
     tables = {name: item for name, item in added.items() if isinstance(item, Table)}
     drawn |= {name: item for name, item in added.items() if not isinstance(item, Table)}
     files = {
+        "study.json": study_json(results),
         "summary.csv": summary_csv(summary),
         "trials.csv": trials_csv(results),
         **({"claims.csv": claims_csv(summary)} if summary.findings else {}),

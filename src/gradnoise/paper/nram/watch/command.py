@@ -49,7 +49,8 @@ class Trace:
     """Watch a neural random-access machine run a program that it learned: its circuit step by step, soft and hard.
 
     Soft: each value the most likely one, with its probability. Hard: every choice replaced by its most likely one.
-    A study keeps no weights: the first time the run is trained once more, and its weights are kept in the cache.
+    A study keeps no weights: the first time the run is trained once more, and its weights are kept in the cache. Where
+    the machine then ends with another error than the stored run, that is said.
 
     Example: gradnoise nram trace runs/nram-quick --row pairs, or, with a program written by hand, gradnoise nram
     trace --oracle listk
@@ -123,14 +124,17 @@ def trace_run(folder: Path, wanted: Wanted, chosen: Chosen, console: Console) ->
     Raises:
         StudyError: there is no such run or no such problem.
     """
-    study, trial, steps = find(folder, wanted)
-    console.print(Text(f"{study.title}: row {trial.row}, {trial.arm}, seed {trial.seed}, {steps:,} updates"))
-    experiment = study.experiment
+    run = find(folder, wanted)
+    trial, steps = run.trial, run.run.step
+    console.print(Text(f"{run.study.title}: row {trial.row}, {trial.arm}, seed {trial.seed}, {steps:,} updates"))
+    experiment = run.study.experiment
     assert isinstance(experiment, NRAMExperiment)
     with training_bar(console) as progress:
         found = trained_weights(
             experiment, [trial], weights_cache(), steps=steps, progress=progress, notice=notice(console)
         )
+    if differs := run.difference(found.metrics):
+        notice(console)(differs)
     machine = found.model
     assert isinstance(machine, NRAM)
     lesson = experiment.lesson(experiment.configured(trial.config))

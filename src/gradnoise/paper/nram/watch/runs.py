@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from gradnoise.paper.rebuild import build_again, recipe_of
 from gradnoise.study import Store, Study, StudyError, StudyResults, Trial, TrialResult
+
+#: Metrics that are compared, in % of wrong cells.
+ERRORS = ("error", "stopped_error", "hard_error")
 
 
 @dataclass(frozen=True)
@@ -29,15 +34,45 @@ class Wanted:
         )
 
 
-def find(folder: Path, wanted: Wanted) -> tuple[Study, Trial, int]:
+@dataclass(frozen=True)
+class Found:
+    """A run of a study.
+
+    Args:
+        study, trial: which one.
+        run: what the store knows of it: updates and final values.
+    """
+
+    study: Study
+    trial: Trial
+    run: TrialResult
+
+    def difference(self, metrics: Mapping[str, float]) -> str:
+        """Say how a machine that was trained once more differs from the stored run; "" where its errors are the same.
+
+        Args:
+            metrics: of the machine trained again.
+        """
+        pairs = [(name, self.run.final[name], metrics.get(name, math.nan)) for name in ERRORS if name in self.run.final]
+        if metrics.get("error") == 0:  # then the stored one is of the second, larger exam
+            pairs = [pair for pair in pairs if pair[0] != "error"]
+        differing = [
+            f"{name.replace('_', ' ')} {then:g} % then, {now:g} % now" for name, then, now in pairs if then != now
+        ]
+        if not differing:
+            return ""
+        return (
+            f"This is another machine than the stored run: {'; '.join(differing)}. Where a run is trained alone or by"
+            " other code, sums are rounded in another order, and it can end elsewhere."
+        )
+
+
+def find(folder: Path, wanted: Wanted) -> Found:
     """Find a run: of all that fit one that reached zero error, if there is one.
 
     Args:
         folder: of a `gradnoise run nram`.
         wanted: which run.
-
-    Returns:
-        The study, the trial, and the updates that it took.
 
     Raises:
         StudyError: the folder holds no such study or no such run.
@@ -53,7 +88,7 @@ def find(folder: Path, wanted: Wanted) -> tuple[Study, Trial, int]:
     trials = [t for t in study.trials() if t.id == run.id]
     if not trials:
         raise StudyError(f"{folder} was run by another version; run the study again in a new folder to trace it")
-    return study, trials[0], run.step
+    return Found(study, trials[0], run)
 
 
 def _choose(folder: Path, results: StudyResults, wanted: Wanted) -> TrialResult:

@@ -1,1 +1,0 @@
-"""Questions about tables: their grammar, the tasks, generated examples, brute-force answers."""
