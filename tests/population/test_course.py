@@ -389,3 +389,67 @@ def test_pairs_carry_the_same_state_at_first():
     engine.step()
     second = engine.state_dict()["course"]["hidden"]
     assert torch.equal(*first) and not torch.equal(*second)
+
+
+# --- learning rates and weights ---------------------------------------------------------------------
+
+
+class Slowing(Carried):
+    """Halves the learning rate of a replica with every update, and takes its weights back to zero at the third."""
+
+    def start(self, config: Any) -> dict[str, Tensor]:
+        return super().start(config) | {"updates": torch.zeros(())}
+
+    def after(self, state: Any, observed: Any, t: Tensor, config: Any) -> dict[str, Tensor]:
+        return super().after(state, observed, t, config) | {"updates": state["updates"] + 1}
+
+    def rate(self, state: dict[str, Tensor]) -> Tensor:
+        return 0.5 ** state["updates"]
+
+    def weights(self, parameters: dict[str, Tensor], state: dict[str, Tensor]) -> dict[str, Tensor]:
+        weight = parameters["carry.weight"]
+        return {"carry.weight": torch.where(state["updates"][:, None, None] == 3, 0, weight)}
+
+
+class Slowed(Text):
+    course = Slowing()
+
+
+def test_a_course_sets_learning_rates():
+    slowed, plain = population(Slowed(), RUNS[:1]), population(Text(), RUNS[:1])
+    for t in range(2):
+        before = slowed.modules.theta.clone()
+        plain.modules.theta.copy_(before)
+        plain.state_dict()["course"]["hidden"].copy_(slowed.state_dict()["course"]["hidden"])
+        slowed.step()
+        plain.step()
+        assert_close({0: slowed.modules.theta - before}, {0: (plain.modules.theta - before) * 0.5**t})
+
+
+def test_a_course_changes_weights_after_an_update():
+    engine = population(Slowed())
+    place = engine.modules.names.index("carry.weight")
+    for updates in range(1, 5):
+        engine.step()
+        weight = engine.modules.views(engine.modules.theta)[place]
+        assert weight.any(2).any(1).tolist() == [updates != 3] * len(RUNS)
+    together = population(Slowed())
+    alone = population(Slowed(), RUNS[2:3])
+    for _ in range(4):
+        together.step()
+        alone.step()
+    assert_close({0: alone.modules.theta[0]}, {0: together.modules.theta[2]})
+
+
+def test_a_skipped_update_changes_no_weights():
+    """The third update is the one that would set them to zero; it is skipped, and the fourth does it."""
+
+    class Patient(Slowed):
+        patience = 5
+
+    engine = population(Patient(poison=(2,)), RUNS[:2])
+    place = engine.modules.names.index("carry.weight")
+    for zero in (False, False, False, True):
+        engine.step()
+        weight = engine.modules.views(engine.modules.theta)[place]
+        assert bool(weight.any()) != zero

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 SYSTEMS = {
     "deep-mlp": "gradnoise.paper.deep_mlp",
     "memn2n": "gradnoise.paper.memory_network",
+    "neural-programmer": "gradnoise.paper.neural_programmer",
     "nram": "gradnoise.paper.nram",
     "lstm-lm": "gradnoise.paper.lstm_lm",
 }

@@ -64,6 +64,19 @@ class Course(ABC):
         """
         return state
 
+    def rate(self, state: State) -> Tensor | None:
+        """Return what the learning rates of the next update are multiplied by, [P]; None for 1."""
+        return None
+
+    def weights(self, parameters: Metrics, state: State) -> Metrics:
+        """Return new values of those parameters that the course itself changes after an update, such as averages.
+
+        Args:
+            parameters: by name, [P, ...] each, after the update.
+            state: what `after` returned.
+        """
+        return {}
+
     def recorded(self, state: State) -> Metrics:
         """Return metrics [P] to be recorded with those of `Experiment.evaluate`."""
         return {}

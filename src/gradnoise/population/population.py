@@ -21,6 +21,7 @@ from gradnoise.population.feed import Feed
 from gradnoise.population.gradients import Gradients
 from gradnoise.population.replica import Replica
 from gradnoise.population.telemetry import means, noise_norm
+from gradnoise.population.training import Training
 from gradnoise.population.update import Live, Rule, column, update
 
 
@@ -79,7 +80,7 @@ class Population:
         self._masks = trace_dropout(
             experiment, self.config, self.modules, replicas, lambda: self._feed(0, course), course
         )
-        self._rule = Rule(shared.optimizer, shared.clip_per, experiment.patience, self._after)
+        self._rule = self._made_rule(shared)
         self._live = Live(
             t=torch.zeros((), dtype=torch.int64, device=self.device),
             theta=self.modules.theta,
@@ -93,9 +94,24 @@ class Population:
         self._graphs = CudaGraphs(self.device, enabled=trace)
         self._set_rows()
 
-    def _after(self, state: dict[str, Tensor], observed: dict[str, Tensor], t: Tensor) -> dict[str, Tensor]:
-        course = self.experiment.course
-        return state if course is None else course.after(state, observed, t, self.config)
+    def _made_rule(self, shared: Training) -> Rule:
+        """Make the rule by which rows are updated, of the settings that they share and the experiment's course."""
+        course, patience = self.experiment.course, self.experiment.patience
+        if course is None:
+            return Rule(shared.optimizer, shared.clip_per, patience, lambda state, observed, t: state)
+
+        def weights(state: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+            views = dict(zip(self.modules.names, self.modules.views(self.modules.theta), strict=True))
+            return [(views[name], new) for name, new in course.weights(views, state).items()]
+
+        return Rule(
+            shared.optimizer,
+            shared.clip_per,
+            patience,
+            lambda state, observed, t: course.after(state, observed, t, self.config),
+            course.rate,
+            weights,
+        )
 
     def _set_rows(self) -> None:
         """Make what belongs to the rows: the gradients' memory, the feed's seeds, the tables of constants."""

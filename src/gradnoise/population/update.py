@@ -52,12 +52,17 @@ class Rule:
         clip_per: "replica" or "tensor".
         patience: this many bad updates in a row end a row.
         after: (state of the course, what the loss returned, t) -> the next state of the course.
+        rate: state of the course -> factors of the learning rates [P], or None for 1.
+        weights: state of the course after an update -> (parameter [P, ...] where it lies, its new value) for those that
+            the course changes.
     """
 
     optimizer: Optimizer
     clip_per: str
     patience: int
     after: Callable[[State, Metrics, Tensor], State]
+    rate: Callable[[State], Tensor | None] = lambda _: None
+    weights: Callable[[State], Sequence[tuple[Tensor, Tensor]]] = lambda _: ()
 
 
 @torch.no_grad()
@@ -84,13 +89,21 @@ def update(
     kept = _copies(live) if rule.patience > 1 else []
     clipped = _clip_and_add_noise(rule, live.t, g, segments, norm, rows)
     live.sums += torch.stack([torch.where(ok, x, 0) for x in (losses, norm, clipped.to(norm.dtype))])
-    rule.optimizer.update(live.theta, g, live.optimizer, rows.at(rows.lr, live.t)[:, None], live.t)
+    rule.optimizer.update(live.theta, g, live.optimizer, _rates(rule, live, rows)[:, None], live.t)
     if rows.weights is not None and rows.weight_keys is not None:
         _add_noise(live.theta, rows.weights, rows.weight_keys, live.t, rows)
     for x, before in kept:
         x.copy_(torch.where(column(ok, x), x, before))
     _advance_course(rule, live, observed, ok)
+    for x, new in rule.weights(live.course):
+        x.copy_(torch.where(column(ok, x), new, x))
     live.t += 1
+
+
+def _rates(rule: Rule, live: Live, rows: RowConstants) -> Tensor:
+    """Return the learning rates [P] of this update."""
+    rates, factor = rows.at(rows.lr, live.t), rule.rate(live.course)
+    return rates if factor is None else rates * factor
 
 
 def _counted(rule: Rule, live: Live, bad: Tensor) -> Tensor:

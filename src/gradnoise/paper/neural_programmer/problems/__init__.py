@@ -1,0 +1,1 @@
+"""Questions about tables: their grammar, the tasks, generated examples, brute-force answers."""
