@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from gradnoise import __version__
-from gradnoise.commands import Claims, Doctor, List, Report, Resume, Run
+from gradnoise.commands import Claims, Doctor, List, Report, Resume, Run, run_command
 from gradnoise.errors import GradnoiseError, StudyError, nearest
 from gradnoise.paper import SYSTEMS, load_system
 
@@ -62,7 +62,8 @@ def _parsed(words: list[str]) -> Command:
         mounted = [f"gradnoise {name} {first}" for name in SYSTEMS if first in load_system(name).commands]
         hint = f"; did you mean {mounted[0]!r}?" if mounted else nearest(first, (*COMMANDS, *SYSTEMS))
         raise StudyError(f"no command {first!r}: there are {', '.join((*COMMANDS, *SYSTEMS))}{hint}")
-    return _parse(COMMANDS, "gradnoise", DESCRIPTION, words)
+    commands = {**COMMANDS, "run": run_command(words[1:])} if first == "run" else COMMANDS
+    return _parse(commands, "gradnoise", DESCRIPTION, words)
 
 
 def _parse(commands: Mapping[str, Callable[..., Command]], program: str, description: str, words: list[str]) -> Command:

@@ -5,8 +5,10 @@ Heavy imports stand inside the commands, so that help comes at once.
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -76,7 +78,10 @@ def _usage(system: System[Any]) -> Table:
         lines.add_row(f"gradnoise run {name}", f"--scale {'|'.join(scales)}")
     lines.add_row("", f"--steps N: {system.length_unit} of a run")
     if system.data:
-        lines.add_row("", f"--data {'|'.join(('auto', *system.data))}")
+        folder = f"|FOLDER: a folder with {system.folder}" if system.folder else ""
+        lines.add_row("", f"--data {'|'.join(system.data_names)}{folder}")
+    for option in dataclasses.fields(system.options):
+        lines.add_row("", f"--{option.name.replace('_', '-')}, see gradnoise run {system.name} --help")
     for name, command in system.commands.items():
         lines.add_row(f"gradnoise {system.name} {name}", (command.__doc__ or "").partition("\n")[0])
     return lines
@@ -110,8 +115,11 @@ class Run:
     rows: Annotated[tuple[str, ...], arg(help_behavior_hint="(default: all)")] = ()
     """Only these rows of the table. Run again with other rows to add them to the study."""
     data: str = "auto"
-    """Name of the data, see `gradnoise list`. auto takes the published data where they can be had, otherwise a
-    stand-in that needs no file."""
+    """Name of the data, or a folder of them where the system takes one, see `gradnoise list`. auto takes the published
+    data where they can be had, otherwise a stand-in that needs no file."""
+    eval_every: Annotated[int | None, arg(help_behavior_hint="(default: the scale's own)")] = None
+    """Length between evaluations in the system's unit, for runs that evaluating slows down; a run that is interrupted
+    goes on from its last evaluation."""
     out: Annotated[Path | None, arg(help_behavior_hint="(default: runs/NAME-SCALE)")] = None
     """Folder of the study."""
     dry_run: bool = False
@@ -126,7 +134,15 @@ class Run:
         name, _, study_name = self.name.partition("/")
         options, system = self.machine.options(), load_system(name)
         study = system.study(
-            self.scale, self.data, self.seeds, self.steps, study=study_name or None, rows=self.rows, arms=self.arms
+            self.scale,
+            self.data,
+            self.seeds,
+            self.steps,
+            study=study_name or None,
+            rows=self.rows,
+            arms=self.arms,
+            eval_every=self.eval_every,
+            options=self.own_options(),
         )
         out = self.out or Path("runs") / f"{study.name}-{study.scale}"
         if study.experiment.stand_in:
@@ -143,6 +159,26 @@ class Run:
             console=console,
             figures=system.extras,
         )
+
+    def own_options(self) -> dict[str, Any]:
+        """Return the values of the options that only this system has."""
+        return {}
+
+
+def run_command(words: Sequence[str]) -> type[Run]:
+    """Return the command `run` with the options of the system that a command line names, if it names one."""
+    name = next((name for name in (word.partition("/")[0] for word in words) if name in SYSTEMS), "")
+    options = load_system(name).options if name else None
+    if options is None or not dataclasses.fields(options):
+        return Run
+    heading = name.replace("-", "_")  # of the options in the help
+
+    def own_options(run: Run) -> dict[str, Any]:
+        return dataclasses.asdict(getattr(run, heading))
+
+    own = (heading, options, field(default_factory=options))
+    namespace = {"__doc__": Run.__doc__, "own_options": own_options}
+    return dataclasses.make_dataclass("Run", [own], bases=(Run,), namespace=namespace, frozen=True)
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ def test_any_corpus_in_the_format(tmp_path, monkeypatch):
     corpus = load_corpus(write(tmp_path), any_corpus=True)
     assert corpus.train.tolist() == [0, 1, 2, 3, 1, 4, 3]
     assert (corpus.valid.tolist(), corpus.test.tolist()) == ([0, 4, 3], [4, 1, 0, 3])
-    assert "NOT the Penn Treebank (7 / 3 / 4 words" in corpus.title
+    assert "NOT the Penn Treebank (7 / 3 / 4 words" in corpus.title and corpus.is_stand_in
     monkeypatch.setenv("GRADNOISE_DATA_UNVERIFIED", "1")
     assert load_corpus(tmp_path) is corpus
 
@@ -128,7 +128,7 @@ def test_any_corpus_in_the_format(tmp_path, monkeypatch):
 def test_other_file_names_of_any_corpus(tmp_path):
     write(tmp_path, form="{}.txt")
     assert len(load_corpus(tmp_path, any_corpus=True).words) == 5
-    with pytest.raises(DataNotFoundError):
+    with pytest.raises(DataNotFoundError, match="ask for any corpus"):
         load_corpus(tmp_path)
 
 

@@ -182,6 +182,24 @@ def test_fewer_seeds_and_another_length_are_said(name):
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
+def test_evaluations_as_often_as_asked_are_a_departure_where_they_differ(name):
+    """One evaluation at the end of runs of two units, and one after each unit; the latter may be the scale's own."""
+    made, once, often = (
+        built(name, load_system(name).main_study, "smoke", steps=2, eval_every=n) for n in (None, 2, 1)
+    )
+    for setting, rare, dense in zip(made.settings, once.settings, often.settings, strict=True):
+        length, own = made.lengths(setting)
+        assert once.lengths(rare)[0] == often.lengths(dense)[0] == length
+        assert once.lengths(rare)[1] == min(2 * often.lengths(dense)[1], length)
+        assert often.lengths(dense)[1] <= own <= once.lengths(rare)[1]
+    for changed in (once, often):
+        said = [line for line in changed.deviations if line.startswith("Evaluations every ")]
+        assert bool(said) == (ids(changed) != ids(made)) and len(said) <= 1
+    assert ids(once) != ids(often)
+    assert ids(build_again(recipe_of(StudyRecord.of(once)), StudyRecord.of(once))) == ids(once)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -190,6 +208,9 @@ def test_fewer_seeds_and_another_length_are_said(name):
         ({"data": "cifar"}, "--data cifar: "),
         ({"seeds": 0}, "--seeds 0: give 1 or more"),
         ({"steps": -1}, "--steps -1: give 1 or more"),
+        ({"eval_every": 0}, "--eval-every 0: give 1 or more"),
+        ({"steps": 2, "eval_every": 3}, r"--eval-every 3: a run has 2 \w+; give at most that"),
+        ({"options": {"any_corpsu": True}}, "has no option 'any_corpsu'"),
         ({"scale": "smoke", "rows": ["nowhere"]}, "no row 'nowhere'"),
         ({"scale": "smoke", "arms": ["nothing"]}, "no arm 'nothing'"),
     ],
@@ -230,7 +251,17 @@ def test_what_auto_stood_for_is_kept():
 
 
 @pytest.mark.parametrize(
-    "damage", [{"system": 7}, {"seeds": "2"}, {"rows": "A"}, {"scale": None}, {"data": ["x"]}, {"steps": 1.5}]
+    "damage",
+    [
+        {"system": 7},
+        {"seeds": "2"},
+        {"rows": "A"},
+        {"scale": None},
+        {"data": ["x"]},
+        {"steps": 1.5},
+        {"eval_every": "1"},
+        {"options": 1},
+    ],
 )
 def test_a_damaged_recipe_is_refused(damage):
     made = built("nram", "table4", "smoke")

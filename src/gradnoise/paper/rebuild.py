@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from gradnoise.errors import StudyError
@@ -51,16 +52,19 @@ def recipe_for_all(record: StudyRecord) -> Recipe:
 
 
 def _restored(plain: Mapping[str, Any]) -> Recipe:
-    texts, counts, lists = ("system", "study", "scale", "data"), ("seeds", "steps"), ("rows", "arms")
+    texts, lists = ("system", "study", "scale", "data"), ("rows", "arms")
+    counts, options = ("seeds", "steps", "eval_every"), plain.get("options", {})
     good = (
         all(isinstance(plain.get(name), str) for name in texts)
         and all(plain.get(name) is None or isinstance(plain.get(name), int) for name in counts)
         and all(isinstance(plain.get(name, []), list | tuple) for name in lists)
+        and isinstance(options, Mapping)
     )
     if not good:
         raise StudyError(f"the store's recipe of its study is damaged or of another version: {dict(plain)}")
     values = {name: plain.get(name) for name in (*texts, *counts)}
-    return Recipe(**values, **{name: tuple(map(str, plain.get(name, []))) for name in lists})  # type: ignore[arg-type]
+    chosen = {name: tuple(map(str, plain.get(name, []))) for name in lists}
+    return Recipe(**values, **chosen, options=dict(options))  # type: ignore[arg-type]
 
 
 def build_again(recipe: Recipe, record: StudyRecord) -> Study:
@@ -76,8 +80,12 @@ def build_again(recipe: Recipe, record: StudyRecord) -> Study:
     """
     asked = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe) if f.name != "system"}
     study = load_system(recipe.system).study(**asked)
-    experiment = f"{study.experiment.name}@{study.experiment.fingerprint}"
-    for what, now, then in (("data", experiment, record.experiment), ("length", study.steps, record.steps)):
+    if study.subject != record.experiment and Path(recipe.data).is_absolute():
+        raise StudyError(
+            f"{recipe.data} no longer holds the data that the stored study began with: its fingerprint is"
+            f" {study.subject}, that of the store {record.experiment}; bring the old files back, or run a new study"
+        )
+    for what, now, then in (("data", study.subject, record.experiment), ("length", study.steps, record.steps)):
         if now != then:
             hint = "" if record.recipe else "; the store is of an older version, which kept no recipe of its study"
             raise StudyError(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 MAIN_SCALE = "paper"
@@ -17,8 +18,10 @@ class Recipe:
         system, study, scale: names.
         seeds: number of seeds; None for the scale's own.
         steps: length of a run in the system's unit; None for the scale's own.
-        data: name of the data.
+        data: name of the data, or an absolute path of a folder.
         rows, arms: only these; empty for all.
+        eval_every: length between evaluations in the system's unit; None for the scale's own.
+        options: of the system's own options those that are not at their default.
     """
 
     system: str
@@ -29,6 +32,8 @@ class Recipe:
     data: str = "auto"
     rows: tuple[str, ...] = ()
     arms: tuple[str, ...] = ()
+    eval_every: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def label(self, main_study: str) -> str:
         """Return what stores and folders call study and scale: "smoke" of the main study, "ablations-smoke" of another.

@@ -19,6 +19,10 @@ from .text import EOS, Corpus, encode, read_words
 NAMES = ("auto", "ptb", "generated")
 #: Folders below the user's folder that may hold the files; the last one is the layout of simple-examples.tgz.
 LAYOUTS = ("ptb", ".", "data", "simple-examples/data")
+ANY = (
+    "To use another corpus in this format, ask for any corpus (--any-corpus on the command line, any_corpus=True in"
+    f" Python, or {UNVERIFIED_VARIABLE}=1)"
+)
 #: Tokens of the generated parts.
 GENERATED = {"train": 40_000, "valid": 5_000, "test": 10_000}
 
@@ -63,7 +67,10 @@ def load_corpus(name: str | Path = "auto", *, any_corpus: bool = False) -> Corpu
         )
     paths = _in_folder(folder, any_corpus)
     if paths is None:
-        raise DataNotFoundError(f"{folder} does not hold the files {', '.join(_names(any_corpus))}. {HOW_TO_GET}.")
+        other = "" if any_corpus or not _in_folder(folder, True) else f" {ANY}."
+        raise DataNotFoundError(
+            f"{folder} does not hold the files {', '.join(_names(any_corpus))}. {HOW_TO_GET}.{other}"
+        )
     return _read(paths, any_corpus)
 
 
@@ -157,10 +164,7 @@ def _check_published(part: str, payload: bytes, where: str) -> None:
             break
     else:
         differs = f"does not have the checksum of the published ptb.{part}.txt"
-    raise DataError(
-        f"{where} {differs}. {HOW_TO_GET}. To use another corpus in this format, ask for any corpus"
-        f" (any_corpus=True, or {UNVERIFIED_VARIABLE}=1)."
-    )
+    raise DataError(f"{where} {differs}. {HOW_TO_GET}. {ANY}.")
 
 
 @functools.cache

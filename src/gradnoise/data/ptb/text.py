@@ -50,8 +50,8 @@ class Corpus:
 
     @property
     def is_stand_in(self) -> bool:
-        """Whether the text was generated: figures from it say nothing about the Penn Treebank."""
-        return self.name == "generated"
+        """Whether the text is another one than the Penn Treebank, about which its figures say nothing."""
+        return self.name != "ptb"
 
     def part(self, name: str) -> Tensor:
         """Return the ids of "train", "valid" or "test"."""

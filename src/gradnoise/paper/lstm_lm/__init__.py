@@ -1,6 +1,6 @@
 """Section 4.6: the LSTM language model on the Penn Treebank, where noise does not help."""
 
-from gradnoise.paper.lstm_lm.config import Config
+from gradnoise.paper.lstm_lm.config import Config, Options
 from gradnoise.paper.lstm_lm.experiment import LanguageModelExperiment
 from gradnoise.paper.lstm_lm.extras import perplexities
 from gradnoise.paper.lstm_lm.model import LSTMLanguageModel
@@ -16,6 +16,8 @@ SYSTEM = System(
     studies=STUDIES,
     build=build,
     data=("ptb", "generated"),
+    folder="ptb.train.txt, ptb.valid.txt and ptb.test.txt",
+    options=Options,
     length_unit="epochs",
     extras=perplexities,
     results="lstm_lm",

@@ -8,6 +8,15 @@ from gradnoise.population import PopulationError
 
 
 @dataclass(frozen=True)
+class Options:
+    """Options of these studies alone."""
+
+    any_corpus: bool = False
+    """Take whatever text the folder of --data holds, as long as it has the format of the Penn Treebank's files; they
+    may then also be called train.txt, valid.txt and test.txt."""
+
+
+@dataclass(frozen=True)
 class Config:
     """Settings of an LSTM language model and of how it reads its text.
 

@@ -118,7 +118,7 @@ def _smoke(rows: tuple[Row, ...], arms: tuple[Arm, ...]) -> Grid:
         length=1,
         data="generated",
         shrink={"units": 8, "init": 0.3},
-        departures=("Smoke scale: generated sentences, 2 seeds, 8 units, one epoch; too short to show anything.",),
+        departures=("Smoke scale: 2 seeds, 8 units, one epoch; too short to show anything.",),
     )
 
 
@@ -131,10 +131,7 @@ PERPLEXITIES = {
         length=6,
         data="generated",
         shrink=TINY,
-        departures=(
-            "Quick scale: sentences of a Markov chain, whose entropy is known, instead of the Penn Treebank; 64 units,"
-            " dropout 0.1, 6 epochs of which 3 at the full learning rate, 8 seeds.",
-        ),
+        departures=("Quick scale: 64 units, dropout 0.1, 6 epochs of which 3 at the full learning rate, 8 seeds.",),
     ),
     "paper": Grid(rows=MAIN, arms=ARMS, seeds=10, length=13),
 }

@@ -6,12 +6,12 @@ import dataclasses
 import math
 from collections.abc import Iterator
 
-from gradnoise.data.ptb import load_corpus
+from gradnoise.data.ptb import Corpus, load_corpus
 from gradnoise.paper.lstm_lm.experiment import LanguageModelExperiment
 from gradnoise.paper.lstm_lm.scales import NONE, SMALL, USUAL, Grid, dense
-from gradnoise.paper.system import Request
+from gradnoise.paper.system import AUTO, Request
 from gradnoise.population import Steps
-from gradnoise.study import Claim, Metric, Setting, Study
+from gradnoise.study import Claim, Metric, Setting, Study, StudyError
 
 SOURCE = "Neelakantan et al., section 4.6"
 
@@ -66,7 +66,9 @@ SILENT = (
 
 def build(request: Request[Grid]) -> Study:
     """Make the study of a request."""
-    experiment = LanguageModelExperiment(load_corpus(request.data))
+    if request.options.any_corpus and request.data in (AUTO, "generated"):
+        raise StudyError(f"--any-corpus with --data {request.recipe.data}: name the folder of the corpus with --data")
+    experiment = LanguageModelExperiment(load_corpus(request.data, any_corpus=request.options.any_corpus))
     settings = tuple(_settings(experiment, request))
     return request.study(
         title="LSTM language model on the Penn Treebank (Section 4.6)",
@@ -76,10 +78,20 @@ def build(request: Request[Grid]) -> Study:
         base={"layers": 2, "biases": 2, "batch_size": 20},
         protocol=PROTOCOL,
         silent=SILENT,
-        data=experiment.corpus.name,
+        notes=tuple(_notes(experiment.corpus)),
+        data="generated" if experiment.corpus.name == "generated" else "ptb",
         steps=max(s.steps or 0 for s in settings),
         eval_every=max(s.eval_every or 0 for s in settings),
+        unit=lambda setting: setting.eval_every or 1,  # as it is built: an epoch
     )
+
+
+def _notes(corpus: Corpus) -> Iterator[str]:
+    """Say which text stands in for the Penn Treebank."""
+    if corpus.name == "generated":
+        yield "Sentences of a Markov chain, whose entropy is known, instead of the Penn Treebank."
+    elif corpus.is_stand_in:
+        yield f"Another text instead of the Penn Treebank, with {len(corpus.words):,} different words."
 
 
 def _settings(experiment: LanguageModelExperiment, request: Request[Grid]) -> Iterator[Setting]:

@@ -87,6 +87,7 @@ def build(request: Request[Grid]) -> Study:
         selection=SELECTION,
         steps=max(s.steps or 0 for s in settings),
         eval_every=max(s.eval_every or 0 for s in settings),
+        unit=lambda setting: experiment.epoch(setting.values["task"]),
     )
 
 

@@ -105,6 +105,7 @@ def build(request: Request[Grid]) -> Study:
         silent=SILENT,
         steps=max(s.steps or 0 for s in settings),
         eval_every=max(s.eval_every or 0 for s in settings),
+        unit=lambda setting: setting.eval_every or 1,  # as it is built: an epoch
     )
 
 
