@@ -29,6 +29,7 @@ def noises(names, frozen=(), seed=SEED):
 # --- a function of the name alone ----------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:.*found no gradient")
 @given(st.permutations("abcd"), st.integers(1, 4), st.sets(st.sampled_from("abcd")))
 def test_adding_freezing_or_reordering_leaves_the_others_noise(order, count, frozen):
     names = order[:count]

@@ -182,3 +182,21 @@ def test_sigma_of_each_update_is_logged_on_request():
     assert set(trainer.callback_metrics) == {"noise_sigma/0", "noise_sigma/1"}
     trainer = fit(Module(Steady()), GradientNoise(SCHEDULE, seed=SEED))
     assert trainer.callback_metrics == {}
+
+
+# --- what goes without a word ---------------------------------------------------------------------------
+
+
+class Bypassed(Module):
+    """Makes its updates without the optimizer's step."""
+
+    def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure):
+        optimizer.step = lambda closure: closure()
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+
+
+def test_a_fit_whose_updates_had_no_noise_is_reported():
+    callback = GradientNoise(SCHEDULE, seed=SEED)
+    with pytest.warns(UserWarning, match=r"training made \d updates and none of them had noise"):
+        fit(Bypassed(Steady()), callback)
+    assert callback.noises[0].step == 0

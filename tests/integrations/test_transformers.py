@@ -177,3 +177,21 @@ def test_sigma_stands_beside_the_loss_in_the_log(trainer_of):
     trainer.train()
     logged = [row["noise_sigma"] for row in trainer.state.log_history if "loss" in row]
     assert logged == pytest.approx([SCHEDULE(t) ** 0.5 for t in (1, 2, 3)])  # each of the update to come
+
+
+# --- what goes without a word ---------------------------------------------------------------------------
+
+
+class Bypass(transformers.TrainerCallback):
+    """Replaces the optimizer's step once noise is attached, as fused implementations do."""
+
+    def on_train_begin(self, args, state, control, *, optimizer, **_):
+        optimizer.step = lambda: None
+
+
+@pytest.mark.filterwarnings("ignore:Seems like `optimizer.step")
+def test_a_training_whose_updates_had_no_noise_is_reported(trainer_of):
+    callback = GradientNoise(SCHEDULE, seed=SEED)
+    with pytest.warns(UserWarning, match="training made 3 updates and none of them had noise"):
+        trainer_of(Model(Steady()), callback, Bypass()).train()
+    assert callback.noise.step == 0

@@ -51,6 +51,21 @@ def test_without_numba_the_reference_takes_over(set_backend, monkeypatch):
         backend()
 
 
+@pytest.mark.filterwarnings("ignore:NUMBA_DISABLE_JIT is set")
+def test_numba_that_is_switched_off_is_not_used(set_backend, monkeypatch):
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+    set_backend("auto")
+    assert backend() == "torch"
+    x = torch.zeros(1, 8)
+    with pytest.warns(UserWarning, match="NUMBA_DISABLE_JIT is set: noise is drawn by plain torch"):
+        assert backends.implementation("cpu") is reference
+    add_rows_(x, offsets=[0, 8], keys=[[1]], t=0, sigma=[1.0])
+    assert torch.equal(x[0], normal(1, 0, 8))
+    set_backend("numba")
+    with pytest.raises(ValueError, match="NUMBA_DISABLE_JIT"):
+        backend()
+
+
 @pytest.mark.parametrize("name", ["reference", "numba_backend", "triton_backend"])
 def test_every_backend_keeps_the_contract(name):
     """Compare arguments with the protocol's, read from the source: neither Numba nor Triton need be installed."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from gradnoise.integrations import warn_of_absence
 from gradnoise.noise.attachment import Noise, attach
 from gradnoise.noise.gaussian import stream_key
 from gradnoise.noise.schedule import Schedule
@@ -50,6 +51,7 @@ class GradientNoise(Callback):
         self.log_sigma = log  # `log` itself is an attribute that Lightning sets
         self.options = options
         self.noises: list[Noise] = []
+        self._before: tuple[list[int], int] = ([], 0)  # the clocks, and Lightning's own
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Attach: under every strategy the optimizers now exist.
@@ -65,6 +67,10 @@ class GradientNoise(Callback):
             self.noises.append(attach(optimizer, self.schedule, seed=seed, named_parameters=names, **self.options))
             taken |= parameters
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember the clocks, which a checkpoint may have set."""
+        self._before = [noise.step for noise in self.noises], trainer.global_step
+
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Log the standard deviation of the update that this batch goes into."""
         if self.log_sigma:
@@ -72,10 +78,16 @@ class GradientNoise(Callback):
                 pl_module.log("noise_sigma" if len(self.noises) == 1 else f"noise_sigma/{k}", noise.sigma)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Detach. The handles can still be read."""
+        """Detach, and warn if no update had noise. The handles can still be read."""
+        before, steps = self._before
+        if len(before) == len(self.noises):
+            warn_of_absence(self.noises, before, trainer.global_step - steps)
+        self._detach()
+
+    def _detach(self) -> None:
         for noise in self.noises:
             noise.detach()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Detach from the optimizers of a fit that failed or was interrupted."""
-        self.on_train_end(trainer, pl_module)
+        self._detach()

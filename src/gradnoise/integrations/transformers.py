@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from gradnoise.integrations import warn_of_absence
 from gradnoise.noise.attachment import Noise, attach
 from gradnoise.noise.schedule import Schedule
 
@@ -42,6 +43,7 @@ class GradientNoise(TrainerCallback):
         self.seed = seed
         self.options = options
         self.noise: Noise | None = None
+        self._before = 0, 0  # its clock and the Trainer's when training began
 
     def on_train_begin(
         self,
@@ -57,6 +59,7 @@ class GradientNoise(TrainerCallback):
         self._detach()  # a training that raised has no end of its own
         names = model.named_parameters()
         self.noise = attach(optimizer, self.schedule, seed=self.seed, named_parameters=names, **self.options)
+        self._before = self.noise.step, state.global_step
         if state.global_step > 0 and self.noise.step == 0:
             warnings.warn(
                 f"training resumes at step {state.global_step} from a checkpoint that has no noise clock, as one made"
@@ -73,7 +76,10 @@ class GradientNoise(TrainerCallback):
             state.log_history[-1]["noise_sigma"] = logs["noise_sigma"] = self.noise.sigma
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Detach. The handle can still be read."""
+        """Detach, and warn if no update had noise. The handle can still be read."""
+        if self.noise is not None:
+            t, steps = self._before
+            warn_of_absence([self.noise], [t], state.global_step - steps)
         self._detach()
 
     def _detach(self) -> None:

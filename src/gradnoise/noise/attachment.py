@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import itertools
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -11,10 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.utils.weak import WeakTensorKeyDictionary
 
-from gradnoise.noise import gaussian
+from gradnoise.noise import doubts, gaussian
 from gradnoise.noise.diagnostics import GroupDiagnostics, diagnose
 from gradnoise.noise.gradients import Rows, Stream, add_noise_, check_rows
+from gradnoise.noise.inner import innermost
 from gradnoise.noise.naming import names_of
 from gradnoise.noise.schedule import Annealed, Schedule, sigma
 from gradnoise.noise.stepping import BeforeUpdate
@@ -22,7 +25,11 @@ from gradnoise.noise.stepping import BeforeUpdate
 ETA, GAMMA = "noise_eta", "noise_gamma"
 """Options of a parameter group that replace eta and gamma of the schedule."""
 
-_attached: weakref.WeakSet[Optimizer] = weakref.WeakSet()
+DOUBTFUL = 4
+"""Updates in which a handle looks out for what is probably a mistake."""
+
+_turns = itertools.count()
+_attached: weakref.WeakKeyDictionary[Optimizer, weakref.ref[Noise]] = weakref.WeakKeyDictionary()
 
 
 def attach(
@@ -33,6 +40,7 @@ def attach(
     named_parameters: Iterable[tuple[str, Tensor]] | None = None,
     where: Callable[[str], bool] | None = None,
     rows: Rows = "present",
+    warn: bool = True,
 ) -> Noise:
     """Make every `optimizer.step()` add noise to the gradients first: g <- g + sigma_t z, once per update.
 
@@ -48,8 +56,8 @@ def attach(
     `Annealed` schedule, as in `SGD([{"params": body}, {"params": head, "noise_eta": 0.0}], lr=0.1)`.
 
     Args:
-        optimizer: a torch optimizer, or a wrapper that has one as its attribute `optimizer` (Accelerate) or
-            `original_optimizer` (Opacus).
+        optimizer: a torch optimizer, or a wrapper that has one among its attributes (Accelerate, Opacus). Of an
+            optimizer that drives another one for all its parameters (SAM, Lookahead) the inner one gets the noise.
         schedule: t -> sigma_t^2, a variance; `Annealed`, `Fixed`, or any callable.
         seed: any integer. The same seed gives the same noise on any device and any number of ranks.
         named_parameters: (name, parameter) pairs, as `model.named_parameters()` gives them. A parameter's
@@ -58,6 +66,9 @@ def attach(
             such as "0.3": their places in `optimizer.param_groups`.
         where: given a parameter's name, tells whether it gets noise; None for all.
         rows: "present" adds noise to those rows that a sparse gradient has, "all" to every row.
+        warn: warn where something goes wrong without a word: the first noise is more than 10 times the gradient,
+            another optimizer's noise is the same, the optimizer clips or rescales after the noise, its state dict
+            does not keep the clock.
 
     Returns:
         A handle to read sigma, pause, replay, diagnose and detach the noise.
@@ -72,7 +83,7 @@ def attach(
 
     Source: Neelakantan et al. 2015, "Adding Gradient Noise Improves Learning for Very Deep Networks", eq. 1.
     """
-    inner = _unwrap(optimizer)
+    inner = innermost(optimizer)
     if inner in _attached:
         raise ValueError("this optimizer has noise attached already; call detach() on its handle first")
     if not any(group["params"] for group in inner.param_groups):
@@ -83,8 +94,11 @@ def attach(
         raise ValueError(f"where must be a function of a parameter's name that returns True or False, got {where!r}")
     check_rows(rows)
     names = None if named_parameters is None else names_of(named_parameters)
-    noise = Noise(inner, schedule, seed, names, where, rows)
-    _attached.add(inner)
+    noise = Noise(inner, schedule, seed, names, where, rows, warn)
+    if warn:
+        doubts.about_clipping(inner)
+        doubts.about_saving(inner)
+    _attached[inner] = weakref.ref(noise)
     return noise
 
 
@@ -105,10 +119,15 @@ class Noise:
         names: dict[Tensor, str] | None,
         where: Callable[[str], bool] | None,
         rows: Rows,
+        warn: bool,
     ) -> None:
         self.optimizer, self.schedule, self.seed = optimizer, schedule, seed
-        self._names, self._where = names, where
+        self._names = None if names is None else WeakTensorKeyDictionary(names)
+        self._where, self._warn = where, warn
+        self._made, self._turn = 0, -1  # updates made, and when the last one was among those of all handles
         self._rows: Rows = rows
+        self._done: list[tuple[Tensor, int]] = []  # gradients that have the noise of `_done_at`, and their versions
+        self._done_at = -1
         self._streams: dict[Tensor, Stream | None] = {}  # None for parameters that get no noise
         self._paused = False
         for group in optimizer.param_groups:  # what is unusable is found here, not in the first step
@@ -124,6 +143,22 @@ class Noise:
     def step(self) -> int:
         """Return the next update's t: how many updates were made so far."""
         return self._steps.clock.t
+
+    @property
+    def keys(self) -> frozenset[int]:
+        """Return the keys of the noise's streams, one for each parameter that gets noise."""
+        return frozenset(stream.key for stream in self._streams.values() if stream)
+
+    def __reduce__(self) -> Any:
+        """Refuse to be copied or pickled.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(
+            "a handle of gradient noise cannot be copied or pickled, since it belongs to its optimizer's hooks; keep"
+            " its state_dict() and attach to the copied optimizer again"
+        )
 
     @property
     def sigma(self) -> float:
@@ -143,7 +178,7 @@ class Noise:
         """Remove the noise from the optimizer. The clock stays there, so attaching again goes on counting."""
         if self._attached:
             self._steps.remove()
-            _attached.discard(self.optimizer)
+            _attached.pop(self.optimizer, None)
             self._attached = False
 
     def state_dict(self) -> dict[str, int]:
@@ -208,14 +243,41 @@ class Noise:
             for i, (group, sigma_t) in enumerate(zip(groups, sigmas, strict=True))
         ]
 
-    def _add(self, t: int, scale: Tensor | None) -> None:
-        if self._paused:
-            return
+    def _add(self, t: int, scale: Tensor | None) -> bool:
+        """Add the noise of update t; return whether there was a gradient to add it to."""
         by_sigma: dict[float, list[Stream]] = {}
         for group in self.optimizer.param_groups:
-            by_sigma.setdefault(sigma(self._schedule_of(group), t), []).extend(self._of(group))
+            streams = [s for s in self._of(group) if s.parameter.grad is not None]
+            by_sigma.setdefault(sigma(self._schedule_of(group), t), []).extend(streams)
+        everywhere = [stream for streams in by_sigma.values() for stream in streams]
+        if self._paused or not everywhere or self._has_noise(everywhere, t):
+            return bool(everywhere)
+        doubts.refuse_shared(everywhere)
+        if self._warn and self._made < DOUBTFUL:
+            self._doubt(by_sigma, scale)
         for sigma_t, streams in by_sigma.items():
             add_noise_(streams, t, sigma_t, self._rows, scale)
+        self._done_at = t
+        self._done = [(g, g._version) for s in everywhere if (g := s.parameter.grad) is not None]
+        return True
+
+    def _doubt(self, by_sigma: Mapping[float, list[Stream]], scale: Tensor | None) -> None:
+        """Warn in the first updates of what can be seen only then."""
+        if self._made == 0:
+            doubts.about_dose(by_sigma, scale)
+        else:
+            handles = [other for ref in _attached.values() if (other := ref()) is not None and other is not self]
+            doubts.about_names(self.keys, [other.keys for other in handles if other._turn > self._turn])
+        self._made, self._turn = self._made + 1, next(_turns)
+
+    def _has_noise(self, streams: list[Stream], t: int) -> bool:
+        """Tell whether these very gradients got the noise of update t already, by a step that raised after that."""
+        done, self._done = self._done, []
+        if t != self._done_at or len(done) != len(streams):
+            return False
+        same = all(s.parameter.grad is g and g._version == v for s, (g, v) in zip(streams, done, strict=True))
+        self._done = done if same else []
+        return same
 
     def _schedule_of(self, group: Mapping[str, Any]) -> Schedule:
         if ETA not in group and GAMMA not in group:
@@ -232,8 +294,15 @@ class Noise:
         """Return the streams of a group's parameters, one for a parameter that is listed twice."""
         parameters = dict.fromkeys(group["params"])
         if not parameters.keys() <= self._streams.keys():
-            self._name_all()  # a group was added
-        return [stream for p in parameters if (stream := self._streams[p])]
+            self._name_all()  # a group was added, or parameters were replaced
+        found = []
+        for p in parameters:
+            stream = self._streams[p]
+            if stream is not None and p.requires_grad and not stream.trained:
+                self._streams[p] = stream = stream._replace(trained=True)
+            if stream is not None and (p.requires_grad or not stream.trained):
+                found.append(stream)  # others were frozen meanwhile; what never required a gradient is a master copy
+        return found
 
     def _places(self) -> list[tuple[str, Tensor]]:
         """Return each parameter with its place, "group.index", in the optimizer's order."""
@@ -241,6 +310,8 @@ class Noise:
         return [(f"{g}.{i}", p) for g, group in groups for i, p in enumerate(group["params"])]
 
     def _name_all(self) -> None:
+        now = {p for _, p in self._places()}
+        self._streams = {p: stream for p, stream in self._streams.items() if p in now}
         for place, p in self._places():
             if p not in self._streams:
                 name = self._name(place, p)
@@ -267,16 +338,3 @@ class Noise:
         if p.is_complex():
             return torch.view_as_complex(torch.tensor(sigma_t / 2**0.5, dtype=real) * z.view(*p.shape, 2))
         return torch.tensor(sigma_t, dtype=real) * z.view(p.shape)
-
-
-def _unwrap(optimizer: Any) -> Optimizer:
-    """Return the torch optimizer inside wrappers; one whose __init__ never ran has no hooks to register."""
-    inner = optimizer
-    while not (isinstance(inner, Optimizer) and "_optimizer_step_pre_hooks" in vars(inner)):
-        inner = getattr(inner, "optimizer", None) or getattr(inner, "original_optimizer", None)
-        if inner is None:
-            raise ValueError(
-                "noise attaches to a torch.optim.Optimizer, or to a wrapper with one as its attribute"
-                f" `optimizer`, got {type(optimizer).__name__}; pass the torch optimizer itself"
-            )
-    return inner

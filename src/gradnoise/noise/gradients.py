@@ -32,6 +32,8 @@ class Stream(NamedTuple):
     parameter: Tensor
     name: str
     key: int
+    trained: bool = True
+    """Whether the parameter has ever required a gradient since noise was attached."""
 
     @classmethod
     def of(cls, p: Tensor, name: str, seed: int) -> Stream:
@@ -41,7 +43,7 @@ class Stream(NamedTuple):
                 f"parameter {name!r} belongs to FullyShardedDataParallel (FSDP1), whose shards do not tell their"
                 " place in the parameter; use torch.distributed.fsdp.fully_shard (FSDP2)"
             )
-        return cls(p, name, stream_key(seed, name))
+        return cls(p, name, stream_key(seed, name), p.requires_grad)
 
 
 def add_gradient_noise_(
@@ -105,7 +107,7 @@ def add_noise_(
         return
     reals: list[Part] = []
     halves: list[Part] = []
-    for p, name, key in streams:
+    for p, name, key, _ in streams:
         grad = p.grad
         if grad is None:
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, cast
@@ -13,20 +14,23 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import __file__ as OPTIMIZER_FILE
 
 from gradnoise.noise.clock import Clock
+from gradnoise.noise.inner import defers, hook_steps
 
-AddNoise = Callable[[int, "Tensor | None"], None]
-"""Adds the noise of update t, times a loss scale if that is given, to the gradients."""
+AddNoise = Callable[[int, "Tensor | None"], bool]
+"""Adds the noise of update t, times a loss scale if that is given, to the gradients; says whether there were any."""
 
 
 class BeforeUpdate:
     """Calls `add(t, scale)` once per `optimizer.step()`, however the step comes about.
 
     - A closure runs backward within `step`: noise is added after each call of it, with one t.
-    - A subclass whose `step` calls `super().step()` runs hooks twice: the inner one is ignored.
+    - A subclass whose `step` calls `super().step()` runs hooks twice: noise is added in the inner call, after what the
+      subclass does to the gradients.
     - A fused optimizer under GradScaler gets gradients that still carry the loss scale, which is passed on; an
       update that it skips for an overflow is not counted.
-    - Distributed checkpointing makes a step that moves nothing, so that the optimizer allocates its state: that
-      is no update.
+    - An update is counted when it is made: not one that raised, nor one that found no gradient.
+    - Distributed checkpointing and DeepSpeed make a step that moves nothing, so that the optimizer allocates its
+      state: that is no update.
 
     Args:
         optimizer: whose steps.
@@ -34,8 +38,12 @@ class BeforeUpdate:
     """
 
     def __init__(self, optimizer: Optimizer, add: AddNoise) -> None:
+        hook_steps(optimizer)
         self.clock = Clock(optimizer)
         self._running: FrameType | None = None  # the call of `step` that is under way
+        self._waits = False  # whether it leaves the update, and so the noise, to a step that it inherits
+        self._found: bool | None = None  # whether it found gradients; None before it looked, or for no update
+        self._told = False
         # In a compiled step these run as plain Python, between compiled pieces; a closure is compiled as ever.
         self._add, before, after = (cast(Any, torch.compiler.disable(f)) for f in (add, self._before, self._after))
         self._hooks = optimizer.register_step_pre_hook(before), optimizer.register_step_post_hook(after)
@@ -47,29 +55,31 @@ class BeforeUpdate:
         self.clock.remove()
 
     def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
+        frame = _step_frame()
         # A frame tells a step within a step, and unlike a flag it is not left standing by a step that raised.
         if self._running is not None and _is_on_stack(self._running):
-            return None
-        self._running = _step_frame()
-        if kwargs.get("grad_scaler") is not None:
-            raise NotImplementedError(
-                f"{type(optimizer).__name__}.step takes a GradScaler as an argument, a protocol that torch gave up and"
-                " that does not tell the loss scale; call scaler.unscale_(optimizer), then optimizer.step()"
-            )
-        if _is_rehearsal(optimizer):
-            return None
+            if not self._waits:
+                return None
+        else:
+            self._running, self._found, self._waits = frame, None, False
+            _refuse_what_cannot_be_told(optimizer, kwargs)
+            if _is_rehearsal(optimizer):
+                return None
+        self._waits = frame is not None and defers(optimizer, frame.f_locals.get("func"))
+        return None if self._waits else self._noisy(optimizer, args, kwargs)
+
+    def _noisy(self, optimizer: Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
+        """Add noise now, or have it added whenever the step's closure has run."""
         t = self.clock.t
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         if not callable(closure):
             scale = getattr(optimizer, "grad_scale", None)
-            self._add(t, scale if isinstance(scale, Tensor) else None)
-        self.clock.advance(getattr(optimizer, "found_inf", None))
-        if not callable(closure):
+            self._found = self._add(t, scale if isinstance(scale, Tensor) else None)
             return None
 
         def noisy() -> Any:
             loss = closure()
-            self._add(t, None)
+            self._found = self._add(t, None) or bool(self._found)
             return loss
 
         if "closure" in kwargs:
@@ -77,8 +87,39 @@ class BeforeUpdate:
         return (args[0], noisy, *args[2:]), kwargs
 
     def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if _step_frame() is self._running:
-            self._running = None
+        if _step_frame() is not self._running:
+            return
+        self._running = None
+        if self._found:
+            self.clock.advance(getattr(optimizer, "found_inf", None))
+        elif self._waits:
+            self._tell(
+                f"{type(optimizer).__name__}.step ended without the step that it inherits, before which the noise is"
+                " added; this update has no noise and is not counted"
+            )
+        elif self._found is False:
+            self._tell(
+                f"{type(optimizer).__name__}.step found no gradient on any parameter that gets noise; such a step has"
+                " no noise and is not counted (an optimizer that updates within the backward pass leaves none)"
+            )
+
+    def _tell(self, what: str) -> None:
+        if not self._told:
+            self._told = True
+            warnings.warn(what, stacklevel=4)
+
+
+def _refuse_what_cannot_be_told(optimizer: Optimizer, kwargs: Any) -> None:
+    if kwargs.get("grad_scaler") is not None:
+        raise NotImplementedError(
+            f"{type(optimizer).__name__}.step takes a GradScaler as an argument, a protocol that torch gave up and"
+            " that does not tell the loss scale; call scaler.unscale_(optimizer), then optimizer.step()"
+        )
+    if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+        raise RuntimeError(
+            "optimizer.step() with noise cannot be recorded as a CUDA graph: every replay would add the noise of one"
+            " update again; leave the step out of the graph"
+        )
 
 
 def _step_frame() -> FrameType | None:
@@ -97,12 +138,19 @@ def _is_on_stack(frame: FrameType) -> bool:
 
 
 def _is_rehearsal(optimizer: Optimizer) -> bool:
-    """Recognize a step that moves nothing: every learning rate and every gradient is 0."""
+    """Recognize a step that moves nothing: every learning rate and every gradient is 0, or DeepSpeed makes it."""
     groups = optimizer.param_groups
     if any(_moves(group.get("lr", 1)) for group in groups):
-        return False
+        return not optimizer.state and _is_called_by("initialize_optimizer_states")
     gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
     return bool(gradients) and not any(_any(g) for g in gradients)
+
+
+def _is_called_by(function: str) -> bool:
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and function not in frame.f_code.co_name:
+        frame = frame.f_back
+    return frame is not None
 
 
 def _moves(rate: float | Tensor) -> bool:

@@ -6,6 +6,7 @@ import functools
 import importlib.util
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -96,15 +97,28 @@ def backend(device: str = "cpu") -> str:
     native = {"cpu": "numba", "cuda": "triton"}.get(device, "torch")
     # The kernels look at pairs of 32-bit words as one 64-bit number, low half first.
     possible = importlib.util.find_spec(native) is not None and sys.byteorder == "little"
+    if native == "numba" and _numba_is_off():
+        possible = False
     if choice == native and not possible:
-        raise ValueError(f"GRADNOISE_BACKEND={native} needs {native} (pip install {native}) on a little-endian machine")
+        raise ValueError(
+            f"GRADNOISE_BACKEND={native} needs {native} (pip install {native}) on a little-endian machine, and no"
+            " NUMBA_DISABLE_JIT"
+        )
     return native if possible and choice != "torch" else "torch"
+
+
+def _numba_is_off() -> bool:
+    """Tell whether Numba is told to run kernels as Python, which they cannot."""
+    return os.environ.get("NUMBA_DISABLE_JIT", "0").strip() not in ("", "0")
 
 
 @functools.cache
 def implementation(device: str) -> Backend:
     """Return the backend for a kind of device; it is imported here, as importing and compiling take a while."""
-    match backend(device):
+    chosen = backend(device)
+    if chosen == "torch" and device == "cpu" and _numba_is_off():
+        warnings.warn("NUMBA_DISABLE_JIT is set: noise is drawn by plain torch, some 40 times slower", stacklevel=2)
+    match chosen:
         case "numba":
             from gradnoise.noise.gaussian import numba_backend
 
