@@ -6,7 +6,7 @@ import math
 import pytest
 from support.report_fakes import METRIC, paired, study, trial
 
-from gradnoise.paper.contrast import LEARNS, NEVER, Cell, Contrast, restated
+from gradnoise.paper.contrast import EACH_SEED, LEARNS, NEVER, Cell, Contrast, restated
 from gradnoise.paper.ledger.check import RUNS_FOR_NEVER, Direction, Size, checks
 from gradnoise.paper.ledger.evidence import Evidence
 from gradnoise.paper.system import System
@@ -88,6 +88,21 @@ def test_never_is_believed_of_enough_runs_only():
     assert direction(RUNS_FOR_NEVER, 20.0) is Direction.AGREES
     assert direction(RUNS_FOR_NEVER - 1, 20.0) is Direction.UNDECIDED
     assert direction(3, 95.0) is Direction.CONTRADICTS
+
+
+@pytest.mark.parametrize(
+    ("solved", "direction"),
+    [((0, 1, 2), Direction.AGREES), ((1,), Direction.CONTRADICTS), ((), Direction.UNDECIDED)],
+)
+def test_successes_may_have_to_cover_every_seed(solved, direction):
+    trials = [
+        trial("none", seed, 95.0 if seed in solved and lr == 0.1 else 20.0, setting=f"lr={lr}")
+        for seed in range(3)
+        for lr in (0.1, 0.01)
+    ]
+    contrast = Contrast(id="T", statement="s", treatment=(Cell("a", "none"),), expects=EACH_SEED)
+    (check,) = checked(trials, contrast)
+    assert check.direction is direction and check.ours == f"{len(solved)} of 3 seeds have a run that succeeds"
 
 
 def test_a_baseline_at_chance_cannot_be_hurt():

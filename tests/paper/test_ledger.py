@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from gradnoise.paper import SYSTEMS, load_system
-from gradnoise.paper.contrast import LEARNS, NEVER
+from gradnoise.paper.contrast import ALONE
 from gradnoise.paper.ledger import (
     STATEMENTS,
     Check,
@@ -98,7 +98,7 @@ def test_contrasts_have_their_rows_and_arms(name):
             arms = [a.name for a in made.arms if setting.arms is None or a.name in setting.arms]
             run |= {(setting.row, arm, label) for arm in arms for label in (None, setting.label)}
     for contrast in system.contrasts:
-        assert bool(contrast.baseline) == (contrast.expects not in (LEARNS, NEVER))
+        assert bool(contrast.baseline) == (contrast.expects not in ALONE)
         for cell in (*contrast.baseline, *contrast.treatment):
             assert (cell.row, cell.arm, cell.setting) in run, contrast.id
             assert cell.less is None or (cell.row, cell.less, cell.setting) in run, contrast.id

@@ -12,7 +12,8 @@ from gradnoise.study import Arm, Claim, Metric, StudyResults, TrialResult
 BASELINE, TREATMENT = Arm("baseline"), Arm("treatment")
 
 #: What a contrast may expect of its treatment alone, besides what a claim may expect of two arms.
-LEARNS, NEVER = "learns", "never"
+LEARNS, NEVER, EACH_SEED = "learns", "never", "each seed"
+ALONE = (LEARNS, NEVER, EACH_SEED)
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,9 @@ class Contrast:
         id: of the statement, or with a part behind a slash: "4.1-clip/100".
         statement: in a sentence.
         treatment: the runs that the statement is about.
-        baseline: what they are compared with; empty for "learns" and "never".
+        baseline: what they are compared with; empty for what is expected of the treatment alone.
         expects: "helps", "hurts", "no difference" or "no help", see `Claim`; "learns": the treatment's mean is above
-            chance; "never": none of its runs succeeds.
+            chance; "never": none of its runs succeeds; "each seed": every seed has a run that succeeds.
         published: published numbers of baseline and treatment; None where there are none.
         metric: what is compared; None for the study's primary metric.
     """
@@ -80,8 +81,8 @@ def restated(results: StudyResults, contrasts: Sequence[Contrast], metric: Metri
 
 
 def _claim(contrast: Contrast) -> Claim:
-    # "learns" is what "at chance" is not; "never" is read from the counts, and any expectation will do
-    expects = "chance" if contrast.expects in (LEARNS, NEVER) else contrast.expects
+    # "learns" is what "at chance" is not; the other two are read from the counts, and any expectation will do
+    expects = "chance" if contrast.expects in ALONE else contrast.expects
     return Claim(contrast.id, contrast.id, contrast.statement, "", TREATMENT.name, expects)
 
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from gradnoise.paper.contrast import BASELINE, LEARNS, NEVER, TREATMENT, Contrast, members, restated
+from gradnoise.paper.contrast import BASELINE, EACH_SEED, LEARNS, NEVER, TREATMENT, Contrast, members, restated
 from gradnoise.paper.ledger.evidence import Evidence
-from gradnoise.study import Claim, Metric
-from gradnoise.study.analysis import Cell, Effect, Outcome, Summary, summarise
+from gradnoise.study import Claim, Metric, StudyResults
+from gradnoise.study.analysis import Cell, Effect, Outcome, Summary, succeeded, summarise
 
 #: "No run succeeds" is believed when the 95% upper limit of the rate, 1 - 0.05^(1/n), is below 5 %.
 RUNS_FOR_NEVER = 59
@@ -71,8 +71,15 @@ def checks(evidence: Evidence) -> Iterator[Check]:
         if _has_runs(evidence, contrast):
             groups.setdefault(contrast.metric or evidence.results.record.metric, []).append(contrast)
     for metric, contrasts in groups.items():
-        summary = summarise(restated(evidence.results, contrasts, metric))
-        yield from filter(None, (_contrasted(c, summary, evidence.folder) for c in contrasts))
+        study = restated(evidence.results, contrasts, metric)
+        summary = summarise(study)
+        for contrast in contrasts:
+            if contrast.expects == EACH_SEED:
+                made = _each_seed(contrast, study, evidence.folder)
+            else:
+                made = _contrasted(contrast, summary, evidence.folder)
+            if made:
+                yield made
 
 
 def _has_runs(evidence: Evidence, contrast: Contrast) -> bool:
@@ -174,6 +181,23 @@ def _never(contrast: Contrast, summary: Summary, folder: str) -> Check | None:
         ours=f"{cell.fates.successes or 0} of {cell.fates.done} runs succeed",
         published="",
         runs=cell.fates.done,
+    )
+
+
+def _each_seed(contrast: Contrast, study: StudyResults, folder: str) -> Check:
+    """Read from the runs whether every seed has one that succeeds; where none does there is nothing to spread."""
+    done = [t for t in study.trials if t.row == contrast.id and t.done]
+    solved = {t.seed for t in done if succeeded(t, study.record.metric)}
+    seeds = {t.seed for t in done}
+    few = Direction.CONTRADICTS if solved else Direction.UNDECIDED
+    return Check(
+        id=contrast.id,
+        folder=folder,
+        direction=Direction.AGREES if solved == seeds else few,
+        size=Size.NONE,
+        ours=f"{len(solved)} of {len(seeds)} seeds have a run that succeeds",
+        published="",
+        runs=len(done),
     )
 
 

@@ -1,6 +1,7 @@
 """Table 3, Figure 2 and the single column of section 4.3: Neural Programmers answer questions about tables."""
 
 from gradnoise.paper.neural_programmer.config import Config
+from gradnoise.paper.neural_programmer.contrasts import CONTRASTS
 from gradnoise.paper.neural_programmer.experiment import TableQuestions
 from gradnoise.paper.neural_programmer.machine.model import NeuralProgrammer
 from gradnoise.paper.neural_programmer.problems.tasks import TASKS
@@ -13,6 +14,7 @@ SYSTEM = System(
     title="Neural Programmer on tables",
     table="Section 4.3",
     claims=CLAIMS,
+    contrasts=CONTRASTS,
     studies=STUDIES,
     build=build,
     length_unit="epochs",

@@ -54,18 +54,6 @@ CLAIMS = (
         NOISE.name,
         "helps",
     ),
-    *(
-        Claim(
-            f"4.6-batch-np-{b}",
-            f"batch-{b}",
-            f"Minibatches of {b} do not replace noise: no run answers every question",
-            f"{SOURCE}, section 4.6",
-            NONE.name,
-            "chance",
-            {NONE.name: _share(0)},
-        )
-        for b in (10, 25)
-    ),
 )
 
 PROTOCOL = (
