@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from gradnoise.paper.ledger.check import Check, Direction, Size
 from gradnoise.paper.ledger.evidence import Evidence
+from gradnoise.paper.ledger.statements import MEMORY
 from gradnoise.study import Metric, StudyRecord, StudyResults
 from gradnoise.study.analysis import Outcome, Summary, summarise
 
@@ -23,13 +24,14 @@ EVERYWHERE = "all folders"
 def overall(evidence: Sequence[Evidence]) -> Iterator[Check]:
     """Judge the statements about all systems; none where there is nothing to judge them by."""
     outcomes = Counter(o for e in evidence for o in _outcomes(e.summary))
+    memory = Counter(o for e in evidence if e.system.name == MEMORY for o in _outcomes(e.summary))
     losses = Counter(o for e in evidence for o in _outcomes(_by_loss(e.results)))
     runs = sum(_runs(e.results) for e in evidence)
     if outcomes:
         for id, direction, ours in (
             ("abstract-loss", loss(losses), f"by training loss {counted(losses)}"),
             ("1-rarely", rarely(outcomes), counted(outcomes)),
-            ("4.2-never", never(outcomes), counted(outcomes)),
+            ("4.2-never", never(outcomes), f"{counted(outcomes)}; for memory networks {counted(memory)}"),
         ):
             yield Check(id, EVERYWHERE, direction, Size.NONE, ours, "", runs)
 
@@ -69,7 +71,7 @@ def counted(seen: Counter[Outcome]) -> str:
         Outcome.UNDECIDED: "is undecided in",
     }
     first = ", ".join(f"{text} {seen[outcome]}" for outcome, text in words.items())
-    return f"noise {first} of {sum(seen.values())} rows"
+    return f"noise {first} of {sum(seen.values())} rows and strengths"
 
 
 def _outcomes(summary: Summary) -> Iterator[Outcome]:

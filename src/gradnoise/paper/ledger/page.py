@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ def render(ledger: Ledger, page_folder: Path, results: Path) -> str:
         part=part,
         verdicts=verdicts,
         link=lambda folder: _link(folder, page_folder, results),
-        minus=lambda text: text.replace("[-", "[−").replace(" -", " −"),
+        minus=lambda text: re.sub(r"(?<![\w.])-(?=[\d.])", "−", text),
     )
 
 
