@@ -78,6 +78,22 @@ def test_learning_is_to_be_above_chance(value, direction):
     assert check.size is (Size.HELD if value == 50.0 else Size.MISSED)
 
 
+def test_runs_at_chance_contradict_a_mean_that_many_seeds_must_carry():
+    for seeds, published, direction in (
+        (5, 55.0, Direction.CONTRADICTS),  # half of the seeds must learn: 0.5 ** 5 = 0.03
+        (4, 55.0, Direction.UNDECIDED),
+        (5, 40.0, Direction.UNDECIDED),  # a third of them
+    ):
+        contrast = Contrast(
+            id="T", statement="s", treatment=(Cell("a", "none"),), expects=LEARNS, published=(None, published)
+        )
+        (check,) = checked([trial("none", seed, 10.0) for seed in range(seeds)], contrast)
+        assert check.direction is direction, (seeds, published)
+    learning = [trial("none", seed, 10.0 + 50.0 * (seed == 4)) for seed in range(5)]
+    (check,) = checked(learning, contrast)
+    assert check.direction is Direction.UNDECIDED
+
+
 def test_never_is_believed_of_enough_runs_only():
     assert 0.95**RUNS_FOR_NEVER < 0.05 < 0.95 ** (RUNS_FOR_NEVER - 1)
     contrast = Contrast(id="T", statement="s", treatment=(Cell("a", "none"),), expects=NEVER)

@@ -12,6 +12,8 @@ from gradnoise.paper.ledger.evidence import Evidence
 from gradnoise.study import Claim, Metric, StudyResults
 from gradnoise.study.analysis import Cell, Effect, Outcome, Summary, succeeded, summarise
 
+#: What is at most as probable as this is not believed.
+UNLIKELY = 0.05
 #: "No run succeeds" is believed when the 95% upper limit of the rate, 1 - 0.05^(1/n), is below 5 %.
 RUNS_FOR_NEVER = 59
 
@@ -155,16 +157,31 @@ def _learns(contrast: Contrast, summary: Summary, folder: str) -> Check | None:
     opposite = {Direction.AGREES: Direction.CONTRADICTS, Direction.CONTRADICTS: Direction.AGREES}
     _, published = contrast.published or (None, None)
     bounds = cell.final.interval.low, cell.final.interval.high
+    direction = opposite.get(at_chance, at_chance)
+    if published is not None and _too_few(published, cell, metric):
+        direction = Direction.CONTRADICTS
     learn = f"{cell.fates.done - cell.fates.stuck} of {cell.fates.done} runs leave chance"
     return Check(
         id=contrast.id,
         folder=folder,
-        direction=opposite.get(at_chance, at_chance),
+        direction=direction,
         size=_size(published, *bounds),
         ours=f"mean {_number(cell.final.mean, metric)}{_bounds(*bounds, metric, signed=False)}, {learn}",
         published="" if published is None else _number(published, metric),
         runs=cell.fates.done,
     )
+
+
+def _too_few(published: float, cell: Cell, metric: Metric) -> bool:
+    """Say whether no run leaves chance where a published mean in % needs so many seeds that do that one would be seen.
+
+    A seed whose runs all learned perfectly would score 100, so that at least (mean - chance) / (100 - chance) of the
+    seeds have a run that learns; none of n has with a probability of at most one minus that, to the power of n.
+    """
+    if metric.unit != "%" or metric.chance is None or cell.fates.stuck < cell.fates.done:
+        return False
+    share = (published - metric.chance) / (100.0 - metric.chance)
+    return (1.0 - share) ** cell.final.seeds <= UNLIKELY
 
 
 def _never(contrast: Contrast, summary: Summary, folder: str) -> Check | None:
