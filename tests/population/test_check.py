@@ -95,6 +95,11 @@ class RandomLoss(Regression):
         return super().loss(model, batch, config) + torch.rand(())
 
 
+class TakenMetric(Regression):
+    def evaluate(self, model, held_out, config):
+        return {"size": model(held_out).mean(), "train_loss": model(held_out).mean()}
+
+
 class VectorMetric(Regression):
     def evaluate(self, model, held_out, config):
         return super().evaluate(model, held_out, config) | {"both": torch.ones(2)}
@@ -160,6 +165,7 @@ class Mixing(Regression):
         (VectorMetric(), r"regression.evaluate: metric 'both' has shape \(2,\); metrics are tensors of shape \(\)"),
         (NumberMetric(), "metric 'first' has type float; metrics are tensors"),
         (NoMetric(), "regression.evaluate returned an empty dict; return a dict of scalar tensors"),
+        (TakenMetric(), "regression.evaluate: metric 'train_loss' has the name of a measure of training"),
         (TensorMetric(), "regression.evaluate returned a Tensor; return a dict of scalar tensors"),
         (NanMetric(), "metric 'ratio' is not finite"),
         (Regression(lambda config: Forgetful()), "parameter 'unused.weight' has no part in the loss; freeze it"),

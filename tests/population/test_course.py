@@ -188,6 +188,19 @@ def test_it_is_recorded_with_the_metrics():
     assert engine.evaluate()["loss"].shape == (4,)
 
 
+@pytest.mark.parametrize("name", ["clipped", "train_loss", "skipped"])
+def test_what_it_records_has_names_of_its_own(name):
+    class Named(Carried):
+        def recorded(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {name: state["hidden"].mean((1, 2))}
+
+    class Texts(OwnOrder):
+        course = Named()
+
+    with pytest.raises(PopulationError, match=f"the course records '{name}', which is recorded of every experiment"):
+        population(Texts()).telemetry()
+
+
 def test_dropout_in_a_model_with_a_state():
     with pytest.raises(PopulationError, match=f"'drop' is used {WINDOW} times in one forward pass"):
         population(Text(lambda: Recurrent(0.5)))

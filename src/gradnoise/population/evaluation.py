@@ -12,6 +12,7 @@ from gradnoise.errors import PopulationError
 from gradnoise.population.course import Batch, Metrics
 from gradnoise.population.experiment import Experiment
 from gradnoise.population.stacked import StackedModules
+from gradnoise.population.telemetry import RESERVED
 
 #: Roles in `StackedModules.loop_reasons`.
 EVALUATE, EXAM = "evaluate", "exam"
@@ -67,6 +68,11 @@ def checked(name: str, method: str, metrics: Any, *, empty: bool = False) -> Met
         found = "an empty dict" if isinstance(metrics, dict) else f"a {type(metrics).__name__}"
         raise PopulationError(f"{name}.{method} returned {found}; return a dict of scalar tensors")
     for metric, value in metrics.items():
+        if metric in RESERVED:
+            raise PopulationError(
+                f"{name}.{method}: metric {metric!r} has the name of a measure of training that is recorded anyway"
+                f" ({', '.join(RESERVED)}); give it another name"
+            )
         if not isinstance(value, Tensor) or value.shape:
             found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"type {type(value).__name__}"
             raise PopulationError(f"{name}.{method}: metric {metric!r} has {found}; metrics are tensors of shape ()")

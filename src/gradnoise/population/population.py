@@ -20,7 +20,7 @@ from gradnoise.population.experiment import Experiment
 from gradnoise.population.feed import Feed
 from gradnoise.population.gradients import Gradients
 from gradnoise.population.replica import Replica
-from gradnoise.population.telemetry import means, noise_norm
+from gradnoise.population.telemetry import RESERVED, means, noise_norm
 from gradnoise.population.training import Training
 from gradnoise.population.update import Live, Rule, column, update
 
@@ -232,7 +232,12 @@ class Population:
         if self.experiment.patience > 1:
             found["skipped"] = self._live.failures[1]
         course = self.experiment.course
-        return found if course is None else found | course.recorded(self._live.course)
+        recorded = {} if course is None else course.recorded(self._live.course)
+        if taken := sorted(recorded.keys() & set(RESERVED)):
+            raise PopulationError(
+                f"the course records {taken[0]!r}, which is recorded of every experiment; give it another name"
+            )
+        return found | recorded
 
     def reset_telemetry(self) -> None:
         """Start new means of what `telemetry` returns."""

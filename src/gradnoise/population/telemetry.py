@@ -10,6 +10,9 @@ from torch import Tensor
 from gradnoise.noise.schedule import sigma
 from gradnoise.population.replica import Replica
 
+#: What the engine records of every replica beside the experiment's own metrics, which need other names.
+RESERVED = ("train_loss", "gradient_norm", "clipped", "noise_norm", "skipped")
+
 
 def means(sums: Tensor, updates: int) -> dict[str, Tensor]:
     """Return train_loss, gradient_norm (before the clip) and clipped (share of updates), [P] each.
@@ -18,7 +21,7 @@ def means(sums: Tensor, updates: int) -> dict[str, Tensor]:
         sums: [3, P], see `Live.sums`.
         updates: how many were summed.
     """
-    return dict(zip(("train_loss", "gradient_norm", "clipped"), sums / max(updates, 1), strict=True))
+    return dict(zip(RESERVED[:3], sums / max(updates, 1), strict=True))
 
 
 def noise_norm(replicas: Sequence[Replica], t: int, parameters: int) -> Tensor:

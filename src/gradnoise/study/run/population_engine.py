@@ -279,8 +279,10 @@ def _train(job: Job, population: Population, deadline: float) -> tuple[list[Metr
 
 def _measure(job: Job, population: Population) -> tuple[list[str], dict[str, list[float]]]:
     """Evaluate, and let finished replicas go; returns the ids of the trials that were evaluated, and their metrics."""
-    metrics = population.evaluate()
-    measured = metrics | population.telemetry()
+    metrics, telemetry = population.evaluate(), population.telemetry()
+    if both := sorted(metrics.keys() & telemetry.keys()):
+        raise PopulationError(f"{both[0]!r} is both a metric and what the course records; give one another name")
+    measured = metrics | telemetry
     ids = [job.trials[i].id for i in population.alive]
     population.reset_telemetry()
     if metrics:
