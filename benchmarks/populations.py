@@ -4,13 +4,15 @@ Every rival does the same work, in float32. Deep MLP: 20 x 50 ReLU units, miniba
 Memory network: 3 hops, D = 20, 32 questions, each table clipped at 40, noise, SGD; generated stories of task 1 (up to
 10 sentences) and task 2 (up to 50), two arms to a seed, as in a study.
 NRAM: lists, minibatches of 50, both clips, noise, Adam; the time step compiled or by its definition in plain torch.
+Neural Programmer: d = 256, 50 questions, clip, noise, Adam; minibatches shared by two arms of one seed; the plain loop
+follows the formulas example by example.
 LSTM language model: 2 x 200 units, 20 columns, windows of 20 among 10,000 words, dropout, clip at 5, noise, SGD; the
 plain loop uses torch.nn.LSTM. A replica-step reads 400 words.
 Rivals take turns, so that a machine whose speed drifts drifts for all of them; ratios are medians over rounds.
 
-Parts of a population's step are timed alone: "matrix products" of deep MLP and LSTM, the bmm of forward and backward
-pass, below which no implementation in torch can come, and for the LSTM the same of single replicas by torch.mm; and
-"minibatches" of the deep MLP. Their share is their part of the step.
+Parts of a population's step are timed alone: "matrix products" of deep MLP, Neural Programmer and LSTM, the bmm of
+forward and backward pass, below which no implementation in torch can come, and for the LSTM the same of single replicas
+by torch.mm; and "minibatches" of the deep MLP. Their share is their part of the step.
 
     python benchmarks/populations.py                    # one core: what each rival gets out of a core
     python benchmarks/populations.py --threads 2        # one process on two cores
@@ -28,17 +30,16 @@ import dataclasses
 import json
 import os
 import statistics
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
-from baselines import jax_vmap, lstm_lm, memory_network, nram, plain_loop
-from baselines.deep_mlp import CLIP, ETA, GAMMA, LR, SIZES, synchronise, synthetic_digits
+from baselines import jax_vmap, lstm_lm, memory_network, neural_programmer, nram, plain_loop
+from baselines.contest import Contest, Seconds, timed
+from baselines.deep_mlp import CLIP, ETA, GAMMA, LR, SIZES, synthetic_digits
 from torch import Tensor
 
 from gradnoise import Annealed
@@ -55,25 +56,10 @@ BATCH = 100
 VARIANTS = {
     "deep-mlp": ("20 x 50",),
     "memn2n": ("task 1", "task 2"),
+    "neural-programmer": tuple(neural_programmer.VARIANTS),
     "nram": tuple(nram.SHAPES),
     "lstm-lm": ("2 x 200",),
 }
-
-Seconds = Callable[[], float]
-"""Measures seconds per replica-step."""
-
-
-@dataclass(frozen=True)
-class Contest:
-    """Who takes turns.
-
-    Args:
-        rivals: who does the whole work; the first is "population".
-        parts: of the population's work, timed alone.
-    """
-
-    rivals: dict[str, Seconds]
-    parts: dict[str, Seconds] = field(default_factory=dict)
 
 
 def measure(
@@ -114,6 +100,8 @@ def _contest(system: str, variant: str, size: int, device: str, threads: int, st
         return deep_mlp(size, device, threads, steps or max(4, 400 // size))
     if system == "memn2n":
         return readers(int(variant.removeprefix("task ")), size, device, steps or max(32, 640 // size))
+    if system == "neural-programmer":
+        return neural_programmer.contest(variant, size, device, steps or max(3, 80 // size))
     if system == "lstm-lm":
         return language_models(size, device, steps or max(3, 12 // size))
     return machines(variant, size, device, steps or 20)
@@ -132,22 +120,6 @@ def _figures(contest: Contest, rounds: int) -> dict[str, Any]:
     rivals = {name: {"ms": ms(name), "per_second": 1000 / ms(name), "speedup": times(name)} for name in contest.rivals}
     parts = {name: {"ms": ms(name), "share": times(name)} for name in contest.parts}
     return {"rivals": rivals, "parts": parts}
-
-
-def timed(step: Callable[[], object], size: int, steps: int, device: str) -> Seconds:
-    """Return what measures seconds per replica-step of a step of `size` replicas, after a first one to warm up."""
-    for _ in range(3):
-        step()
-
-    def once() -> float:
-        synchronise(device)
-        start = time.perf_counter()
-        for _ in range(steps):
-            step()
-        synchronise(device)
-        return (time.perf_counter() - start) / (size * steps)
-
-    return once
 
 
 # --- the deep MLP -----------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ IDS = [
     ("memn2n", "table2", "quick", 36, "0c2e9b12577e3fdb"),
     ("memn2n", "table2", "paper", 640, "04a23b1ec4faf08a"),
     ("neural-programmer", "section4.3", "smoke", 8, "beccd9dbaa9453f2"),
-    ("neural-programmer", "section4.3", "quick", 12, "18f6fb88cb986cb6"),
+    ("neural-programmer", "section4.3", "quick", 32, "7d1e4f8370681de7"),
     ("neural-programmer", "section4.3", "paper", 864, "b14820295f1f03c3"),
     ("neural-programmer", "table3", "smoke", 16, "3f126f6ac8c63ba9"),
     ("neural-programmer", "table3", "paper", 1728, "758351d2b946ce5d"),

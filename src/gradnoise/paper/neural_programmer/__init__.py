@@ -7,6 +7,7 @@ from gradnoise.paper.neural_programmer.machine.model import NeuralProgrammer
 from gradnoise.paper.neural_programmer.problems.tasks import TASKS
 from gradnoise.paper.neural_programmer.scales import STUDIES
 from gradnoise.paper.neural_programmer.study import CLAIMS, build
+from gradnoise.paper.neural_programmer.watch.ask import Ask
 from gradnoise.paper.system import System
 
 SYSTEM = System(
@@ -18,6 +19,7 @@ SYSTEM = System(
     studies=STUDIES,
     build=build,
     length_unit="epochs",
+    commands={"ask": Ask},
     results="neural_programmer",
 )
 

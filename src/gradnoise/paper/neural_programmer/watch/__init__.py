@@ -1,0 +1,1 @@
+"""Watching a Neural Programmer answer a question: its program step by step."""
