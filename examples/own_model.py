@@ -42,7 +42,7 @@ if __name__ == "__main__":
         title="Does gradient noise help my 12-layer tanh network?",
         experiment=MyExperiment(),
         arms=(Arm("none", title="no noise"), Arm("noise", {"noise": Annealed(0.01)}, title="noise")),
-        metric=Metric("accuracy", "test accuracy", unit="%", chance=10.0, success=80.0),
+        metric=Metric("accuracy", "test accuracy", unit="%", chance=10.0, success=80.0, margin=1.0),
         base={"lr": 0.1, "clip": 10.0},
         seeds=tuple(range(8)),
         steps=600,

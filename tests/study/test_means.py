@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from support.samples import quick, rng, samples
 
-from gradnoise.study.analysis.statistics import Interval, bca_mean, best_of_k, finite_vector, sign_flip
+from gradnoise.study.analysis.statistics import Interval, best_of_k, finite_vector, sign_flip, sign_flip_interval
 
 
 def sign_flip_by_hand(differences: list[int]) -> float:
@@ -67,49 +67,54 @@ def test_paired_statistics_know_no_order_and_no_favourite(differences, shuffler)
         p = sign_flip(differences, seed=3, resamples=resamples)
         assert p == sign_flip(shuffled, seed=3, resamples=resamples)
         assert p == sign_flip(swapped, seed=3, resamples=resamples)
-    interval = bca_mean(differences, seed=3, resamples=200)
-    assert interval == bca_mean(shuffled, seed=3, resamples=200)
-    mirrored = bca_mean(swapped, seed=3, resamples=200)
-    assert (interval.low, interval.high) == (-mirrored.high, -mirrored.low)
+        interval = sign_flip_interval(differences, 0.8, seed=3, resamples=resamples)
+        assert interval == sign_flip_interval(shuffled, 0.8, seed=3, resamples=resamples)
+        mirrored = sign_flip_interval(swapped, 0.8, seed=3, resamples=resamples)
+        assert (interval.low, interval.high) == (-mirrored.high, -mirrored.low)
 
 
 @quick
-@given(samples)
-def test_bca_holds_the_mean_and_stays_inside_the_data(differences):
-    interval = bca_mean(differences, seed=0, resamples=2000)
-    slack = 1e-9 * max(abs(d) for d in differences)
-    assert interval.low - slack <= np.mean(differences) <= interval.high + slack
-    assert min(differences) - slack <= interval.low <= interval.high <= max(differences) + slack
+@given(st.lists(st.integers(-9, 9).map(float), min_size=6, max_size=9), st.sampled_from([0.8, 0.95]))
+def test_the_interval_holds_the_means_that_the_test_does_not_reject(differences, level):
+    interval, alpha = sign_flip_interval(differences, level, seed=0), 1.0 - level
+    d = np.array(differences)
+    for end, outwards in ((interval.low, -1.0), (interval.high, 1.0)):
+        assert sign_flip(d - end, seed=0) > alpha  # the end itself is held
+        assert sign_flip(d - (end + 1e-6 * outwards), seed=0) <= alpha
+    slack = 1e-9 * max(1.0, np.abs(d).max())
+    assert d.min() - slack <= interval.low <= d.mean() + slack and d.mean() - slack <= interval.high <= d.max() + slack
 
 
-def test_bca_agrees_with_scipy():
-    differences = rng(3).exponential(size=30)
-    oracle = stats.bootstrap((differences,), np.mean, n_resamples=20_000, rng=rng(4)).confidence_interval
-    interval = bca_mean(differences, seed=5, resamples=20_000)
-    assert (interval.low, interval.high) == pytest.approx(tuple(oracle), rel=0.02)
+def test_the_interval_with_drawn_sets_agrees_with_all_of_them():
+    d = rng(3).normal(size=15)
+    counted, drawn = (sign_flip_interval(d, seed=5, resamples=r) for r in (2**15, 2**15 - 1))
+    assert counted != drawn
+    assert (drawn.low, drawn.high) == pytest.approx((counted.low, counted.high), abs=0.03)
 
 
-def test_bca_coverage():
-    # 400 normal samples of 20: 0.93 +- 3.5 standard errors, a false alarm once in two thousand seeds.
-    data = rng(6).normal(size=(400, 20))
-    held = np.mean([0.0 in bca_mean(d, seed=i, resamples=500) for i, d in enumerate(data)])
-    assert abs(held - 0.93) < 3.5 * math.sqrt(0.93 * 0.07 / 400)
+def test_the_interval_covers_a_symmetric_mean_as_often_as_it_says():
+    # 1000 samples of 8 from laws that are symmetric about 0: exact, so 0.9531 (one less than 6.4 of 256 patterns in
+    # both tails); 4 standard errors, a false alarm once in 15000 seeds for each law.
+    generator = rng(6)
+    for data in (generator.normal(size=(1000, 8)), generator.standard_cauchy(size=(1000, 8))):
+        held = np.mean([0.0 in sign_flip_interval(d, seed=0) for d in data])
+        assert abs(held - (1 - 12 / 256)) < 4 * math.sqrt(0.05 * 0.95 / 1000)
 
 
-def test_bca_at_its_edges():
-    assert bca_mean([], seed=0) == bca_mean([2.5], seed=0) == Interval(-math.inf, math.inf, 0.95)
-    assert bca_mean([2.5] * 4, 0.9, seed=0) == Interval(2.5, 2.5, 0.9)
-    # Equal but for rounding: 0.3 and 0.1 + 0.2.
-    assert bca_mean([0.3, 0.1 + 0.2, 0.3], seed=0).high == pytest.approx(0.3)
+def test_the_interval_at_its_edges():
+    nothing = Interval(-math.inf, math.inf, 0.95)
+    assert sign_flip_interval([], seed=0) == sign_flip_interval([1.0, 2.0, 3.0, 4.0, 5.0], seed=0) == nothing
+    assert sign_flip_interval([3.0, 1.0, 2.0, 6.0, 5.0, 4.0], seed=0) == Interval(1.0, 6.0, 0.95)
+    assert sign_flip_interval([2.5] * 7, 0.9, seed=0) == Interval(2.5, 2.5, 0.9)
     for scale in (1e-200, 1e200):
-        interval = bca_mean([scale, 2 * scale, 4 * scale], seed=0)
-        assert scale <= interval.low < interval.high <= 4 * scale
+        interval = sign_flip_interval([scale, 2 * scale, 4 * scale, scale, 3 * scale, 2 * scale], seed=0)
+        assert (interval.low, interval.high) == (scale, 4 * scale)
 
 
 def test_seeds_decide_and_nothing_else_does():
     differences = rng(7).normal(size=25)
     state = str(np.random.get_state())
-    for function in (bca_mean, sign_flip, lambda d, seed: best_of_k(d, 5, seed=seed)):
+    for function in (sign_flip_interval, sign_flip, lambda d, seed: best_of_k(d, 5, seed=seed)):
         assert function(differences, seed=1) == function(differences, seed=1)
         assert function(differences, seed=1) != function(differences, seed=2)
     assert str(np.random.get_state()) == state
@@ -121,7 +126,7 @@ def test_nan_is_named():
     with pytest.raises(ValueError, match=r"shape \(1, 2\)"):
         finite_vector([[1.0, 2.0]], "values")
     for call in (
-        bca_mean,
+        sign_flip_interval,
         sign_flip,
         lambda d, seed, resamples: best_of_k(d, 1, seed=seed, resamples=resamples),
     ):

@@ -23,8 +23,8 @@ FOLDERS = {
 }
 OTHERS = {"analysis": {"numpy", "scipy"}, "report": {"numpy", "matplotlib", "jinja2", "rich"}}
 STANDARD = {
-    "__future__", "collections", "contextlib", "csv", "dataclasses", "enum", "functools", "gzip", "html", "io", "json",
-    "math", "pathlib", "re", "textwrap", "typing",
+    "__future__", "bisect", "collections", "contextlib", "csv", "dataclasses", "enum", "functools", "gzip", "html",
+    "io", "json", "math", "pathlib", "re", "textwrap", "typing",
 }  # fmt: skip
 
 

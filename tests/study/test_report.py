@@ -118,7 +118,7 @@ class TestPage:
     def test_shows_figures_command_seeds_and_deviations(self, page):
         text = page.text
         assert "gradnoise run fake" in text and "Numbers are made up." in text and "0, 1, 2, 3, 4, 5, 6, 7" in text
-        assert "45.0 → 53.0" in text and "Efron (1987)" in text
+        assert "45.0 → 53.0" in text and "Hartigan (1969)" in text
 
     def test_titles_warn_of_stand_in_data(self):
         html = render(study(paired(lambda arm, seed: 50.0), stand_in=True))

@@ -20,7 +20,7 @@ from gradnoise.study.report.tables import markdown
 from gradnoise.study.report.text import best_heading, lines
 from gradnoise.study.results import StudyRecord, StudyResults, TrialResult
 
-HELD = Metric("validation_error", "validation error", "%", higher_is_better=False)
+HELD = Metric("validation_error", "validation error", "%", higher_is_better=False, margin=1.0)
 TRAIN = dataclasses.replace(HELD, name="train_error", title="training error")
 SELECTION = Selection(("train_error", "train_loss"), (TRAIN, HELD))
 

@@ -8,10 +8,13 @@ from support.report_fakes import METRIC, helpful, paired, study, trial
 from gradnoise.study.analysis.comparison import Outcome
 from gradnoise.study.analysis.headline import conclusions
 from gradnoise.study.analysis.scores import at_chance, best_value, final_value, seed_means, short_settings
-from gradnoise.study.analysis.statistics import bca_mean, holm, scaled, sign_flip, wilson
+from gradnoise.study.analysis.statistics import joint_sign_flips, scaled, sign_flip, sign_flip_interval, wilson
 from gradnoise.study.analysis.summary import summarise
 from gradnoise.study.report.methods import methods_used
 from gradnoise.study.spec import Arm, Claim, Metric, StudyError
+
+#: Without a success rule, so that few seeds may prove that there is no difference.
+FREE = dataclasses.replace(METRIC, success=None)
 
 
 def claim(expects: str, treatment: str = "noise", row: str = "a") -> Claim:
@@ -32,7 +35,7 @@ class TestCells:
         assert cell.final.best == 90.0
         assert cell.final.mean == pytest.approx((90.0 + 10.0 + 9.8) / 3)
         assert cell.final.sd == pytest.approx(np.std([90.0, 10.0, 9.8], ddof=1))
-        assert cell.final.interval == bca_mean([90.0, 10.0, 9.8], seed=3)
+        assert cell.final.interval == sign_flip_interval([90.0, 10.0, 9.8], seed=3)
         fates = cell.fates
         assert (fates.done, fates.stuck, fates.learning, fates.diverged, fates.successes) == (3, 1, 1, 1, 1)
         assert fates.interval == wilson(1, 3)
@@ -81,12 +84,19 @@ class TestCells:
         assert (cell.n, cell.final.seeds, cell.final.mean, cell.final.best) == (3, 1, 50.0, 90.0)
         assert [(f.setting, f.done) for f in cell.by_setting] == [("lr=0.1", 2), ("lr=0.01", 1)]
 
-    def test_a_diverged_run_without_a_score_is_left_out_and_said_so(self):
-        trials = [*paired(lambda arm, seed: 50.0 + seed, 7), trial("none", 7, None, status="diverged")]
+    def test_a_diverged_run_without_a_score_leaves_no_verdict(self):
+        trials = [*paired(lambda arm, seed: 50.0 + seed + 9.0 * (arm == "noise"), 7), trial("noise", 7, 60.0)]
+        trials.append(trial("none", 7, None, status="diverged"))
         summary = summarise(study(trials))
         cell = summary.cell("a", "none")
         assert cell is not None and (cell.n, cell.fates.done, cell.fates.diverged) == (7, 8, 1)
+        said = summary.effects[0].verdict
+        assert said.outcome is Outcome.UNDECIDED and said.sentence.startswith(
+            "No verdict: 1 run (1 of no noise) diverged"
+        )
         assert any("1 diverged runs have no score" in note for note in conclusions(summary)[1:])
+        assert status(study(trials), "helps") == "undecided"
+        assert status(study([trial("noise", 9, None, status="diverged"), *trials]), "chance") == "undecided"
 
     def test_a_diverged_run_never_succeeds(self):
         cell = summarise(study([trial("none", 0, 99.0, status="diverged")])).cell("a", "none")
@@ -113,7 +123,7 @@ class TestEffects:
         assert effect.seeds == tuple(range(8))
         assert effect.comparison.differences == pytest.approx(expected)
         assert effect.comparison.p == sign_flip(expected, seed=3)
-        assert effect.comparison.interval.low == pytest.approx(bca_mean(expected, seed=3).low)
+        assert effect.comparison.interval.low == pytest.approx(sign_flip_interval(expected, seed=3).low)
 
     def test_successes_count_every_pair_of_runs(self):
         def one(arm: str, seed: int) -> float:
@@ -124,13 +134,17 @@ class TestEffects:
         assert success is not None
         assert (success.n, success.baseline, success.treatment) == (16, 0, 5)
 
-    def test_p_values_are_adjusted_over_all_effects(self):
+    def test_p_values_are_adjusted_over_the_claims(self):
         summary = summarise(helpful())
-        raw = [e.comparison.p for e in summary.effects]
-        assert [e.p_adjusted for e in summary.effects] == pytest.approx(holm(raw).tolist())
+        flips = joint_sign_flips(
+            [dict(zip(e.seeds, e.comparison.differences, strict=True)) for e in summary.effects], seed=3
+        )
+        # Four claims are declared and three run: the fourth counts too.
+        assert [e.p_adjusted for e in summary.effects] == pytest.approx(np.minimum(flips * 4 / 3, 1.0).tolist())
+        assert all(e.primary and e.evidence.family == 4 for e in summary.effects)
         assert [e.verdict.outcome for e in summary.effects] == [
             Outcome.HELPS,
-            Outcome.NO_DIFFERENCE,
+            Outcome.UNDECIDED,  # nothing excludes a success that 8 pairs have not shown
             Outcome.UNDECIDED,
         ]
 
@@ -151,6 +165,107 @@ class TestEffects:
         assert summarise(study(trials)) == summarise(study([trials[i] for i in order]))
 
 
+class TestFamilies:
+    ROWS = tuple("abcdefgh")
+
+    @staticmethod
+    def value(gain: float):
+        return lambda arm, seed: 30.0 + 7.0 * (seed * 3 % 5) + (arm == "noise") * (gain + 0.5 * (seed % 3))
+
+    def results(self, rows=ROWS, seeds: int = 6, **options):
+        trials = [t for row in rows for t in paired(self.value(40.0), seeds, row=row)]
+        return study(trials, rows=rows, metric=FREE, **options)
+
+    def test_six_seeds_decide_a_table_of_eight_rows(self):
+        effects = summarise(self.results()).effects
+        assert [e.verdict.outcome for e in effects] == [Outcome.HELPS] * 8
+        assert {(e.p_adjusted, e.evidence.family, e.evidence.method) for e in effects} == {(2 / 64, 8, "max-T")}
+
+    def test_the_claims_are_the_family_whatever_rows_were_run(self):
+        claims = [claim("helps", row=row) for row in "abcd"]
+        whole, part = (summarise(self.results(rows, claims=claims)) for rows in (self.ROWS, tuple("ab")))
+        assert [e.primary for e in whole.effects] == [True] * 4 + [False] * 4
+        assert [e.evidence.family for e in whole.effects] == [4] * 8
+        assert [e.p_adjusted for e in part.effects] == [2 * 2 / 64] * 2  # two of the four are missing
+        assert [e.evidence.family for e in part.effects] == [4] * 2
+
+    def test_proof_of_no_difference_is_adjusted_as_well(self):
+        def one(rows):
+            trials = [
+                t for row in rows for t in paired(lambda arm, seed: 50.0 + seed + 0.2 * (arm == "noise"), 6, row=row)
+            ]
+            return summarise(
+                study(trials, rows=tuple("ab"), metric=FREE, claims=[claim("helps"), claim("helps", row="b")])
+            )
+
+        assert [e.evidence.p_within for e in one("ab").effects] == [2 / 64] * 2
+        assert [e.evidence.p_within for e in one("a").effects] == [2 * 2 / 64]
+
+    def test_rates_pass_a_gate_where_all_claims_expect_the_same(self):
+        metric = dataclasses.replace(METRIC, chance=None, success=100.0, rate=True)
+
+        def won(share: int):
+            return lambda arm, seed: 100.0 * (arm == "noise" and seed % share == 0)
+
+        trials = [*paired(won(3), 30), *paired(won(5), 30, row="b"), *paired(won(5), 30, row="c")]
+        rows, claims = tuple("abc"), [claim("helps", row=row) for row in "abc"]
+        gated = summarise(study(trials, rows=rows, claims=claims, metric=metric)).effects
+        mixed = [*claims[:2], claim("hurts", row="c")]
+        holms = summarise(study(trials, rows=rows, claims=mixed, metric=metric)).effects
+        raw = [e.comparison.p for e in holms]
+        assert [e.p_adjusted for e in holms] == pytest.approx([3 * raw[0], 2 * raw[1], 2 * raw[2]])
+        assert [e.p_adjusted for e in gated] == pytest.approx([2 * raw[0], 2 * raw[1], 2 * raw[2]])
+        assert {e.evidence.method for e in gated} == {"pooled gate and Holm"}
+
+    def test_the_test_of_a_rate_is_chosen_by_the_study_and_not_by_the_data(self):
+        metric = dataclasses.replace(METRIC, chance=None, success=100.0, rate=True)
+
+        def won(arm: str, seed: int) -> float:
+            return 100.0 * (arm == "noise")
+
+        trials = [*paired(won), *paired(won, setting="lr=0.01")]  # every mean over both settings is 0 or 100
+        (effect,) = summarise(study(trials, metric=metric)).effects
+        assert not effect.comparison.rate and effect.comparison.p == sign_flip([100.0] * 8, seed=3)
+        assert effect.comparison.success is not None and effect.comparison.success.seeds == 8
+        with pytest.raises(StudyError, match="metric 'accuracy' cannot be compared: treatment holds 50"):
+            summarise(study(paired(lambda arm, seed: 50.0 * (arm == "noise")), metric=metric))
+
+
+class TestMargins:
+    @staticmethod
+    def fractions(**changes: object):
+        def value(arm: str, seed: int) -> float:
+            return 0.5 + 0.01 * seed + 0.25 * (arm == "noise") + 0.01 * (seed % 2) * (arm == "noise")
+
+        return study(paired(value), metric=dataclasses.replace(METRIC, success=None, **changes))
+
+    @pytest.mark.parametrize(
+        ("changes", "said"),
+        [
+            ({"chance": None}, "is not used: the metric is declared in %, and all its values lie between 0 and 1"),
+            ({"chance": 0.1, "unit": ""}, "is not used: no two runs differ by more than 0.73"),
+        ],
+    )
+    def test_a_margin_that_no_run_could_exceed_is_not_used(self, changes, said):
+        summary = summarise(self.fractions(**changes))
+        assert said in summary.cautions[0] and any(said in note for note in conclusions(summary))
+        assert summary.effects[0].verdict.outcome is Outcome.HELPS and not summary.effects[0].verdict.within
+        results = self.fractions(**changes)
+        assert status(results, "no difference") == "not reproduced" and status(results, "chance") == "not tested"
+
+    def test_a_margin_larger_than_the_spread_of_the_baseline_is_said(self):
+        results = study(paired(lambda arm, seed: 97.0 + 0.1 * (seed % 3) + 0.01 * (arm == "noise") * seed), metric=FREE)
+        summary = summarise(results)
+        assert "larger than all that runs of no noise differ by (0.2 points)" in summary.cautions[0]
+        assert summary.effects[0].verdict.within
+        assert summarise(helpful()).cautions == ()
+
+    @pytest.mark.parametrize("margin", [-1.0, math.inf, math.nan])
+    def test_a_margin_that_is_none_is_refused(self, margin):
+        with pytest.raises(StudyError, match="margin is"):
+            Metric("accuracy", "accuracy", margin=margin)
+
+
 class TestClaims:
     @pytest.mark.parametrize(
         ("gain", "expects", "found"),
@@ -162,14 +277,14 @@ class TestClaims:
             (0.0, "no difference", "reproduced"),
             (0.0, "helps", "not reproduced"),
             (0.5, "helps", "reproduced"),
-            (0.5, "no difference", "reproduced"),  # it helps, but by less than what matters
+            (0.5, "no difference", "reproduced"),  # it helps, and by less than what matters
         ],
     )
     def test_statuses(self, gain, expects, found):
         def value(arm: str, seed: int) -> float:
             return 50.0 + seed + (arm == "noise") * gain * (1.0 + 0.01 * seed)
 
-        assert status(study(paired(value)), expects) == found
+        assert status(study(paired(value), metric=FREE), expects) == found
 
     def test_few_pairs_leave_a_claim_undecided(self):
         few = study(paired(lambda arm, seed: 50.0 + 9.0 * (arm == "noise"), 4))
@@ -186,7 +301,14 @@ class TestClaims:
         ],
     )
     def test_chance(self, values, found):
-        assert status(study([trial("noise", s, v) for s, v in enumerate(values)]), "chance") == found
+        assert status(study([trial("noise", s, v) for s, v in enumerate(values)], metric=FREE), "chance") == found
+
+    def test_chance_with_a_success_rule_needs_enough_runs_to_exclude_a_success(self):
+        def found(n: int) -> str:
+            return status(study([trial("noise", s, 10.0 + 0.1 * (-1) ** s) for s in range(n)]), "chance")
+
+        # A success lies 70 points off, and 1.5 points count as chance: 2 (1 - 1.5 / 70.1)^n <= 0.05 from n = 171 on.
+        assert (found(6), found(160), found(180)) == ("undecided", "undecided", "reproduced")
 
     def test_chance_cannot_be_tested_without_a_level(self):
         metric = dataclasses.replace(METRIC, chance=None)
@@ -199,7 +321,7 @@ class TestClaims:
     def test_claims_of_rows_that_did_not_run_are_not_tested(self):
         assert [f.status for f in summarise(helpful()).findings] == [
             "reproduced",
-            "reproduced",
+            "undecided",
             "undecided",
             "not tested",
         ]
@@ -208,10 +330,8 @@ class TestClaims:
 class TestHeadline:
     def test_counts_rows_then_claims_then_the_largest_effect(self):
         headline, *notes = conclusions(summarise(helpful()))
-        assert headline == (
-            "Noise helps in 1 of 3 rows, hurts in none, makes no difference in 1 and is undecided in 1."
-        )
-        assert notes[0] == ("2 of 4 published claims are reproduced, 1 is undecided, 1 was not tested.")
+        assert headline == ("Noise helps in 1 of 3 rows, hurts in none and is undecided in 2.")
+        assert notes[0] == ("1 of 4 published claims are reproduced, 2 are undecided, 1 was not tested.")
         assert notes[1].startswith("The largest effect is in “Row a”: Noise helps: +42.")
 
     @pytest.mark.parametrize(
@@ -228,7 +348,7 @@ class TestHeadline:
             return 50.0 + seed + gain * (arm == "noise") * (1.0 + 0.01 * seed)
 
         trials = [*paired(value, seeds), *paired(value, seeds, row="b")]
-        assert conclusions(summarise(study(trials, rows=("a", "b"))))[0] == said
+        assert conclusions(summarise(study(trials, rows=("a", "b"), metric=FREE)))[0] == said
 
     def test_a_single_comparison_speaks_for_itself(self):
         summary = summarise(study(paired(lambda arm, seed: 50.0 + seed + (arm == "noise") * 9.0)))

@@ -68,8 +68,13 @@ class TestTerminal:
     def test_has_headline_figures_published_figures_and_verdicts(self, summary):
         text = printed(summary, 200)
         assert conclusions(summary)[0] in text
-        assert "(97.0)" in text and "▲ helps" in text and "= no difference" in text and "? undecided" in text
+        assert "(97.0)" in text and "▲ helps" in text and "? undecided" in text
         assert "✓ reproduced  C1" in text and "– not tested  C4" in text
+
+    def test_no_difference_has_its_symbol(self):
+        metric = dataclasses.replace(METRIC, success=None)
+        results = study(paired(lambda arm, seed: 50.0 + seed + (arm == "noise") * 0.1 * (-1) ** seed), metric=metric)
+        assert "= no difference" in printed(summarise(results), 200)
 
     def test_no_colour_codes_unless_on_a_terminal(self, summary):
         assert "\x1b" not in printed(summary)

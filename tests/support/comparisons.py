@@ -15,7 +15,7 @@ BASELINE = np.array([31.0, 48.5, 22.0, 90.0, 35.5, 41.0, 60.0, 28.5, 33.0, 50.0]
 TREATMENT = np.array([78.0, 91.5, 60.5, 88.0, 95.0, 70.0, 97.5, 64.0, 45.0, 89.5])
 
 
-def say(comparison: Comparison, margin: float = 1.0, **options: Any) -> Verdict:
+def say(comparison: Comparison, margin: float | None = 1.0, **options: Any) -> Verdict:
     words: dict[str, Any] = {
         "treatment": "noise",
         "baseline": "no noise",

@@ -74,7 +74,9 @@ class Metric:
         unit: shown behind numbers, such as "%".
         higher_is_better: direction.
         chance: what guessing scores; None when there is no such value.
-        margin: differences smaller than this count as none (equivalence margin), in the metric's unit.
+        margin: differences smaller than this count as none (equivalence margin), in the metric's unit: 1.0 is one
+            point of an accuracy in %, and more than everything of an accuracy between 0 and 1. None where you do
+            not say: then nothing is ever called "no difference" or "at chance".
         success: a run succeeds when its final value is at least this (at most, when lower is better).
         rate: whether every run has either 0 or `success` > 0, so that means are rates of success: tests and intervals
             are then those for rates.
@@ -85,12 +87,17 @@ class Metric:
     unit: str = ""
     higher_is_better: bool = True
     chance: float | None = None
-    margin: float = 1.0
+    margin: float | None = None
     success: float | None = None
     rate: bool = False
 
     def __post_init__(self) -> None:
-        """Check that a rate has a success."""
+        """Check that a margin is one, and that a rate has a success."""
+        if self.margin is not None and not 0.0 <= self.margin < math.inf:
+            raise StudyError(
+                f"metric {self.name!r}: margin is {self.margin}; it must be a finite number >= 0, in the unit of the"
+                " metric, or None"
+            )
         if self.rate and not (self.success and self.success > 0 and self.higher_is_better):
             raise StudyError(
                 f"metric {self.name!r}: a rate needs success > 0, the value of a run that succeeds, and"

@@ -132,7 +132,7 @@ class Study(Description):
     Args:
         experiment: what is trained and how it is measured; or an engine that trains it.
         settings: the grid.
-        seeds: trial seeds; the same seeds run in every arm and setting.
+        seeds: trial seeds; the same seeds run in every arm and setting. Fewer than six can decide nothing.
         steps: optimizer updates per trial.
         eval_every: updates between evaluations.
         base: configuration shared by all trials (learning rate, batch size, depth, ...).
@@ -141,7 +141,7 @@ class Study(Description):
 
     experiment: Subject
     settings: tuple[Setting, ...] = (Setting("all", "All runs"),)
-    seeds: tuple[int, ...] = tuple(range(5))
+    seeds: tuple[int, ...] = tuple(range(8))
     steps: int = 1000
     eval_every: int = 100
     base: Config = field(default_factory=dict)

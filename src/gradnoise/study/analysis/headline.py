@@ -33,6 +33,7 @@ def conclusions(summary: Summary) -> list[str]:
             f"So far {done:,} of {asked:,} trials are done. Verdicts read before the end may change, "
             "and are not corrected for looking early."
         )
+    said += summary.cautions
     left_out = sum(c.fates.done - c.n for c in summary.cells)
     if left_out:
         said.append(f"{left_out:,} diverged runs have no score and are left out of best and mean.")

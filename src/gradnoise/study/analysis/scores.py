@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradnoise.study.analysis.statistics import Interval, bca_mean, scaled, wilson
+from gradnoise.study.analysis.statistics import Interval, scaled, sign_flip_interval, wilson
 from gradnoise.study.results import TrialResult
 from gradnoise.study.spec import Metric
 
@@ -31,7 +31,7 @@ class Reading:
     mean: float
     """Mean over the seeds that have a value in every setting of the row, so that settings weigh equally."""
     interval: Interval
-    """BCa interval of that mean over seeds; Wilson's interval for a rate."""
+    """Interval of that mean over seeds that inverts the sign-flip test; Wilson's interval for a rate."""
     seeds: int
     """Number of those seeds."""
 
@@ -54,15 +54,20 @@ def read(trials: Sequence[TrialResult], score: Score, metric: Metric, level: flo
         best=float(best),
         sd=float(values.std(ddof=1)) if values.size > 1 else math.nan,
         mean=math.fsum(means) / len(means) if means else math.nan,
-        interval=_interval(means, metric, level, seed),
+        interval=_interval(means, metric if is_rate(trials, metric) else None, level, seed),
         seeds=len(means),
     )
 
 
-def _interval(means: Sequence[float], metric: Metric, level: float, seed: int) -> Interval:
-    if metric.rate and metric.success is not None and {0.0, metric.success}.issuperset(means):
-        return scaled(wilson(sum(x > 0 for x in means), len(means), level), metric.success)
-    return bca_mean(means, level, seed=seed)
+def is_rate(trials: Sequence[TrialResult], metric: Metric) -> bool:
+    """Tell whether the value of a seed is a success or none: a rate in one setting, which no mean over settings is."""
+    return metric.rate and len({t.setting for t in trials}) == 1
+
+
+def _interval(means: Sequence[float], rate: Metric | None, level: float, seed: int) -> Interval:
+    if rate is not None and rate.success is not None:
+        return scaled(wilson(sum(x > 0 for x in means), len(means), level), rate.success)
+    return sign_flip_interval(means, level, seed=seed)
 
 
 def final_value(trial: TrialResult, metric: Metric) -> float:
@@ -85,8 +90,8 @@ def succeeded(trial: TrialResult, metric: Metric) -> bool:
 
 
 def at_chance(value: float, metric: Metric) -> bool:
-    """Tell whether a value is at most CHANCE_MARGINS margins better than chance; False without a chance level."""
-    if metric.chance is None:
+    """Tell whether a value is at most CHANCE_MARGINS margins better than chance; False without chance or margin."""
+    if metric.chance is None or metric.margin is None:
         return False
     gain = value - metric.chance if metric.higher_is_better else metric.chance - value
     return gain <= CHANCE_MARGINS * metric.margin

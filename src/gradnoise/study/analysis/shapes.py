@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from gradnoise.study.analysis.claims import Finding
 from gradnoise.study.analysis.comparison import Comparison
+from gradnoise.study.analysis.evidence import Evidence
 from gradnoise.study.analysis.scores import Reading
 from gradnoise.study.analysis.selection import Chosen
 from gradnoise.study.analysis.statistics import BestOfK, Interval
@@ -61,11 +62,18 @@ class Effect:
     seeds: tuple[int, ...]
     """Seeds behind `comparison.differences`, in that order."""
     comparison: Comparison
-    p_adjusted: float
-    """After Holm's adjustment over all effects of the study."""
+    evidence: Evidence
+    """What it proves within its family."""
+    primary: bool
+    """Whether it belongs to the declared family: the published claims; all comparisons in a study without claims."""
     verdict: Verdict
     over_training: Comparison
     """The same comparison by the best of each run's evaluations. This one decides nothing."""
+
+    @property
+    def p_adjusted(self) -> float:
+        """The p-value that decides, adjusted over the family."""
+        return self.evidence.p
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,8 @@ class Summary:
     cells: tuple[Cell, ...]
     effects: tuple[Effect, ...]
     findings: tuple[Finding, ...]
+    cautions: tuple[str, ...] = ()
+    """What makes its verdicts weaker than they look, a sentence each."""
 
     def cell(self, row: str, arm: str) -> Cell | None:
         """Return the cell of a row and an arm; None where that arm does not run."""

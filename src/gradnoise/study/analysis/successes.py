@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradnoise.study.analysis.scores import succeeded
-from gradnoise.study.analysis.statistics import Interval, clopper_pearson, fisher_exact, mcnemar_exact
+from gradnoise.study.analysis.statistics import Interval, clopper_pearson, fisher_exact, mcnemar_exact, sign_flip
 from gradnoise.study.results import Curve, StudyResults, TrialResult
 from gradnoise.study.spec import Metric
 
@@ -27,7 +27,7 @@ class Against:
     lost: int
     """Shared seeds that succeed in the baseline alone."""
     mcnemar: float
-    """Two-sided p over shared seeds."""
+    """Two-sided p over shared seeds: McNemar's, or that of sign flips where a seed has several pairs."""
     fisher: float
     """Two-sided p over all runs of both arms."""
 
@@ -99,10 +99,15 @@ def _count(row: str, cells: Cells, arm: str, baseline: str, metric: Metric, leve
 
 def _against(runs: Sequence[TrialResult], baseline: Sequence[TrialResult], metric: Metric) -> Against:
     won, without = _by_pair(runs, metric), _by_pair(baseline, metric)
-    shared = won.keys() & without.keys()
+    shared = sorted(won.keys() & without.keys())
     gained, lost = sum(won[p] > without[p] for p in shared), sum(won[p] < without[p] for p in shared)
+    net: dict[int, float] = {}
+    for pair in shared:
+        net[pair[-1]] = net.get(pair[-1], 0.0) + won[pair] - without[pair]
+    # Pairs of one seed are not independent: where a seed has several, it is the unit.
+    p = mcnemar_exact(gained, lost) if len(net) == len(shared) else sign_flip([*net.values()], seed=0)
     fisher = fisher_exact(sum(won.values()), len(won), sum(without.values()), len(without))
-    return Against(gained, lost, mcnemar_exact(gained, lost), fisher)
+    return Against(gained, lost, p, fisher)
 
 
 def _by_pair(runs: Sequence[TrialResult], metric: Metric) -> dict[tuple[str, str, int], bool]:

@@ -12,23 +12,22 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
+from gradnoise.study.analysis.cautions import reach, usable
 from gradnoise.study.analysis.claims import Finding, judge
-from gradnoise.study.analysis.comparison import Comparison, compare
+from gradnoise.study.analysis.effects import Asked, effects_of
+from gradnoise.study.analysis.evidence import Chance
 from gradnoise.study.analysis.scores import (
-    Score,
     at_chance,
     best_value,
     by_setting,
     final_value,
-    paired_seed_means,
     read,
     short_settings,
     succeeded,
 )
 from gradnoise.study.analysis.selection import choose
-from gradnoise.study.analysis.shapes import Cell, Effect, Fates, Summary, difference_unit
-from gradnoise.study.analysis.statistics import best_of_k, holm, wilson
-from gradnoise.study.analysis.verdict import Verdict, decide
+from gradnoise.study.analysis.shapes import Cell, Effect, Fates, Summary
+from gradnoise.study.analysis.statistics import best_of_k, wilson
 from gradnoise.study.results import StudyRecord, StudyResults, TrialResult
 from gradnoise.study.spec import Claim, Metric
 
@@ -45,7 +44,8 @@ def summarise(results: StudyResults, *, level: float = 0.95) -> Summary:
     Raises:
         StudyError: if a claim expects something that is not one of `EXPECTATIONS`.
     """
-    record = results.record
+    metric, cautions = usable(results.trials, results.record)
+    record = dataclasses.replace(results.record, metric=metric)
     baseline, *treatments = (a.name for a in record.arms)
     groups: dict[tuple[str, str], list[TrialResult]] = {}
     for trial in results.trials:
@@ -53,11 +53,10 @@ def summarise(results: StudyResults, *, level: float = 0.95) -> Summary:
     order = [(row, arm) for row, _ in record.rows for arm in (baseline, *treatments) if (row, arm) in groups]
     short = {row: short_settings(t.setting for t in results.trials if t.row == row) for row, _ in record.rows}
     cells = tuple(_cell(groups[key], short[key[0]], record, level) for key in order)
-    treated = [(row, arm) for row, arm in order if arm != baseline]
-    pairs = [_shared_settings(groups.get((row, baseline), ()), groups[row, arm]) for row, arm in treated]
-    effects = _effects([pair for pair in pairs if pair[1]], record, level)
     known = [trial for key in order for trial in groups[key]]
-    findings = tuple(_judge(claim, cells, effects, record.metric) for claim in record.claims)
+    asked = Asked(record, None if metric.success is None else reach(known, metric), level)
+    effects, chances = effects_of({key: groups[key] for key in order}, asked)
+    findings = tuple(_judge(claim, cells, effects, chances, metric) for claim in record.claims)
     steps = [t.config.get("steps", record.steps) for t in known] or [record.steps]
     return Summary(
         record=record,
@@ -67,15 +66,22 @@ def summarise(results: StudyResults, *, level: float = 0.95) -> Summary:
         cells=cells,
         effects=effects,
         findings=findings,
+        cautions=cautions,
     )
 
 
-def _judge(claim: Claim, cells: Sequence[Cell], effects: Sequence[Effect], metric: Metric) -> Finding:
+def _judge(
+    claim: Claim,
+    cells: Sequence[Cell],
+    effects: Sequence[Effect],
+    chances: Mapping[tuple[str, str], Chance],
+    metric: Metric,
+) -> Finding:
     where = (claim.row, claim.treatment)
     effect = next((e for e in effects if (e.row, e.arm) == where), None)
     cell = next((c for c in cells if (c.row, c.arm) == where), None)
     comparison, decision = (effect.comparison, effect.verdict) if effect else (None, None)
-    return judge(claim, metric, comparison, decision, cell.final if cell else None)
+    return judge(claim, metric, comparison, decision, cell.final if cell else None, chances.get(where))
 
 
 def _cell(trials: Trials, short: Mapping[str, str], record: StudyRecord, level: float) -> Cell:
@@ -105,57 +111,3 @@ def _fates(setting: str, trials: Trials, metric: Metric, level: float) -> Fates:
     successes = None if metric.success is None else sum(succeeded(t, metric) for t in done)
     interval = None if successes is None else wilson(successes, len(done), level)
     return Fates(setting, len(done), stuck, len(done) - stuck - diverged, diverged, successes, interval)
-
-
-Groups = tuple[Trials, Trials]
-
-
-def _effects(pairs: Sequence[Groups], record: StudyRecord, level: float) -> tuple[Effect, ...]:
-    """Compare pairs of (baseline trials, treatment trials), and adjust their p-values together."""
-    comparisons = [_compare(pair, final_value, record, level) for pair in pairs]
-    adjusted = holm([c.p for c in comparisons])
-    return tuple(
-        Effect(
-            row=pair[1][0].row,
-            arm=pair[1][0].arm,
-            seeds=tuple(paired_seed_means(*pair, final_value, record.metric)[0]),
-            comparison=comparison,
-            p_adjusted=float(p),
-            verdict=_verdict(comparison, float(p), pair[1][0].arm, record),
-            over_training=_compare(pair, best_value, record, level),
-        )
-        for pair, comparison, p in zip(pairs, comparisons, adjusted, strict=True)
-    )
-
-
-def _verdict(comparison: Comparison, p: float, arm: str, record: StudyRecord) -> Verdict:
-    metric = record.metric
-    return decide(
-        comparison,
-        treatment=next(a.label for a in record.arms if a.name == arm),
-        baseline=record.arms[0].label,
-        metric=metric.title,
-        unit=difference_unit(metric),
-        margin=metric.margin,
-        p_adjusted=p,
-        higher_is_better=metric.higher_is_better,
-    )
-
-
-def _shared_settings(baseline: Trials, treatment: Trials) -> Groups:
-    both = {t.setting for t in baseline} & {t.setting for t in treatment}
-    return [t for t in baseline if t.setting in both], [t for t in treatment if t.setting in both]
-
-
-def _compare(pair: Groups, score: Score, record: StudyRecord, level: float) -> Comparison:
-    metric, seed = record.metric, record.study_seed
-    a, b = paired_seed_means(*pair, score, metric)
-    rate_of = metric.success if metric.rate else None
-    comparison = compare([*a.values()], [*b.values()], rate_of=rate_of, level=level, seed=seed)
-    if metric.success is None or score is not final_value:
-        return comparison
-    runs = [{(t.setting, t.seed): float(succeeded(t, metric)) for t in trials if t.done} for trials in pair]
-    pairs = sorted(runs[0].keys() & runs[1].keys())
-    won_a, won_b = ([run[p] for p in pairs] for run in runs)
-    counted = compare(won_a, won_b, success_baseline=won_a, success_treatment=won_b, level=level, seed=seed)
-    return dataclasses.replace(comparison, success=counted.success)

@@ -2,24 +2,30 @@
 
 One criterion decides, fixed before the data: the sign-flip test of the paired mean difference of the primary
 metric, with which the interval must agree. Success rates are reported with the verdict and decide nothing, unless
-the primary metric is itself a rate: then McNemar's test decides, with Newcombe's interval.
+the primary metric is itself a rate: then McNemar's unconditional exact test decides, with Newcombe's interval. That
+there is no difference takes a proof of its own, at the same level and over the same family.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from gradnoise.study.analysis.comparison import Comparison, Outcome
+from gradnoise.study.analysis.evidence import JOINT, Evidence, Tested, evidence
 from gradnoise.study.analysis.statistics import (
+    Pairs,
+    Probabilities,
     check_margin,
+    detectable_mean,
+    detectable_rate,
     least_pairs,
-    pairs_to_decide_mean,
-    pairs_to_decide_rate,
-    sign_flip,
+    outlook_mean,
+    outlook_rate,
+    probabilities_mean,
+    probabilities_rate,
 )
-from gradnoise.study.analysis.wording import Names, success_sentence, verdict_sentence
+from gradnoise.study.analysis.wording import Names, Said, success_sentence, verdict_sentence
 
 
 @dataclass(frozen=True)
@@ -28,10 +34,18 @@ class Verdict:
 
     outcome: Outcome
     sentence: str
-    pairs_needed: int | None
-    """If undecided: pairs that would decide if the differences go on as seen; None if that cannot be told."""
+    pairs_needed: Pairs | None = None
+    """If undecided: how many pairs would decide if the differences go on as seen; None if that cannot be told."""
     rates: str | None = None
     """The success rates in one sentence, if there are any; they decide nothing."""
+    within: bool = False
+    """Whether it is proved that the difference lies within the margin, also where the treatment helps or hurts."""
+    detectable: float | None = None
+    """If undecided: the smallest difference that so many pairs would have shown, with a chance of 80%."""
+    better: float | None = None
+    """Posterior probability that the treatment is better; None if it cannot be told."""
+    equivalent: float | None = None
+    """Posterior probability that the difference lies within the margin; None without a margin."""
 
 
 def decide(
@@ -41,17 +55,17 @@ def decide(
     baseline: str,
     metric: str,
     unit: str,
-    margin: float,
-    p_adjusted: float | None = None,
+    margin: float | None,
+    evidence: Evidence | None = None,
+    reach: float | None = None,
+    refused: str = "",
     higher_is_better: bool = True,
 ) -> Verdict:
     """Decide a comparison and state the decision in plain English.
 
-    - helps, hurts: p <= alpha = 1 - level, and the interval leaves out 0.
-    - no difference: otherwise, if the interval lies within -margin..margin and the sign-flip tests against
-      both ends have p <= alpha; or if all of at least `least_pairs(alpha)` pairs are identical. For a rate: if
-      the interval lies within -margin..margin.
-    - undecided: otherwise.
+    - helps, hurts: the adjusted p is at most alpha = 1 - level, and the interval leaves out 0.
+    - no difference: otherwise, if the adjusted p that the difference is at least the margin is at most alpha.
+    - undecided: otherwise, and always if there is a reason to refuse a verdict.
 
     With fewer than `least_pairs(alpha)` pairs no sign-flip test reaches alpha, so nothing is ever decided.
 
@@ -61,55 +75,99 @@ def decide(
         baseline: name of the baseline, such as "no noise".
         metric: name of the primary metric, such as "test accuracy".
         unit: unit of the metric, such as "points"; "" for none.
-        margin: largest difference that does not matter, >= 0, in that unit.
-        p_adjusted: comparison.p after Holm's adjustment over the family of comparisons; replaces it.
+        margin: largest difference that does not matter, >= 0, in that unit; None: never "no difference".
+        evidence: p-values after adjustment over the family; None for a comparison that stands alone.
+        reach: how far apart a run that succeeds and one that fails may lie, for a metric with a success rule; then
+            "no difference" needs enough pairs to exclude successes that none of them has shown.
+        refused: why there can be no verdict, a sentence; "" where there can.
         higher_is_better: whether a larger metric is better.
 
     Raises:
-        ValueError: if the margin is negative or not finite, or p_adjusted is not in [comparison.p, 1].
+        ValueError: if the margin is negative or not finite, or an adjusted p is not in [comparison.p, 1].
     """
-    check_margin(margin)
-    p = comparison.p if p_adjusted is None else p_adjusted
-    if not comparison.p * (1.0 - 1e-9) <= p <= 1.0:
-        raise ValueError(f"p_adjusted is {p}; it must lie between the raw p, {comparison.p}, and 1.")
-    outcome = _outcome(comparison, p, margin, higher_is_better)
-    needed = _pairs_needed(comparison, p, margin) if outcome is Outcome.UNDECIDED else None
+    if margin is not None:
+        check_margin(margin)
+    tested = Tested(comparison, dict(enumerate(comparison.differences)), margin, reach, refused)
+    proof = _alone(tested) if evidence is None else evidence
+    if not (refused or comparison.p * (1.0 - 1e-9) <= proof.p <= 1.0):
+        raise ValueError(f"the adjusted p is {proof.p}; it must lie between the raw p, {comparison.p}, and 1.")
+    outcome, within = _outcome(tested, proof, higher_is_better)
+    undecided = outcome is Outcome.UNDECIDED and not refused
+    pairs = _pairs_needed(tested, proof) if undecided else None
+    detectable = _detectable(comparison, proof) if undecided else None
     names = Names(treatment, baseline, metric, unit, margin, higher_is_better)
-    small = outcome in (Outcome.HELPS, Outcome.HURTS) and _within(comparison, margin)
+    said = Said(outcome, within, proof, pairs, detectable, tested.reach is not None)
+    posterior = _posterior(comparison, margin)
+    above = posterior.above if posterior else None
     return Verdict(
         outcome,
-        verdict_sentence(outcome, comparison, names, p=p, small=small, pairs_needed=needed),
-        needed,
+        refused or verdict_sentence(comparison, names, said),
+        pairs,
         None if comparison.success is None else success_sentence(comparison.success, treatment, baseline),
+        within,
+        detectable,
+        better=above if above is None or higher_is_better else 1.0 - above,
+        equivalent=posterior.within if posterior else None,
     )
 
 
-def _outcome(c: Comparison, p: float, margin: float, higher_is_better: bool) -> Outcome:
-    alpha = 1.0 - c.interval.level
-    enough = c.n >= least_pairs(alpha)
-    if p <= alpha and 0.0 not in c.interval and enough:
-        return Outcome.HELPS if (c.difference > 0.0) == higher_is_better else Outcome.HURTS
-    # Equal measured values in every pair mean equal runs. Equal success flags do not: both arms may simply have
-    # succeeded every time.
-    identical = not any(c.differences) and enough and not c.rate
-    return Outcome.NO_DIFFERENCE if identical or _within(c, margin) else Outcome.UNDECIDED
+def _alone(tested: Tested) -> Evidence:
+    return evidence([tested])[0]
 
 
-def _within(c: Comparison, margin: float) -> bool:
-    # The interval alone is too short for small n, and would lie within the margin too often.
-    inside = -margin <= c.interval.low and c.interval.high <= margin
+def _outcome(tested: Tested, proof: Evidence, higher_is_better: bool) -> tuple[Outcome, bool]:
+    c, alpha = tested.comparison, _alpha(tested.comparison)
+    if not tested.counts or c.n < least_pairs(alpha):
+        return Outcome.UNDECIDED, False
+    within = proof.p_within <= alpha
+    if proof.p <= alpha and 0.0 not in c.interval:
+        return Outcome.HELPS if (c.difference > 0.0) == higher_is_better else Outcome.HURTS, within
+    return Outcome.NO_DIFFERENCE if within else Outcome.UNDECIDED, within
+
+
+def _alpha(c: Comparison) -> float:
+    return 1.0 - c.interval.level
+
+
+def _pairs_needed(tested: Tested, proof: Evidence) -> Pairs | None:
+    c, alpha = tested.comparison, _alpha(tested.comparison) / proof.family
+    unseen = _unseen_pairs(tested, alpha)
     if c.rate:
-        return inside
-    d, alpha = np.array(c.differences), 1.0 - c.interval.level
-    return inside and all(sign_flip(d - end, seed=c.seed) <= alpha for end in (-margin, margin))
+        # Tango's ordering takes a few pairs more than the bound on one arm alone.
+        found = outlook_rate(*c.changed, c.n, alpha=alpha, unseen=1.1 * unseen)
+    elif c.n > 1 and not any(c.differences) and tested.margin:
+        least = max(least_pairs(alpha), math.ceil(unseen))
+        found = Pairs(least, least)
+    else:
+        found = outlook_mean(c.differences, margin=tested.margin, alpha=alpha, unseen=unseen)
+    if found is None:
+        return None
+    low = max(found.low, c.n + 1)
+    return Pairs(low, None if found.high is None else max(found.high, low))
 
 
-def _pairs_needed(c: Comparison, p: float, margin: float) -> int | None:
-    # An adjusted p of r times the raw one reaches alpha when the raw one reaches alpha / r.
-    alpha = (1.0 - c.interval.level) * min(1.0, c.p / p)
-    if c.rate:
-        gained, lost = (sum(sign * d > 0 for d in c.differences) / max(c.n, 1) for sign in (1, -1))
-        needed = pairs_to_decide_rate(gained, lost, alpha=alpha)
-        return None if needed is None else max(needed, c.n + 1)
-    needed = pairs_to_decide_mean(c.differences, margin=margin, alpha=alpha)
-    return None if needed is None else max(needed, c.n + 1)
+def _unseen_pairs(tested: Tested, alpha: float) -> float:
+    """Return how many pairs without a difference in success exclude one that matters."""
+    reach = tested.comparison.rate_of or tested.reach
+    if reach is None:
+        return 0.0
+    share = (tested.margin or 0.0) / reach
+    if not 1e-9 < share < 1.0:
+        return 0.0 if share >= 1.0 else math.inf
+    return math.log(alpha / 2.0) / math.log1p(-share)
+
+
+def _detectable(c: Comparison, proof: Evidence) -> float | None:
+    alpha = _alpha(c) / proof.family
+    if c.rate_of is None:
+        joint = proof.method in ("", JOINT)  # where all rows agree, a joint test needs no more pairs than a single one
+        return detectable_mean(c.differences, alpha=alpha, least=least_pairs(_alpha(c)) if joint else None)
+    found = detectable_rate(min(c.changed), c.n, alpha=alpha)
+    return None if found is None else found * c.rate_of
+
+
+def _posterior(c: Comparison, margin: float | None) -> Probabilities | None:
+    if c.rate_of is None:
+        return probabilities_mean(c.differences, margin)
+    share = None if margin is None else margin / c.rate_of
+    return probabilities_rate(*c.changed, c.n, share, seed=c.seed) if c.n else None

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 
 from gradnoise.study.analysis.comparison import Comparison, Outcome, Success
-from gradnoise.study.analysis.statistics import Interval, least_pairs, scaled
+from gradnoise.study.analysis.evidence import Evidence
+from gradnoise.study.analysis.statistics import Interval, Pairs, clopper_pearson, least_pairs, scaled
 
 
 @dataclass(frozen=True)
@@ -21,34 +22,45 @@ class Names:
     """Such as "test accuracy"."""
     unit: str
     """Of a difference of the metric, such as "points"; "" for none."""
-    margin: float
-    """Largest difference that does not matter."""
+    margin: float | None
+    """Largest difference that does not matter; None where none was declared."""
     higher_is_better: bool
 
 
-def verdict_sentence(
-    outcome: Outcome, comparison: Comparison, names: Names, *, p: float, small: bool, pairs_needed: int | None
-) -> str:
+@dataclass(frozen=True)
+class Said:
+    """What a sentence has to state."""
+
+    outcome: Outcome
+    within: bool
+    """Whether the difference is proved to lie within the margin."""
+    evidence: Evidence
+    pairs: Pairs | None
+    """If undecided, how many pairs would decide; None if that cannot be told."""
+    detectable: float | None
+    """If undecided, the smallest difference that would have been seen."""
+    successes: bool
+    """Whether the metric has a success rule."""
+
+
+def verdict_sentence(comparison: Comparison, names: Names, said: Said) -> str:
     """Return the sentence that states a verdict.
 
     Args:
-        outcome: what was decided.
         comparison: the evidence.
         names: what its parts are called.
-        p: the p-value that decided; where it differs from the comparison's it is called Holm-adjusted.
-        small: whether a difference was found that lies within the margin.
-        pairs_needed: if undecided, how many pairs would decide; None if that cannot be told.
+        said: what was decided.
     """
     c = comparison
-    if outcome is Outcome.UNDECIDED:
-        return _undecided(c, names, p, pairs_needed)
+    if said.outcome is Outcome.UNDECIDED:
+        return _undecided(c, names, said)
     if not any(c.differences) and not c.rate:
         return f"No difference: {_identical(names)} ({_pairs(c.n)})."
-    seen = _difference(c, names, _pairs(c.n), _p(p, c.p))
-    within = f"within the margin of {_amount(f'±{names.margin:g}', names)}"
-    if outcome is Outcome.NO_DIFFERENCE:
-        return f"No difference that matters: {seen}, all of it {within}."
-    return f"{_capital(names.treatment)} {outcome}{f', but {within}' if small else ''}: {seen}."
+    seen = _difference(c, names, _pairs(c.n), _p(said.evidence.p, c.p))
+    if said.outcome is Outcome.NO_DIFFERENCE:
+        return f"No difference that matters: {seen}, all of it within the margin of {_margin(names)}."
+    small = f", but within the margin of {_margin(names)}" if said.within else ""
+    return f"{_capital(names.treatment)} {said.outcome}{small}: {seen}."
 
 
 def success_sentence(success: Success, treatment: str, baseline: str) -> str:
@@ -63,21 +75,41 @@ def success_sentence(success: Success, treatment: str, baseline: str) -> str:
     if s.n == 0:
         return "Success rates: no pairs yet."
     points = scaled(s.interval, 100.0)
+    interval = [_interval(points, 0)] if math.isfinite(points.low) and points.low < points.high else []
     return (
         f"Success rates: {treatment} {s.treatment} of {s.n} ({s.treatment / s.n:.0%}), "
         f"{baseline} {s.baseline} of {s.n} ({s.baseline / s.n:.0%}); "
-        f"difference {_signed(100.0 * s.difference, 0)} points ({_interval(points, 0)}, {_p(s.p, s.p)})."
+        f"difference {_signed(100.0 * s.difference, 0)} points ({', '.join([*interval, _p(s.p, s.p)])})."
     )
 
 
-def _undecided(c: Comparison, names: Names, p: float, needed: int | None) -> str:
+def _undecided(c: Comparison, names: Names, said: Said) -> str:
     least = least_pairs(1.0 - c.interval.level)
     floor = f"Fewer than {least} pairs cannot decide anything at the {_percent(c.interval.level)} level."
     if c.n == 0:
         return f"Undecided: there are no pairs of {names.treatment} and {names.baseline} yet. {floor}"
-    seen = _difference(c, names, _p(p, c.p)) if any(c.differences) else f"{_identical(names)} so far"
-    floors = [floor] if c.n < least else []
-    return " ".join([f"Undecided at n = {_pairs(c.n)}: {seen}.", *floors, _outlook(c, needed)])
+    seen = _difference(c, names, _p(said.evidence.p, c.p)) if any(c.differences) else f"{_identical(names)} so far"
+    sentences = [f"Undecided at n = {_pairs(c.n)}: {seen}."]
+    if c.n < least:
+        sentences.append(floor)
+    elif said.detectable is not None:
+        size = _amount(f"{said.detectable:.3g}", names)
+        sentences.append(f"So many pairs would have shown a difference of {size} (in 80 of 100 studies).")
+    return " ".join([*sentences, *_unseen(c, names, said), _outlook(c, names, said.pairs)])
+
+
+def _unseen(c: Comparison, names: Names, said: Said) -> list[str]:
+    """Say when only successes that no pair has shown stand between the data and "no difference"."""
+    alpha = 1.0 - c.interval.level
+    inside = names.margin is not None and -names.margin <= c.interval.low and c.interval.high <= names.margin
+    if not (said.successes and inside and c.n >= least_pairs(alpha) and said.evidence.p_unseen > alpha):
+        return []
+    n, changed = (c.success.seeds, c.success.gained + c.success.lost) if c.success else (c.n, 0)
+    most = clopper_pearson(changed, n, c.interval.level).high
+    return [
+        f"The interval lies within the margin of {_margin(names)}, but up to {most:.0%} of pairs may differ in success:"
+        " so few would not have shown it."
+    ]
 
 
 def _identical(names: Names) -> str:
@@ -88,7 +120,10 @@ def _difference(c: Comparison, names: Names, *evidence: str) -> str:
     decimals = _decimals(c)
     of_metric = f"of {names.metric}" if names.unit else f"in {names.metric}"
     notes = [] if names.higher_is_better else ["lower is better"]
+    low, high = min(c.differences), max(c.differences)
+    same = c.n > 1 and not c.rate and high - low <= 1e-12 * max(abs(low), abs(high))
     intervals = [_interval(c.interval, decimals)] if math.isfinite(c.interval.low) else []
+    intervals = ["the same in every pair"] if same else intervals
     amount = _amount(_signed(c.difference, decimals), names)
     return f"{amount} {of_metric} against {names.baseline} ({', '.join([*notes, *intervals, *evidence])})"
 
@@ -97,12 +132,21 @@ def _amount(number: str, names: Names) -> str:
     return f"{number} {names.unit}".rstrip()
 
 
-def _outlook(c: Comparison, needed: int | None) -> str:
-    if needed is not None:
-        return f"About {needed:,} pairs would decide if the true difference is as seen."
-    if c.n == 1:
-        return "One pair shows no spread, so the number that would decide cannot be told."
-    return "The mean difference is 0, so no number of pairs that would decide can be told."
+def _margin(names: Names) -> str:
+    return _amount(f"±{names.margin:g}", names)
+
+
+def _outlook(c: Comparison, names: Names, needed: Pairs | None) -> str:
+    undeclared = " No margin is declared, so nothing can be called no difference." if names.margin is None else ""
+    if needed is None:
+        if c.n == 1 or any(c.differences):
+            return f"These pairs show no spread, so the number that would decide cannot be told.{undeclared}"
+        return f"No number of pairs that would decide can be told.{undeclared}"
+    if needed.high == needed.low:
+        return f"{needed.low:,} pairs would decide if they go on like this.{undeclared}"
+    if needed.high is None:
+        return f"It would take {needed.low:,} pairs or more to decide, perhaps far more.{undeclared}"
+    return f"Between {needed.low:,} and {needed.high:,} pairs would decide.{undeclared}"
 
 
 def _decimals(c: Comparison) -> int:
@@ -129,7 +173,7 @@ def _pairs(n: int) -> str:
 
 
 def _p(p: float, raw: float) -> str:
-    name = "p" if p == raw else "Holm-adjusted p"
+    name = "p" if p == raw else "adjusted p"
     return f"{name} < 0.0001" if p < 0.0001 else f"{name} = {p:.2g}"
 
 

@@ -80,7 +80,8 @@ def paired_differences(summary: Summary) -> Plot:
 
     def under(axes: Axes) -> None:
         axes.set_xlim(shown.low, shown.high)
-        axes.axvspan(-metric.margin, metric.margin, color=BAND, linewidth=0, zorder=0.5)
+        if metric.margin:
+            axes.axvspan(-metric.margin, metric.margin, color=BAND, linewidth=0, zorder=0.5)
         axes.axvline(0.0, color=MUTED, linewidth=0.8, zorder=1)
 
     panel = lane_panel(lanes, difference_heading(metric), 0.21, under)
@@ -91,8 +92,10 @@ def paired_differences(summary: Summary) -> Plot:
 def _difference_caption(effects: Sequence[Effect], summary: Summary) -> str:
     caption = (
         f"Dots: one seed each, arm minus {summary.record.arms[0].label}, averaged over the settings of the "
-        "row. Bar and tick: mean and its interval. Band: differences too small to matter."
+        "row. Bar and tick: mean and its interval."
     )
+    if summary.record.metric.margin:
+        caption += " Band: differences too small to matter."
     if any(_published_difference(e, summary) is not None for e in effects):
         caption += " Hollow triangle: the published difference of the means."
     return caption
@@ -109,7 +112,7 @@ def _shown(effects: Sequence[Effect], summary: Summary) -> Limits:
         comparison, published = effect.comparison, _published_difference(effect, summary)
         ends = (comparison.interval.low, comparison.interval.high, *([] if published is None else [published]))
         values.setdefault(effect.arm, []).extend([*comparison.differences, *ends])
-    margin = summary.record.metric.margin
+    margin = summary.record.metric.margin or 0.0
     return limits(values, (-margin, margin))
 
 

@@ -200,9 +200,19 @@ def caption(summary: Summary) -> str:
     if metric.success is not None:
         bound = "at least" if metric.higher_is_better else "at most"
         sentences.append(f"Success: runs that end with {bound} {attached(metric.success, metric.unit)}.")
-    if len(summary.effects) > 1:
-        sentences.append(f"p and verdicts are adjusted over all {len(summary.effects)} comparisons (Holm).")
+    sentences += _families(summary)
     return " ".join(sentences)
+
+
+def _families(summary: Summary) -> list[str]:
+    """Say over what p and verdicts are adjusted."""
+    said = []
+    for primary, what in ((True, "the published claims"), (False, "all other comparisons")):
+        family = next((e.evidence for e in summary.effects if e.primary is primary), None)
+        if family and family.family > 1:
+            name = what if summary.record.claims else "all comparisons"
+            said.append(f"p and verdicts of {name} are adjusted together ({family.family}, {family.method}).")
+    return said
 
 
 def _best_caption(record: StudyRecord) -> str:
@@ -252,7 +262,9 @@ def difference_heading(metric: Metric) -> str:
 
 
 def decimals(metric: Metric) -> int:
-    """Return how many decimals show a tenth of the smallest difference that matters."""
+    """Return how many decimals show a tenth of the smallest difference that matters; three where none is declared."""
+    if metric.margin is None:
+        return 1 if metric.unit == "%" else 3
     return max(0, 1 - math.floor(math.log10(metric.margin))) if metric.margin > 0.0 else 3
 
 

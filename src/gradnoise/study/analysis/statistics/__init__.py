@@ -7,36 +7,62 @@ changes the sign of a difference and nothing more, not one bit.
 
 from gradnoise.study.analysis.statistics.arguments import check_margin, finite_vector
 from gradnoise.study.analysis.statistics.interval import Interval, scaled
-from gradnoise.study.analysis.statistics.means import bca_mean, sign_flip
-from gradnoise.study.analysis.statistics.multiplicity import holm
+from gradnoise.study.analysis.statistics.joint import joint_sign_flips
+from gradnoise.study.analysis.statistics.mcnemar import (
+    mcnemar_exact,
+    mcnemar_unconditional,
+    rates_within,
+    share_excluded,
+)
+from gradnoise.study.analysis.statistics.means import sign_flip, sign_flip_interval
+from gradnoise.study.analysis.statistics.multiplicity import gated_holm, holm
+from gradnoise.study.analysis.statistics.outlook import (
+    Pairs,
+    detectable_mean,
+    detectable_rate,
+    outlook_mean,
+    outlook_rate,
+    pairs_for_effect,
+)
+from gradnoise.study.analysis.statistics.posterior import Probabilities, probabilities_mean, probabilities_rate
 from gradnoise.study.analysis.statistics.rates import (
     clopper_pearson,
     fisher_exact,
-    mcnemar_exact,
-    mcnemar_midp,
     newcombe_paired,
     wilson,
 )
 from gradnoise.study.analysis.statistics.restarts import BestOfK, best_of_k
-from gradnoise.study.analysis.statistics.sample_size import least_pairs, pairs_to_decide_mean, pairs_to_decide_rate
+from gradnoise.study.analysis.statistics.sample_size import least_pairs, pairs_to_decide_rate
 
 __all__ = [
     "BestOfK",
     "Interval",
-    "bca_mean",
+    "Pairs",
+    "Probabilities",
     "best_of_k",
     "check_margin",
     "clopper_pearson",
+    "detectable_mean",
+    "detectable_rate",
     "finite_vector",
     "fisher_exact",
+    "gated_holm",
     "holm",
+    "joint_sign_flips",
     "least_pairs",
     "mcnemar_exact",
-    "mcnemar_midp",
+    "mcnemar_unconditional",
     "newcombe_paired",
-    "pairs_to_decide_mean",
+    "outlook_mean",
+    "outlook_rate",
+    "pairs_for_effect",
     "pairs_to_decide_rate",
+    "probabilities_mean",
+    "probabilities_rate",
+    "rates_within",
     "scaled",
+    "share_excluded",
     "sign_flip",
+    "sign_flip_interval",
     "wilson",
 ]

@@ -35,6 +35,20 @@ def finite_vector(values: ArrayLike, name: str) -> Vector:
     return vector
 
 
+def mean_and_spread(differences: Vector) -> tuple[float, float] | None:
+    """Return mean and standard deviation, bit for bit the same in any order; None where no spread is known.
+
+    Args:
+        differences: shape [n]; a spread needs two that differ by more than rounding.
+    """
+    largest = float(np.abs(differences).max(initial=0.0))
+    if differences.size < 2 or np.ptp(differences) <= ROUNDING * largest:
+        return None
+    scaled = differences / largest  # so that no square overflows or vanishes
+    mean = math.fsum(scaled / scaled.size)
+    return largest * mean, largest * math.sqrt(math.fsum((scaled - mean) ** 2) / (scaled.size - 1))
+
+
 def check_margin(margin: float) -> None:
     """Raise ValueError unless the margin is a finite number >= 0."""
     if not 0.0 <= margin < math.inf:

@@ -61,50 +61,6 @@ def _rate_interval(successes: int, n: int, level: float, method: Literal["wilson
     return Interval(float(low), float(high), level)
 
 
-def mcnemar_midp(only_a: int, only_b: int) -> float:
-    """Test by McNemar's exact test with mid-p, two-sided, whether two arms succeed equally often.
-
-    Given only_a + only_b = m pairs in which one arm alone succeeds, only_a ~ Binomial(m, 1/2) if the arms are
-    equal. With T = |only_a - only_b|, mid-p = P(T > t) + P(T = t) / 2. The test keeps its level unless the arms
-    disagree in most pairs, and wastes less power than `mcnemar_exact`.
-
-    Args:
-        only_a: pairs in which arm a alone succeeds.
-        only_b: pairs in which arm b alone succeeds.
-
-    Returns:
-        The p-value; 1 if no pair differs.
-
-    Source: Fagerland, Lydersen, Laake (2013), BMC Med. Res. Methodol. 13:91.
-    """
-    check_counts(only_a=only_a, only_b=only_b)
-    m, fewer = only_a + only_b, min(only_a, only_b)
-    if m == 0:
-        return 1.0
-    point = stats.binom.pmf(fewer, m, 0.5)
-    if only_a == only_b:
-        return float(1.0 - point / 2.0)
-    return float(2.0 * stats.binom.cdf(fewer, m, 0.5) - point)
-
-
-def mcnemar_exact(only_a: int, only_b: int) -> float:
-    """Test by McNemar's exact test, two-sided, whether two arms succeed equally often.
-
-    p = P(T >= t) in the notation of `mcnemar_midp`. The test never exceeds its level, and is conservative.
-
-    Args:
-        only_a: pairs in which arm a alone succeeds.
-        only_b: pairs in which arm b alone succeeds.
-
-    Returns:
-        The p-value; 1 if no pair differs.
-
-    Source: McNemar (1947), Psychometrika 12:153, with the binomial distribution in place of chi-squared.
-    """
-    check_counts(only_a=only_a, only_b=only_b)
-    return float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
-
-
 def fisher_exact(successes_a: int, n_a: int, successes_b: int, n_b: int) -> float:
     """Test by Fisher's exact test, two-sided, whether two unpaired groups succeed equally often.
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from gradnoise.study.analysis.statistics.arguments import Vector, check_fraction, check_resamples, finite_vector
 from gradnoise.study.analysis.statistics.interval import Interval, unbounded
-from gradnoise.study.analysis.statistics.means import bca_mean
+from gradnoise.study.analysis.statistics.means import sign_flip_interval
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def best_of_k(
         best_interval=_ordered(sign * expected, level) if n > 1 else unbounded(level),
         spread=_ordered(sign * single, level),
         mean=math.fsum(values / n),
-        mean_interval=bca_mean(values, level, seed=seed, resamples=resamples),
+        mean_interval=sign_flip_interval(values, level, seed=seed, resamples=resamples),
     )
 
 

@@ -1,0 +1,214 @@
+"""The paired effects of a study: comparisons, the families that they are judged in, and verdicts.
+
+The published claims that a study declares are its primary family, fixed before the data and whatever rows and arms
+were run; every other comparison belongs to a second family, which explores.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from gradnoise.errors import StudyError
+from gradnoise.study.analysis.comparison import Comparison, compare, compare_successes
+from gradnoise.study.analysis.evidence import Chance, Evidence, Tested, evidence
+from gradnoise.study.analysis.scores import (
+    CHANCE_MARGINS,
+    Score,
+    best_value,
+    final_value,
+    is_rate,
+    paired_seed_means,
+    seed_means,
+    succeeded,
+)
+from gradnoise.study.analysis.shapes import Effect, difference_unit
+from gradnoise.study.analysis.verdict import Verdict, decide
+from gradnoise.study.results import StudyRecord, TrialResult
+from gradnoise.study.spec import Claim, Metric
+
+Trials = Sequence[TrialResult]
+Groups = tuple[Trials, Trials]
+Place = tuple[str, str]
+"""Row and arm."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What all comparisons of a study have in common.
+
+    Args:
+        record: the study, its metric without the margin where that cannot be used.
+        reach: how far apart a run that succeeds and one that fails may lie; None without a success rule.
+        level: confidence level.
+    """
+
+    record: StudyRecord
+    reach: float | None
+    level: float
+
+    @property
+    def metric(self) -> Metric:
+        """The primary metric."""
+        return self.record.metric
+
+
+def effects_of(groups: Mapping[Place, Trials], asked: Asked) -> tuple[tuple[Effect, ...], dict[Place, Chance]]:
+    """Compare every arm with the baseline of its row, and the arms of claims about chance with chance.
+
+    Args:
+        groups: runs by row and arm, in the order of the tables.
+        asked: what the comparisons have in common.
+    """
+    baseline = asked.record.arms[0].name
+    pairs: dict[Place, Groups] = {}
+    for (row, arm), treated in groups.items():
+        shared = _shared_settings(groups.get((row, baseline), ()), treated)
+        if arm != baseline and shared[1]:
+            pairs[row, arm] = shared
+    tested = {place: _tested(pair, asked) for place, pair in pairs.items()}
+    chances = {
+        (c.row, c.treatment): _against_chance(groups.get((c.row, c.treatment), ()), asked)
+        for c in asked.record.claims
+        if c.expects == "chance" and asked.metric.chance is not None and asked.metric.margin is not None
+    }
+    proofs, against = _proofs(tested, chances, asked.record.claims)
+    primary = _primary(asked.record.claims) or set(tested)
+    effects = tuple(
+        _effect(place, pairs[place], tested[place], proofs[place], place in primary, asked) for place in pairs
+    )
+    return effects, {place: Chance(chances[place], proof) for place, proof in against.items()}
+
+
+def _primary(claims: Sequence[Claim]) -> set[Place]:
+    return {(c.row, c.treatment) for c in claims if c.expects != "chance"}
+
+
+def _proofs(
+    tested: Mapping[Place, Tested], chances: Mapping[Place, Tested], claims: Sequence[Claim]
+) -> tuple[dict[Place, Evidence], dict[Place, Evidence]]:
+    named = _primary(claims)
+    first = [place for place in tested if not named or place in named]
+    second = [place for place in tested if place not in first]
+    expected = {c.expects for c in claims if c.expects != "chance"}
+    found = evidence(
+        [*(tested[p] for p in first), *chances.values()],
+        declared=max(len(named), len(first)) + len(chances),
+        same_direction=len(expected) == 1 and expected <= {"helps", "hurts"},
+    )
+    proofs = dict(zip(first, found[: len(first)], strict=True))
+    proofs |= dict(zip(second, evidence([tested[p] for p in second]), strict=True))
+    return proofs, dict(zip(chances, found[len(first) :], strict=True))
+
+
+def _tested(pair: Groups, asked: Asked) -> Tested:
+    metric = asked.metric
+    comparison = _compare(pair, final_value, asked)
+    seeds = paired_seed_means(*pair, final_value, metric)[0]
+    return Tested(
+        comparison,
+        dict(zip(seeds, comparison.differences, strict=True)),
+        metric.margin,
+        None if comparison.rate else asked.reach,
+        _refusal(pair, asked),
+    )
+
+
+def _refusal(pair: Groups, asked: Asked) -> str:
+    """Say why pairs that are left out make a verdict unfair; "" where none is."""
+    lost = [sum(t.done and not math.isfinite(final_value(t, asked.metric)) for t in trials) for trials in pair]
+    if not any(lost):
+        return ""
+    labels = {a.name: a.label for a in asked.record.arms}
+    who = " and ".join(f"{n} of {labels[trials[0].arm]}" for n, trials in zip(lost, pair, strict=True) if n)
+    return (
+        f"No verdict: {sum(lost)} run{'s' if sum(lost) > 1 else ''} ({who}) diverged or ended without a finite"
+        f" {asked.metric.title}, and leaving them out favours the arm that breaks more often; say what a broken model"
+        " scores (`diverged_metrics` of the experiment)."
+    )
+
+
+def _effect(place: Place, pair: Groups, tested: Tested, proof: Evidence, primary: bool, asked: Asked) -> Effect:
+    return Effect(
+        row=place[0],
+        arm=place[1],
+        seeds=tuple(tested.differences),
+        comparison=tested.comparison,
+        evidence=proof,
+        primary=primary,
+        verdict=_verdict(tested, proof, place[1], asked),
+        over_training=_compare(pair, best_value, asked),
+    )
+
+
+def _verdict(tested: Tested, proof: Evidence, arm: str, asked: Asked) -> Verdict:
+    record, metric = asked.record, asked.metric
+    return decide(
+        tested.comparison,
+        treatment=next(a.label for a in record.arms if a.name == arm),
+        baseline=record.arms[0].label,
+        metric=metric.title,
+        unit=difference_unit(metric),
+        margin=metric.margin,
+        evidence=proof,
+        reach=tested.reach,
+        refused=tested.refused,
+        higher_is_better=metric.higher_is_better,
+    )
+
+
+def _shared_settings(baseline: Trials, treatment: Trials) -> Groups:
+    both = {t.setting for t in baseline} & {t.setting for t in treatment}
+    return [t for t in baseline if t.setting in both], [t for t in treatment if t.setting in both]
+
+
+def _compare(pair: Groups, score: Score, asked: Asked) -> Comparison:
+    metric, seed, level = asked.metric, asked.record.study_seed, asked.level
+    a, b = paired_seed_means(*pair, score, metric)
+    # Whether the metric is compared as a rate is decided by the study, never by the numbers that came out.
+    rate_of = metric.success if score is final_value and is_rate([*pair[0], *pair[1]], metric) else None
+    comparison = _compared([*a.values()], [*b.values()], rate_of, metric, level, seed)
+    if metric.success is None or score is not final_value:
+        return comparison
+    runs = [{(t.setting, t.seed): succeeded(t, metric) for t in trials if t.done} for trials in pair]
+    both = sorted(runs[0].keys() & runs[1].keys())
+    won_a, won_b = ([run[p] for p in both] for run in runs)
+    success = compare_successes(won_a, won_b, [s for _, s in both], level=level, seed=seed)
+    return dataclasses.replace(comparison, success=success)
+
+
+def _compared(
+    before: Sequence[float],
+    after: Sequence[float],
+    rate_of: float | None,
+    metric: Metric,
+    level: float,
+    seed: int,
+) -> Comparison:
+    try:
+        return compare(before, after, rate_of=rate_of, level=level, seed=seed)
+    except ValueError as error:
+        raise StudyError(f"metric {metric.name!r} cannot be compared: {error}") from error
+
+
+def _against_chance(trials: Trials, asked: Asked) -> Tested:
+    """Compare the runs of one arm with chance, as with a baseline that always scores it."""
+    metric, level, seed = asked.metric, asked.level, asked.record.study_seed
+    values, chance = seed_means(trials, final_value, metric), metric.chance or 0.0
+    rate_of = metric.success if chance == 0.0 and is_rate(trials, metric) else None
+    comparison = _compared([chance] * len(values), [*values.values()], rate_of, metric, level, seed)
+    if metric.success is not None:
+        won = [(succeeded(t, metric), t.seed) for t in trials if t.done]
+        never = [metric.succeeded(chance)] * len(won)
+        success = compare_successes(never, [w for w, _ in won], [s for _, s in won], level=level, seed=seed)
+        comparison = dataclasses.replace(comparison, success=success)
+    return Tested(
+        comparison,
+        dict(zip(values, comparison.differences, strict=True)),
+        CHANCE_MARGINS * (metric.margin or 0.0),
+        asked.reach,
+        _refusal((trials, ()), asked),
+        chance=True,
+    )
