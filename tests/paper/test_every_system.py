@@ -22,10 +22,11 @@ HERE = {
     "memn2n": "generated",
     "neural-programmer": "auto",
     "nram": "auto",
+    "neural-gpu": "auto",
     "lstm-lm": "generated",
 }
 #: Systems without committed results.
-NO_RESULTS = {"neural-programmer"}
+NO_RESULTS = {"neural-programmer", "neural-gpu"}
 #: System, study, scale, number of trials, and a hash of all their ids in order: for ever what it is.
 IDS = [
     ("deep-mlp", "table1", "smoke", 8, "5272dcb34d5cd973"),
@@ -52,6 +53,15 @@ IDS = [
     ("nram", "ablations", "paper", 1220, "f0e5e5a434b1df2c"),
     ("nram", "size-m", "paper", 1200, "0c59f85d5d3f8af7"),
     ("nram", "size-l", "paper", 1200, "d6d229136b25ff4a"),
+    ("neural-gpu", "table5", "smoke", 8, "3d5cb642235e463f"),
+    ("neural-gpu", "table5", "quick", 48, "8a78dbd7d441b7d8"),
+    ("neural-gpu", "table5", "centre", 200, "2986ebced1e2b9e4"),
+    ("neural-gpu", "table5", "axes", 260, "9c1093f3931aeef6"),
+    ("neural-gpu", "table5", "paper", 14580, "8e547dba3bb74056"),
+    ("neural-gpu", "doses", "smoke", 8, "4dd3421be0508a23"),
+    ("neural-gpu", "doses", "paper", 240, "4c6057523010cd56"),
+    ("neural-gpu", "short", "smoke", 6, "6330b44e9acbc9d9"),
+    ("neural-gpu", "short", "paper", 150, "08e3cd50b391ea38"),
     ("lstm-lm", "section4.6", "smoke", 8, "6d1ac4a141f17414"),
     ("lstm-lm", "section4.6", "quick", 64, "350b4d7b442a5c9f"),
     ("lstm-lm", "section4.6", "paper", 120, "904062337f130c3b"),

@@ -19,6 +19,7 @@ SYSTEMS = {
     "memn2n": "gradnoise.paper.memory_network",
     "neural-programmer": "gradnoise.paper.neural_programmer",
     "nram": "gradnoise.paper.nram",
+    "neural-gpu": "gradnoise.paper.neural_gpu",
     "lstm-lm": "gradnoise.paper.lstm_lm",
 }
 

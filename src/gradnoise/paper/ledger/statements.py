@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-NEURAL_GPU = "The Neural GPU has no study here yet."
-
 
 @dataclass(frozen=True)
 class Statement:
@@ -121,12 +119,10 @@ STATEMENTS: tuple[Statement, ...] = (
     Statement("T4.average", "4.4", MACHINE, "On average over the three settings noise lets more runs reach zero error",
               "1.3 → 11.3 %", note=STAND_INS),
     Statement("4.4-order", "4.4", MACHINE, "Noise must be added after the clip, not before"),
-    Statement("T5.1", "4.5", GPU, "More models stay below 1 % error with noise", "28 → 58 of 7,290", waits=NEURAL_GPU),
-    Statement("T5.2", "4.5", GPU, "More models stay below 2 % error with noise", "90 → 159 of 7,290", waits=NEURAL_GPU),
-    Statement("T5.3", "4.5", GPU, "More models stay below 3 % error with noise", "172 → 282 of 7,290",
-              waits=NEURAL_GPU),
-    Statement("T5.5", "4.5", GPU, "More models stay below 5 % error with noise", "387 → 570 of 7,290",
-              waits=NEURAL_GPU),
+    Statement("T5.1", "4.5", GPU, "More models stay below 1 % error with noise", "28 → 58 of 7,290"),
+    Statement("T5.2", "4.5", GPU, "More models stay below 2 % error with noise", "90 → 159 of 7,290"),
+    Statement("T5.3", "4.5", GPU, "More models stay below 3 % error with noise", "172 → 282 of 7,290"),
+    Statement("T5.5", "4.5", GPU, "More models stay below 5 % error with noise", "387 → 570 of 7,290"),
     Statement("4.6-fixed-memn2n", "4.6", MEMORY, "Memory networks: fixed noise of 0.001 does nearly as annealed noise",
               readings=("sd", "variance")),
     Statement("4.6-fixed-np", "4.6", PROGRAMMER, "Neural Programmer: fixed noise, at its best, succeeds less often",

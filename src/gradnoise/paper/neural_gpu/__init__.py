@@ -2,18 +2,41 @@
 
 from gradnoise.paper.neural_gpu.config import EARLY, MARCH, PROFILES, Config, Profile
 from gradnoise.paper.neural_gpu.experiment import NeuralGPUExperiment
+from gradnoise.paper.neural_gpu.extras import learning
 from gradnoise.paper.neural_gpu.model import NeuralGPU
+from gradnoise.paper.neural_gpu.scales import STUDIES
+from gradnoise.paper.neural_gpu.study import CLAIMS, CONTRASTS, build
 from gradnoise.paper.neural_gpu.tasks import TASKS, decode, encode
+from gradnoise.paper.neural_gpu.watch import Multiply
+from gradnoise.paper.system import System
+
+SYSTEM = System(
+    name="neural-gpu",
+    title="Neural GPU on binary multiplication",
+    table="Table 5",
+    claims=CLAIMS,
+    studies=STUDIES,
+    build=build,
+    extras=learning,
+    contrasts=CONTRASTS,
+    commands={"multiply": Multiply},
+    results="neural_gpu",
+)
 
 __all__ = [
+    "CLAIMS",
+    "CONTRASTS",
     "EARLY",
     "MARCH",
     "PROFILES",
+    "SYSTEM",
     "TASKS",
     "Config",
     "NeuralGPU",
     "NeuralGPUExperiment",
     "Profile",
+    "build",
     "decode",
     "encode",
+    "learning",
 ]

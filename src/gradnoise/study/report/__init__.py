@@ -2,7 +2,7 @@
 
 An experiment adds figures and tables of its own (`Extras`). They look like the report's if they are drawn with
 `arm_colour`, `style` and `legend`. For a metric with a success rule, `exact_tests`, `learning_curves` and
-`dose_response` make them.
+`dose_response` make them; `threshold_counts` and `distribution` where there are several thresholds of success.
 """
 
 from gradnoise.study.report.extras import Extras, Table
@@ -10,11 +10,13 @@ from gradnoise.study.report.page import write_report
 from gradnoise.study.report.panels import arm_colour, legend, style
 from gradnoise.study.report.success import dose_response, evaluated_rows, exact_tests, learning_curves
 from gradnoise.study.report.tables import markdown, print_summary
+from gradnoise.study.report.thresholds import distribution, threshold_counts
 
 __all__ = [
     "Extras",
     "Table",
     "arm_colour",
+    "distribution",
     "dose_response",
     "evaluated_rows",
     "exact_tests",
@@ -23,5 +25,6 @@ __all__ = [
     "markdown",
     "print_summary",
     "style",
+    "threshold_counts",
     "write_report",
 ]
