@@ -54,10 +54,18 @@ def test_counts_by_hand():
     assert [line["runs"] for line in found.values()] == ["1/6", "3/6", "3/6", "4/6"]
     strict = found["< 1 %", "with noise"]
     assert (strict["gained"], strict["lost"]) == ("3", "1")  # pairs share setting and seed
-    assert float(strict["p, McNemar"]) == pytest.approx(stats.binomtest(1, 4).pvalue, rel=1e-2)
+    assert float(strict["p"]) == 1  # by seeds: 0, 2 and 0 runs more
     low, high = stats.binomtest(3, 6).proportion_ci(method="exact")
     assert strict["95 %, exact"] == f"{100 * low:.1f} to {100 * high:.1f}"
     assert found["< 1 %", "none"]["gained"] == ""
+
+
+def test_one_pair_a_seed_is_tested_as_mcnemar_does():
+    one = results()
+    one = StudyResults(one.record, tuple(t for t in one.trials if t.setting == "1"))
+    strict = lines(threshold_counts(one, ERROR, [1]))["< 1 %", "with noise"]
+    assert (strict["gained"], strict["lost"]) == ("2", "0")
+    assert float(strict["p"]) == pytest.approx(stats.binomtest(0, 2).pvalue)
 
 
 def test_a_threshold_is_strict():

@@ -11,12 +11,11 @@ from gradnoise.paper.neural_gpu.experiment import THRESHOLDS
 from gradnoise.paper.neural_gpu.study import ERROR, LOOSEST, MODELS, PUBLISHED
 from gradnoise.study import StudyResults, TrialResult
 from gradnoise.study.analysis import done_by_row
+from gradnoise.study.report import THRESHOLDS_CAPTION as CAPTION
 from gradnoise.study.report import Extras, Table, distribution, threshold_counts
 
 THRESHOLDS_CAPTION = (
-    "Runs whose share of wrong digits at the tested length ends below the threshold, with Clopper-Pearson intervals"
-    " in %; pairs that are below it with the noise alone (gained) and without it alone (lost); exact two-sided McNemar"
-    f" test, not adjusted for the number of tests. Published, of {MODELS:,} models without and with noise: "
+    f"{CAPTION} Published, of {MODELS:,} models without and with noise: "
     + "; ".join(f"< {c} %: {a} and {b}" for c, (a, b) in PUBLISHED.items())
     + "."
 )

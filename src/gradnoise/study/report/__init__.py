@@ -10,9 +10,10 @@ from gradnoise.study.report.page import write_report
 from gradnoise.study.report.panels import arm_colour, legend, style
 from gradnoise.study.report.success import dose_response, evaluated_rows, exact_tests, learning_curves
 from gradnoise.study.report.tables import markdown, print_summary
-from gradnoise.study.report.thresholds import distribution, threshold_counts
+from gradnoise.study.report.thresholds import THRESHOLDS_CAPTION, distribution, threshold_counts
 
 __all__ = [
+    "THRESHOLDS_CAPTION",
     "Extras",
     "Table",
     "arm_colour",

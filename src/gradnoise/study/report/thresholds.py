@@ -18,15 +18,15 @@ from gradnoise.study.report.panels import arm_colour, legend, style
 from gradnoise.study.results import StudyResults, TrialResult
 from gradnoise.study.spec import Metric
 
-CAPTION = (
-    "Runs whose final value is below the threshold, with Clopper-Pearson intervals of their share in %; seeds that are"
-    " below it in this arm alone (gained) and in the baseline alone (lost); exact two-sided McNemar test over pairs,"
-    " not adjusted for the number of tests."
+THRESHOLDS_CAPTION = (
+    "Runs whose final value is below the threshold, with Clopper-Pearson intervals of their share in %; pairs that are"
+    " below it in this arm alone (gained) and in the baseline alone (lost); two-sided p of McNemar's exact test over"
+    " pairs, or of sign flips over seeds where a seed has several pairs, not adjusted for the number of tests."
 )
 
 
 def threshold_counts(
-    results: StudyResults, metric: Metric, thresholds: Sequence[float], *, caption: str = CAPTION
+    results: StudyResults, metric: Metric, thresholds: Sequence[float], *, caption: str = THRESHOLDS_CAPTION
 ) -> Table:
     """Make a table of how many runs of every arm end below each threshold, tested against the baseline.
 
@@ -57,7 +57,7 @@ def threshold_counts(
             below = f"< {threshold:g} {metric.unit}".rstrip()
             share = f"{count.successes}/{count.n}"
             lines.append((count.row, below, labels[count.arm], share, f"{low:.1f} to {high:.1f}", *tests))
-    headings = ("row", metric.title, "arm", "runs", "95 %, exact", "gained", "lost", "p, McNemar")
+    headings = ("row", metric.title, "arm", "runs", "95 %, exact", "gained", "lost", "p")
     return Table(headings, tuple(lines), caption)
 
 
