@@ -3,6 +3,7 @@
 from gradnoise.paper.neural_programmer.config import Config
 from gradnoise.paper.neural_programmer.contrasts import CONTRASTS
 from gradnoise.paper.neural_programmer.experiment import TableQuestions
+from gradnoise.paper.neural_programmer.extras import answers
 from gradnoise.paper.neural_programmer.machine.model import NeuralProgrammer
 from gradnoise.paper.neural_programmer.problems.tasks import TASKS
 from gradnoise.paper.neural_programmer.scales import STUDIES
@@ -19,8 +20,9 @@ SYSTEM = System(
     studies=STUDIES,
     build=build,
     length_unit="epochs",
+    extras=answers,
     commands={"ask": Ask},
     results="neural_programmer",
 )
 
-__all__ = ["CLAIMS", "SYSTEM", "TASKS", "Config", "NeuralProgrammer", "TableQuestions", "build"]
+__all__ = ["CLAIMS", "SYSTEM", "TASKS", "Config", "NeuralProgrammer", "TableQuestions", "answers", "build"]

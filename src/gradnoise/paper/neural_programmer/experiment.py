@@ -197,7 +197,7 @@ def distinct(examples: Examples) -> tuple[Tensor, Tensor]:
     found, index = torch.unique(key, return_inverse=True)
     k = min(b, -(-len(found) // MULTIPLE) * MULTIPLE)
     first = torch.zeros(k, dtype=torch.int64)
-    first[index.flip(0)] = torch.arange(b).flip(0)  # of those that ask the same the first one stays
+    first[index] = torch.arange(b)  # any of those that ask the same
     return first, index
 
 
