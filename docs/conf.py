@@ -20,5 +20,7 @@ autodoc_typehints_description_target = "documented"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 
+highlight_language = "none"  # of blocks that name no language, such as commands and trees
+
 html_theme = "furo"
 html_title = f"gradnoise {release}"

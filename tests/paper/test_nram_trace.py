@@ -14,8 +14,9 @@ from gradnoise.paper.nram import NRAM
 from gradnoise.paper.nram.machine.checks import check_distributions, check_integers, check_list, check_precision
 from gradnoise.paper.nram.watch.command import Chosen, trace_oracle
 from gradnoise.paper.nram.watch.oracles import LISTK_REGISTERS, PROGRAMS, listk_machine
-from gradnoise.paper.nram.watch.runs import Wanted, find
+from gradnoise.paper.nram.watch.runs import difference, find_machine
 from gradnoise.paper.nram.watch.trace import live, source_names, taken, trace_hard, trace_program, trace_soft
+from gradnoise.paper.runs import Wanted
 from gradnoise.population import PopulationError
 from gradnoise.study import Store, StudyError, run_study
 
@@ -88,11 +89,10 @@ def test_another_machine_than_the_stored_run_is_told(tmp_path, capsys, monkeypat
     folder = tmp_path / "study"
     run_study(load_system("nram").study("smoke", seeds=1, rows=["A"]), folder)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    found = find(folder, Wanted(arm="none"))
-    assert found.difference(found.run.final) == ""
-    assert "error 50 % then, 25 % now" in dataclasses.replace(
-        found, run=dataclasses.replace(found.run, final={"error": 50.0})
-    ).difference({"error": 25.0})
+    found = find_machine(folder, Wanted(arm="none"))
+    assert difference(found.run, found.run.final) == ""
+    half = dataclasses.replace(found.run, final={"error": 50.0})
+    assert "error 50 % then, 25 % now" in difference(half, {"error": 25.0})
 
     main(["nram", "trace", str(folder), "--arm", "none"])
     assert "another machine" not in capsys.readouterr().out
@@ -126,25 +126,25 @@ def test_help_names_every_oracle(capsys):
 def test_a_folder_without_machines(tmp_path):
     run_study(load_system("deep-mlp").study("smoke", "digits", 1, rows=["3"]), tmp_path)
     with pytest.raises(StudyError, match="holds a study of deep-mlp"):
-        find(tmp_path, Wanted())
+        find_machine(tmp_path, Wanted())
 
 
 def test_a_store_without_a_recipe_is_known_by_its_name_and_scale(tmp_path):
     run_study(load_system("nram").study("smoke", seeds=1, steps=4, rows=["A"]), tmp_path)
     with Store(tmp_path) as store:
         store.put_record(dataclasses.replace(store.record(), recipe=None))
-    found = find(tmp_path, Wanted(arm="eta-1.0"))
+    found = find_machine(tmp_path, Wanted(arm="eta-1.0"))
     trial = found.trial
     assert (trial.row, trial.arm, trial.seed, found.run.step) == ("A", "eta-1.0", 0, 4)
     assert trial in list(found.study.trials())
     with Store(tmp_path) as store:
         store.put_record(dataclasses.replace(store.record(), experiment="nram@another"))
     with pytest.raises(StudyError, match=r"another study than the stored one: its data is .*older version"):
-        find(tmp_path, Wanted())
+        find_machine(tmp_path, Wanted())
     with Store(tmp_path) as store:
         store.put_record(dataclasses.replace(store.record(), scale="huge"))
     with pytest.raises(StudyError, match="without the recipe of its study, and nram has no scale 'huge'"):
-        find(tmp_path, Wanted())
+        find_machine(tmp_path, Wanted())
 
 
 @pytest.mark.parametrize(

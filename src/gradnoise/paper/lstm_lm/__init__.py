@@ -4,6 +4,7 @@ from gradnoise.paper.lstm_lm.config import Config, Options
 from gradnoise.paper.lstm_lm.experiment import LanguageModelExperiment
 from gradnoise.paper.lstm_lm.extras import perplexities
 from gradnoise.paper.lstm_lm.model import LSTMLanguageModel
+from gradnoise.paper.lstm_lm.sample import Sample
 from gradnoise.paper.lstm_lm.scales import STUDIES
 from gradnoise.paper.lstm_lm.study import CLAIMS, build
 from gradnoise.paper.system import System
@@ -20,6 +21,7 @@ SYSTEM = System(
     options=Options,
     length_unit="epochs",
     extras=perplexities,
+    commands={"sample": Sample},
     results="lstm_lm",
 )
 

@@ -18,9 +18,10 @@ from gradnoise.paper.nram.machine.checks import check_integers, check_list
 from gradnoise.paper.nram.machine.model import NRAM
 from gradnoise.paper.nram.problems.tasks import TASKS, ListK, Problems, Task
 from gradnoise.paper.nram.watch.oracles import LISTK_REGISTERS, PROGRAMS, listk_machine
-from gradnoise.paper.nram.watch.runs import Wanted, find
+from gradnoise.paper.nram.watch.runs import difference, find_machine
 from gradnoise.paper.nram.watch.show import legend, show
 from gradnoise.paper.nram.watch.trace import trace_hard, trace_program, trace_soft
+from gradnoise.paper.runs import Wanted
 from gradnoise.paper.training import notice, training_bar, weights_cache
 from gradnoise.population import Draws
 from gradnoise.study import StudyError, trained_weights
@@ -124,7 +125,7 @@ def trace_run(folder: Path, wanted: Wanted, chosen: Chosen, console: Console) ->
     Raises:
         StudyError: there is no such run or no such problem.
     """
-    run = find(folder, wanted)
+    run = find_machine(folder, wanted)
     trial, steps = run.trial, run.run.step
     console.print(Text(f"{run.study.title}: row {trial.row}, {trial.arm}, seed {trial.seed}, {steps:,} updates"))
     experiment = run.study.experiment
@@ -133,7 +134,7 @@ def trace_run(folder: Path, wanted: Wanted, chosen: Chosen, console: Console) ->
         found = trained_weights(
             experiment, [trial], weights_cache(), steps=steps, progress=progress, notice=notice(console)
         )
-    if differs := run.difference(found.metrics):
+    if differs := difference(run.run, found.metrics):
         notice(console)(differs)
     machine = found.model
     assert isinstance(machine, NRAM)
