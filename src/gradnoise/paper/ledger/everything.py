@@ -15,7 +15,7 @@ from gradnoise.study.analysis import Outcome, Summary, summarise
 #: "Rarely": at most this share of the rows where noise does not help.
 RARELY = 0.1
 #: The training loss has no margin: only "helps" is read from it.
-LOSS = Metric("train_loss", "training loss", higher_is_better=False, margin=0.0)
+LOSS = Metric("train_loss", "training loss", higher_is_better=False)
 ANNEALED = "Annealed"
 #: What stands for the folder where a statement rests on all of them.
 EVERYWHERE = "all folders"

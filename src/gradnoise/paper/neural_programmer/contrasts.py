@@ -5,7 +5,7 @@ from gradnoise.paper.neural_programmer.scales import BATCHES, FIGURE_2, FIVE, FI
 from gradnoise.study import Metric
 
 #: The training loss has no margin: only "helps" and "hurts" are read from it.
-LOSS = Metric("train_loss", "training loss", higher_is_better=False, margin=0.0)
+LOSS = Metric("train_loss", "training loss", higher_is_better=False)
 
 CONTRASTS = (
     Contrast(
