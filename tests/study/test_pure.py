@@ -13,6 +13,7 @@ from gradnoise.study import analysis, report
 FOLDERS = {
     "analysis": ("gradnoise.errors", "gradnoise.study.results", "gradnoise.study.spec", "gradnoise.study.analysis"),
     "report": (
+        "gradnoise.errors",
         "gradnoise.files",
         "gradnoise.study.canonical",
         "gradnoise.study.results",
