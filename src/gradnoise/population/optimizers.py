@@ -65,8 +65,9 @@ def _adam(
     """Update theta and the moments m and v [P, N] by Adam's rule, see `Optimizer.update`."""
     m = state["m"].lerp_(g, 1 - beta1)
     v = state["v"].mul_(beta2).addcmul_(g, g, value=1 - beta2)
-    root = v.sqrt().div_(_root(_correction(beta2, t)).to(v.dtype)).add_(eps)
-    theta.sub_(m.div(root).mul_(lr / _correction(beta1, t).to(lr.dtype)))
+    # what follows is made in g's memory: on a CPU new memory of this size costs as much as the arithmetic
+    root = torch.sqrt(v, out=g).div_(_root(_correction(beta2, t)).to(v.dtype)).add_(eps)
+    theta.sub_(torch.div(m, root, out=g).mul_(lr / _correction(beta1, t).to(lr.dtype)))
 
 
 @dataclass(frozen=True)
