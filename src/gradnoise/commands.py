@@ -226,7 +226,7 @@ class Report:
         """Write and print."""
         from gradnoise.paper.rebuild import renewed, system_of
         from gradnoise.study import Store, read_results
-        from gradnoise.study.console import conclude
+        from gradnoise.study.console import conclude, keep_look
         from gradnoise.study.exported import RECORD
         from gradnoise.study.store import FILE
 
@@ -236,9 +236,11 @@ class Report:
             with Store(self.folder, readonly=True) as store:
                 results = store.results()
         if system := system_of(results.record):
-            conclude(renewed(results, system), self.out or self.folder, console, system.extras)
+            summary = conclude(renewed(results, system), self.out or self.folder, console, system.extras)
         else:
-            conclude(results, self.out or self.folder, console)
+            summary = conclude(results, self.out or self.folder, console)
+        if (self.folder / FILE).exists():
+            keep_look(self.folder, summary, console)
 
 
 @dataclass(frozen=True)

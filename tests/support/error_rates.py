@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gradnoise.study.analysis import Summary, summarise
 from gradnoise.study.analysis.statistics import sign_flip_interval
-from gradnoise.study.results import TrialResult
+from gradnoise.study.results import Look, TrialResult
 from gradnoise.study.spec import Arm, Claim, Metric
 from support.report_fakes import METRIC, study, trial
 
@@ -45,7 +45,9 @@ TYPES: dict[str, tuple[Metric, Law]] = {
 }
 
 
-def judged(metric: Metric, values: Array, claims: Sequence[Claim] = (), **changes: object) -> Summary:
+def judged(
+    metric: Metric, values: Array, claims: Sequence[Claim] = (), looks: tuple[Look, ...] = (), **changes: object
+) -> Summary:
     """Summarise a study of these final values [rows, arms, seeds]; the first arm is the baseline."""
     rows, count, seeds = values.shape
     names = ["none", "noise", *(f"arm{i}" for i in range(2, count))]
@@ -58,7 +60,8 @@ def judged(metric: Metric, values: Array, claims: Sequence[Claim] = (), **change
     trials = [replace(t, curves={}) for t in trials]
     arms = tuple(Arm(name) for name in names)
     seen = {"metric": metric, "rows": [str(r) for r in range(rows)], "claims": claims, "arms": arms}
-    return summarise(study(trials, **{**seen, "seeds": tuple(range(seeds)), **changes}))
+    results = study(trials, **{**seen, "seeds": tuple(range(seeds)), **changes})
+    return summarise(replace(results, looks=looks))
 
 
 def decided(summary: Summary, *outcomes: str) -> bool:

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gradnoise.errors import StudyError
-from gradnoise.study.analysis import summarise
+from gradnoise.study.analysis import Summary, summarise
 from gradnoise.study.report import Extras, print_summary, write_report
 from gradnoise.study.results import StudyResults
 from gradnoise.study.run.executors import AUTO, Executor
@@ -25,7 +25,7 @@ from gradnoise.study.run.options import Options
 from gradnoise.study.run.planning import Plan
 from gradnoise.study.run.runner import Observer, Progress, run_study
 from gradnoise.study.spec import Study
-from gradnoise.study.store import Store
+from gradnoise.study.store import Store, note_look
 
 Figures = Callable[[StudyResults], Extras]
 
@@ -71,15 +71,26 @@ def run_and_report(
     except KeyboardInterrupt:
         _say_how_to_go_on(folder, command, console)
         sys.exit(130)
-    conclude(results, folder, console, figures)
+    keep_look(folder, conclude(results, folder, console, figures), console)
     return results
 
 
-def conclude(results: StudyResults, folder: Path, console: Console, figures: Figures = lambda _: ()) -> None:
-    """Print the verdict and write the report."""
+def conclude(results: StudyResults, folder: Path, console: Console, figures: Figures = lambda _: ()) -> Summary:
+    """Print the verdict, write the report, and return what was concluded."""
     summary = summarise(results)
     print_summary(summary, console)
     console.print(f"Report: {write_report(results, folder, figures(results), summary=summary)}", soft_wrap=True)
+    return summary
+
+
+def keep_look(folder: Path, summary: Summary, console: Console) -> None:
+    """Keep in a study's store that its verdicts were read: a test must know how often it was looked at."""
+    seen = {seed for effect in summary.effects for seed in effect.seeds}
+    if seen:
+        try:
+            note_look(folder, len(summary.record.seeds), seen)
+        except StudyError as error:
+            console.print(Text(str(error), style="yellow"))
 
 
 def describe_plan(plan: Plan, study: Study, folder: Path, console: Console) -> None:

@@ -33,6 +33,8 @@ CREATE TABLE chunks (
 """
 #: Came later; a file of an older version gets it when it is opened for writing.
 EVENTS = "CREATE TABLE IF NOT EXISTS events (time TEXT NOT NULL, chunk TEXT NOT NULL, sentence TEXT NOT NULL)"
+#: Came later still: the times at which verdicts were read.
+LOOKS = "CREATE TABLE IF NOT EXISTS looks (time TEXT NOT NULL, asked INTEGER NOT NULL, seeds TEXT NOT NULL)"
 
 
 class Database:
@@ -102,6 +104,7 @@ class Database:
             raise StudyError(f"{self.folder} was written in format {found}; this version reads format {FORMAT}")
         if not readonly:
             self.db.execute(EVENTS)
+            self.db.execute(LOOKS)
 
     def close(self) -> None:
         """Close the file and release the lock."""

@@ -142,6 +142,8 @@ class Description:
         deviations: how this study departs from the published protocol, one sentence each.
         protocol: what was done, as (name, value) lines for the report.
         selection: which restart to report next to the mean over restarts; None for none. Verdicts never use it.
+        max_seeds: the largest number of seeds that the study will ever have, declared before the first look, so that
+            it may be read and go on; None where the seeds asked for at the first look are all.
         recipe: plain values from which the same study can be built again, such as {"system": "nram", "scale":
             "paper"}, so that a folder is enough to go on; None for none, and in stores of older versions.
     """
@@ -157,4 +159,5 @@ class Description:
     deviations: tuple[str, ...] = ()
     protocol: tuple[tuple[str, str], ...] = ()
     selection: Selection | None = None
+    max_seeds: int | None = None
     recipe: Mapping[str, Any] | None = None

@@ -76,6 +76,21 @@ class Event:
     sentence: str
 
 
+@dataclass(frozen=True)
+class Look:
+    """A time at which verdicts of a study were read.
+
+    Args:
+        time: when.
+        asked: how many seeds the study had been asked for.
+        seeds: those that had a pair by then.
+    """
+
+    time: str
+    asked: int
+    seeds: tuple[int, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class StudyRecord(Description):
     """The description of a study as kept in its store: enough to rebuild the report without its code.
@@ -114,7 +129,8 @@ class StudyRecord(Description):
 
 @dataclass(frozen=True)
 class StudyResults:
-    """A record and its trials."""
+    """A record, its trials, and the times at which its verdicts were read before."""
 
     record: StudyRecord
     trials: tuple[TrialResult, ...]
+    looks: tuple[Look, ...] = ()

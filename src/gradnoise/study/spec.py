@@ -154,6 +154,11 @@ class Study(Description):
         for what, names in (("arm", [a.name for a in self.arms]), ("seed", list(self.seeds))):
             if len(set(names)) != len(names):
                 raise StudyError(f"study {self.name!r} names the same {what} twice: {names}")
+        if self.max_seeds is not None and self.max_seeds < len(self.seeds):
+            raise StudyError(
+                f"study {self.name!r} has {len(self.seeds)} seeds and max_seeds = {self.max_seeds}; declare as many as"
+                " it may ever have"
+            )
         if not self.seeds:
             raise StudyError(f"study {self.name!r} has no seeds; give at least one")
         self._check_settings()

@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,13 +17,13 @@ import numpy as np
 from gradnoise.errors import StudyError
 from gradnoise.study.canonical import canonical, checked_id, restore
 from gradnoise.study.codec import read
-from gradnoise.study.database import FILE, NEVER_STARTED, Database
+from gradnoise.study.database import FILE, LOOKS, NEVER_STARTED, Database
 from gradnoise.study.engine import SliceResult
 from gradnoise.study.provenance import now
-from gradnoise.study.results import Curve, Event, StudyRecord, StudyResults, TrialResult
+from gradnoise.study.results import Curve, Event, Look, StudyRecord, StudyResults, TrialResult
 from gradnoise.study.spec import Trial
 
-__all__ = ["FILE", "Chunk", "Store", "chunk_id"]
+__all__ = ["FILE", "Chunk", "Store", "chunk_id", "note_look"]
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,13 @@ class Store(Database):
             return []  # a file of an older version, opened for reading
         return [Event(*row) for row in self.db.execute("SELECT time, chunk, sentence FROM events ORDER BY rowid")]
 
+    def looks(self) -> tuple[Look, ...]:
+        """Return the times at which verdicts were read, in order; none in a file of an older version."""
+        if not self.db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'looks'").fetchone()[0]:
+            return ()
+        rows = self.db.execute("SELECT time, asked, seeds FROM looks ORDER BY rowid")
+        return tuple(Look(time, asked, tuple(map(int, json.loads(seeds)))) for time, asked, seeds in rows)
+
     def measured(self, trial: str, step: int) -> dict[str, float]:
         """Return the metrics of one trial after so many updates; empty when it was not evaluated there."""
         rows = self.db.execute("SELECT metric, value FROM metrics WHERE trial = ? AND step = ?", (trial, step))
@@ -154,7 +164,7 @@ class Store(Database):
             fields |= {name: json.loads(fields[name]) for name in ("config", "final")}
             trials.append(TrialResult(**fields, curves=curves.get(id, {}), waiting=id in waiting))
         record = dataclasses.replace(record, provenance=record.provenance + events)
-        return StudyResults(record, tuple(trials))
+        return StudyResults(record, tuple(trials), self.looks())
 
     def _curves(self) -> dict[str, Mapping[str, Curve]]:
         """Read all curves: trial -> metric -> curve."""
@@ -168,6 +178,30 @@ class Store(Database):
             trial: {metric: Curve(np.array(s), np.array(v, dtype=float)) for metric, (s, v) in metrics.items()}
             for trial, metrics in points.items()
         }
+
+
+def note_look(folder: Path, asked: int, seeds: Iterable[int]) -> None:
+    """Keep that the verdicts of a study are read now, also while another process trains it.
+
+    A look at the same seeds as the last one is the same look.
+
+    Args:
+        folder: of the study.
+        asked: how many seeds it has been asked for.
+        seeds: those that have a pair.
+
+    Raises:
+        StudyError: the file cannot be written.
+    """
+    body, path = json.dumps(sorted(seeds)), Path(folder) / FILE
+    try:
+        with closing(sqlite3.connect(path, timeout=30)) as db, db:
+            db.execute(LOOKS)
+            last = db.execute("SELECT seeds FROM looks ORDER BY rowid DESC LIMIT 1").fetchone()
+            if last is None or last[0] != body:
+                db.execute("INSERT INTO looks VALUES (?, ?, ?)", (now(), asked, body))
+    except sqlite3.Error as error:
+        raise StudyError(f"cannot write to {path}: {error}; this look at the study is not kept") from error
 
 
 def chunk_id(trials: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from gradnoise.errors import StudyError
 from gradnoise.study.analysis.comparison import Comparison, compare, compare_successes
 from gradnoise.study.analysis.evidence import Chance, Evidence, Tested, evidence
+from gradnoise.study.analysis.looks import Monitoring, monitoring
 from gradnoise.study.analysis.scores import (
     CHANCE_MARGINS,
     Score,
@@ -26,7 +27,7 @@ from gradnoise.study.analysis.scores import (
 )
 from gradnoise.study.analysis.shapes import Effect, difference_unit
 from gradnoise.study.analysis.verdict import Verdict, decide
-from gradnoise.study.results import StudyRecord, TrialResult
+from gradnoise.study.results import Look, StudyRecord, TrialResult
 from gradnoise.study.spec import Claim, Metric
 
 Trials = Sequence[TrialResult]
@@ -43,11 +44,13 @@ class Asked:
         record: the study, its metric without the margin where that cannot be used.
         reach: how far apart a run that succeeds and one that fails may lie; None without a success rule.
         level: confidence level.
+        looks: times at which its verdicts were read before.
     """
 
     record: StudyRecord
     reach: float | None
     level: float
+    looks: tuple[Look, ...] = ()
 
     @property
     def metric(self) -> Metric:
@@ -55,7 +58,9 @@ class Asked:
         return self.record.metric
 
 
-def effects_of(groups: Mapping[Place, Trials], asked: Asked) -> tuple[tuple[Effect, ...], dict[Place, Chance]]:
+def effects_of(
+    groups: Mapping[Place, Trials], asked: Asked
+) -> tuple[tuple[Effect, ...], dict[Place, Chance], Monitoring | None]:
     """Compare every arm with the baseline of its row, and the arms of claims about chance with chance.
 
     Args:
@@ -74,12 +79,13 @@ def effects_of(groups: Mapping[Place, Trials], asked: Asked) -> tuple[tuple[Effe
         for c in asked.record.claims
         if c.expects == "chance" and asked.metric.chance is not None and asked.metric.margin is not None
     }
-    proofs, against = _proofs(tested, chances, asked.record.claims)
+    looked = monitoring(asked.record, asked.looks, {s for t in tested.values() for s in t.differences})
+    proofs, against = _proofs(tested, chances, asked.record.claims, looked)
     primary = _primary(asked.record.claims) or set(tested)
     effects = tuple(
         _effect(place, pairs[place], tested[place], proofs[place], place in primary, asked) for place in pairs
     )
-    return effects, {place: Chance(chances[place], proof) for place, proof in against.items()}
+    return effects, {place: Chance(chances[place], proof) for place, proof in against.items()}, looked
 
 
 def _primary(claims: Sequence[Claim]) -> set[Place]:
@@ -87,7 +93,10 @@ def _primary(claims: Sequence[Claim]) -> set[Place]:
 
 
 def _proofs(
-    tested: Mapping[Place, Tested], chances: Mapping[Place, Tested], claims: Sequence[Claim]
+    tested: Mapping[Place, Tested],
+    chances: Mapping[Place, Tested],
+    claims: Sequence[Claim],
+    looked: Monitoring | None,
 ) -> tuple[dict[Place, Evidence], dict[Place, Evidence]]:
     named = _primary(claims)
     first = [place for place in tested if not named or place in named]
@@ -97,9 +106,10 @@ def _proofs(
         [*(tested[p] for p in first), *chances.values()],
         declared=max(len(named), len(first)) + len(chances),
         same_direction=len(expected) == 1 and expected <= {"helps", "hurts"},
+        looked=looked,
     )
     proofs = dict(zip(first, found[: len(first)], strict=True))
-    proofs |= dict(zip(second, evidence([tested[p] for p in second]), strict=True))
+    proofs |= dict(zip(second, evidence([tested[p] for p in second], looked=looked), strict=True))
     return proofs, dict(zip(chances, found[len(first) :], strict=True))
 
 

@@ -13,16 +13,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradnoise.study.analysis.comparison import Comparison
+from gradnoise.study.analysis.looks import Monitoring
 from gradnoise.study.analysis.statistics import (
+    anytime_sign_flip,
     gated_holm,
     holm,
     joint_sign_flips,
     rates_within,
+    sequential_sign_flips,
     share_excluded,
     sign_flip,
 )
 
 JOINT, HOLM, GATE = "max-T", "Holm", "pooled gate and Holm"
+SPENDING, ANYTIME = "max-T and alpha spending", "e-process and Holm"
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,9 @@ class Chance:
         return min(1.0, sign_flip(side, seed=c.seed) * self.evidence.family) <= alpha
 
 
-def evidence(family: Sequence[Tested], *, declared: int = 0, same_direction: bool = False) -> list[Evidence]:
+def evidence(
+    family: Sequence[Tested], *, declared: int = 0, same_direction: bool = False, looked: Monitoring | None = None
+) -> list[Evidence]:
     """Test the comparisons of a family and adjust their p-values together.
 
     Mean differences over seeds are adjusted jointly (`joint_sign_flips`). Rates are adjusted by Holm's method, and so
@@ -92,12 +98,16 @@ def evidence(family: Sequence[Tested], *, declared: int = 0, same_direction: boo
         declared: how many the family has by declaration, if more than are given.
         same_direction: whether the family was declared to expect the same direction everywhere. Then the pooled
             difference is a gate for rates: it tests all of them at once, and what passes is adjusted for one fewer.
+        looked: how the study was looked at, where it was more than once; then all comparisons, rates too, are tested by
+            sign flips that keep the level over all looks.
     """
     differ, count = [t for t in family if not t.chance], max(declared, len(family))
-    rates = any(t.comparison.rate for t in differ)
-    p = _differences(differ, rates, max(count - len(family) + len(differ), 1), same_direction)
-    adjusted, unseen = _within(family, count)
+    rates = looked is None and any(t.comparison.rate for t in differ)
+    p = _differences(differ, rates, max(count - len(family) + len(differ), 1), same_direction, looked)
+    adjusted, unseen = _within(family, count, looked)
     method = "" if count < 2 else (GATE if same_direction and rates else HOLM) if rates else JOINT
+    if looked is not None:
+        method = ANYTIME if looked.anytime else SPENDING
     given = iter(p)
     return [
         Evidence(1.0 if t.chance else next(given), within, hidden, count, method)
@@ -105,15 +115,17 @@ def evidence(family: Sequence[Tested], *, declared: int = 0, same_direction: boo
     ]
 
 
-def _differences(family: Sequence[Tested], rates: bool, count: int, same_direction: bool) -> list[float]:
+def _differences(
+    family: Sequence[Tested], rates: bool, count: int, same_direction: bool, looked: Monitoring | None
+) -> list[float]:
     raw = [t.comparison.p if t.counts else 1.0 for t in family]
-    if count == 1:
+    if count == 1 and looked is None:
         return raw
     if rates:
         padded = [*raw, *[1.0] * (count - len(raw))]
         adjusted = gated_holm(padded, _pooled(family)) if same_direction and count > 1 else holm(padded)
     else:
-        adjusted = _joint([t.differences if t.counts else {} for t in family], count, _seed(family))
+        adjusted = _joint([t.differences if t.counts else {} for t in family], count, _seed(family), looked)
     return [float(max(a, b)) for a, b in zip(adjusted, raw, strict=False)]
 
 
@@ -126,10 +138,12 @@ def _pooled(family: Sequence[Tested]) -> float:
     return sign_flip([sums[s] for s in sorted(sums)], seed=_seed(family))
 
 
-def _within(family: Sequence[Tested], count: int) -> tuple[list[float], list[float]]:
+def _within(family: Sequence[Tested], count: int, looked: Monitoring | None) -> tuple[list[float], list[float]]:
     """Return adjusted p-values that differences are at least the margin, and their part from what is unseen."""
     margins = [t.margin if t.counts else None for t in family]
     unseen = [_unseen(t) if m is not None else 1.0 for t, m in zip(family, margins, strict=True)]
+    if looked is not None:  # the k-th look may use 1 / (k (k + 1)) of the level, which adds up to all of it
+        unseen = [min(1.0, p * len(looked.looks) * (len(looked.looks) + 1)) for p in unseen]
     hidden = holm([*unseen, *[1.0] * (count - len(family))])[: len(family)]
     ends = []
     for sign in (-1.0, 1.0):
@@ -137,7 +151,7 @@ def _within(family: Sequence[Tested], count: int) -> tuple[list[float], list[flo
             {s: m + sign * d for s, d in t.differences.items()} if m is not None and not t.comparison.rate else {}
             for t, m in zip(family, margins, strict=True)
         ]
-        ends.append(_joint(tables, count, _seed(family), one_sided=True))
+        ends.append(_joint(tables, count, _seed(family), looked, one_sided=True))
     within = np.minimum(1.0, np.maximum(2.0 * np.maximum(*ends), hidden))
     exact = [m is not None and t.comparison.rate for t, m in zip(family, margins, strict=True)]
     return np.where(exact, hidden, np.where([m is None for m in margins], 1.0, within)).tolist(), hidden.tolist()
@@ -154,8 +168,17 @@ def _unseen(tested: Tested) -> float:
     return share_excluded(gained, lost, n, margin / tested.reach)
 
 
-def _joint(tables: Sequence[Mapping[int, float]], count: int, seed: int, one_sided: bool = False) -> np.ndarray:
-    adjusted = joint_sign_flips(tables, seed=seed, one_sided=one_sided)
+def _joint(
+    tables: Sequence[Mapping[int, float]], count: int, seed: int, looked: Monitoring | None, one_sided: bool = False
+) -> np.ndarray:
+    if looked is not None and looked.anytime:
+        raw = [anytime_sign_flip([t[s] for s in sorted(t)], one_sided=one_sided) for t in tables]
+        return holm([*raw, *[1.0] * (count - len(raw))])[: len(raw)]
+    if looked is not None:
+        # Alpha is spent for both sides; a one-sided p is half of a two-sided one.
+        adjusted = sequential_sign_flips(tables, looked.looks, looked.planned, seed=seed, one_sided=one_sided)
+    else:
+        adjusted = joint_sign_flips(tables, seed=seed, one_sided=one_sided)
     here = sum(bool(t) for t in tables)
     return np.minimum(1.0, adjusted * (max(count, here) / here)) if here else adjusted
 

@@ -29,10 +29,7 @@ def conclusions(summary: Summary) -> list[str]:
         said.append(f"The largest effect is in {_quoted(summary, largest)} {largest.verdict.sentence}")
     said += others
     if done < asked:
-        said.append(
-            f"So far {done:,} of {asked:,} trials are done. Verdicts read before the end may change, "
-            "and are not corrected for looking early."
-        )
+        said.append(f"So far {done:,} of {asked:,} trials are done. Verdicts read before the end may change.")
     said += summary.cautions
     left_out = sum(c.fates.done - c.n for c in summary.cells)
     if left_out:

@@ -54,8 +54,8 @@ def summarise(results: StudyResults, *, level: float = 0.95) -> Summary:
     short = {row: short_settings(t.setting for t in results.trials if t.row == row) for row, _ in record.rows}
     cells = tuple(_cell(groups[key], short[key[0]], record, level) for key in order)
     known = [trial for key in order for trial in groups[key]]
-    asked = Asked(record, None if metric.success is None else reach(known, metric), level)
-    effects, chances = effects_of({key: groups[key] for key in order}, asked)
+    asked = Asked(record, None if metric.success is None else reach(known, metric), level, results.looks)
+    effects, chances, looked = effects_of({key: groups[key] for key in order}, asked)
     findings = tuple(_judge(claim, cells, effects, chances, metric) for claim in record.claims)
     steps = [t.config.get("steps", record.steps) for t in known] or [record.steps]
     return Summary(
@@ -66,7 +66,7 @@ def summarise(results: StudyResults, *, level: float = 0.95) -> Summary:
         cells=cells,
         effects=effects,
         findings=findings,
-        cautions=cautions,
+        cautions=(*cautions, looked.sentence) if looked else cautions,
     )
 
 

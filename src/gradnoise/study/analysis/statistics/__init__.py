@@ -33,12 +33,14 @@ from gradnoise.study.analysis.statistics.rates import (
 )
 from gradnoise.study.analysis.statistics.restarts import BestOfK, best_of_k
 from gradnoise.study.analysis.statistics.sample_size import least_pairs, pairs_to_decide_rate
+from gradnoise.study.analysis.statistics.sequential import anytime_sign_flip, sequential_sign_flips, spent
 
 __all__ = [
     "BestOfK",
     "Interval",
     "Pairs",
     "Probabilities",
+    "anytime_sign_flip",
     "best_of_k",
     "check_margin",
     "clopper_pearson",
@@ -61,8 +63,10 @@ __all__ = [
     "probabilities_rate",
     "rates_within",
     "scaled",
+    "sequential_sign_flips",
     "share_excluded",
     "sign_flip",
     "sign_flip_interval",
+    "spent",
     "wilson",
 ]
