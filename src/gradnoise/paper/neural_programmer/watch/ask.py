@@ -20,9 +20,10 @@ from gradnoise.paper.neural_programmer.problems.checks import Asked, Table, chec
 from gradnoise.paper.neural_programmer.problems.oracles import as_choices, program
 from gradnoise.paper.neural_programmer.problems.questions import all_templates
 from gradnoise.paper.neural_programmer.problems.tasks import CELL_WORDS, Task, task_of
-from gradnoise.paper.neural_programmer.watch.runs import Wanted, trained
+from gradnoise.paper.neural_programmer.watch.runs import trained
 from gradnoise.paper.neural_programmer.watch.show import show
 from gradnoise.paper.neural_programmer.watch.trace import trace
+from gradnoise.paper.runs import Wanted
 from gradnoise.study import StudyError
 
 #: Rows of the table that is asked about where there is none of the user's, and its largest number.
