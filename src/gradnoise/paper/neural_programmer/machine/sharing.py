@@ -27,11 +27,12 @@ def choose_together(model: Parameters, questions: Questions, hard: bool) -> Choi
     by_operation, by_column = units @ model.history.operation.mT, names @ model.history.column.mT
     q_operation = q @ model.select_operation.question.mT
     q_column = q @ model.select_column.question.mT if len(names) > 1 else q_operation
+    certain = _certain(model, q) if len(names) == 1 else None
     h: Tensor | None = None
     operations, columns = [], []
     for _ in range(STEPS):
         operations.append((_hidden(q_operation, model.select_operation.history, h) @ units.mT).softmax(-1))
-        columns.append(_columns(model, q_column, h, names, questions.present))
+        columns.append(_columns(model, q_column, h, names, questions.present) if certain is None else certain)
         if len(operations) < STEPS:
             a, b = operations[-1], columns[-1]
             if hard:
@@ -52,11 +53,13 @@ def _hidden(known: Tensor, weight: Tensor, h: Tensor | None) -> Tensor:
 
 def _columns(model: Parameters, known: Tensor, h: Tensor | None, names: Tensor, present: Tensor) -> Tensor:
     """Return alpha_col [K, L]."""
+    return softmax(_hidden(known, model.select_column.history, h) @ names.mT, present)
+
+
+def _certain(model: Parameters, q: Tensor) -> Tensor:
+    """Return alpha_col [K, 1] of a single column: 1, whatever the weights, which stay part of the loss."""
     selector = model.select_column
-    if len(names) == 1:  # certain, whatever the weights: their gradient is zero, and they stay part of the loss
-        nothing = 0 * (selector.question[0, 0] + selector.history[0, 0])
-        return known.new_ones(len(known), 1) + nothing
-    return softmax(_hidden(known, selector.history, h) @ names.mT, present)
+    return q.new_ones(len(q), 1) + 0 * (selector.question[0, 0] + selector.history[0, 0])
 
 
 def encode(model: Parameters, questions: Questions) -> tuple[Tensor, Tensor, Tensor]:
