@@ -502,10 +502,11 @@ def old(tmp_path) -> Path:
 
 
 def old_study() -> Study:
-    metric = Metric("error", "test error", higher_is_better=False, success=1.0)
+    metric = Metric("error", "test error", higher_is_better=False, margin=1.0, success=1.0)
     claim = Claim("C1", "a", "Noise helps.", "A paper, Table 1", "noise", "helps", {"none": {"mean": 2.0}})
     return small(
         Toy(poison={1: 7}),
+        metric=metric,  # the margin of those days
         claims=(claim,),
         deviations=("Small.",),
         protocol=(("network", "three units"),),
