@@ -193,6 +193,7 @@ class TestFiles:
             "report.html",
             "summary.csv",
             "summary.md",
+            "summary.tex",
             "claims.csv",
             "trials.csv",
             "curves.csv.gz",

@@ -9,6 +9,7 @@ from gradnoise.study.analysis.headline import conclusions
 from gradnoise.study.analysis.shapes import Summary
 from gradnoise.study.analysis.statistics import Interval
 from gradnoise.study.analysis.summary import summarise
+from gradnoise.study.report.latex import latex
 from gradnoise.study.report.tables import markdown, print_summary, terminal_table
 from gradnoise.study.report.text import bounds, decimals, display_title, lines, number, p_value
 from gradnoise.study.spec import Arm, Claim
@@ -98,6 +99,16 @@ class TestTerminal:
         metric = dataclasses.replace(METRIC, success=None)
         text = printed(summarise(study(paired(lambda arm, seed: 50.0), metric=metric)))
         assert "Runs" in text and "Success" not in text and "(paper)" not in text
+
+
+class TestLatex:
+    def test_every_line_has_the_same_cells_and_nothing_is_left_to_format(self, summary):
+        text = latex(summary)
+        rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+        assert len(rows) == 1 + 6 and {line.replace(r"\&", "").count("&") for line in rows} == {6}
+        assert r"Mean, \% &" in text and "helps" in text and "[+42" in text
+        arms = (Arm("none", title="a & b_c"), Arm("noise"))
+        assert r"a \& b\_c" in latex(summarise(study(paired(lambda arm, seed: 50.0), arms=arms)))
 
 
 class TestMarkdown:

@@ -16,6 +16,7 @@ from gradnoise.study.analysis.summary import summarise
 from gradnoise.study.report.export import claims_csv, curves_csv_gz, study_json, summary_csv, trials_csv
 from gradnoise.study.report.extras import Extras, Table
 from gradnoise.study.report.figures import plots
+from gradnoise.study.report.latex import latex
 from gradnoise.study.report.methods import methods_used
 from gradnoise.study.report.panels import DASHES, Plot, panel_figure, sheet
 from gradnoise.study.report.svg import PALETTE, arm_slot, plain_svg, png, themed_svg
@@ -41,10 +42,10 @@ def write_report(
 ) -> Path:
     """Write the report of a study: the page, its tables and its figures.
 
-    report.html is the page, summary.md its tables; summary.csv, claims.csv, trials.csv and curves.csv.gz hold its
-    numbers, study.json its description (see `read_results`); figures/ holds every figure as SVG and PNG, tables/ the
-    experiment's own tables. Each file is replaced as a whole, so that a reader never meets a part. The same results
-    give the same bytes.
+    report.html is the page, summary.md its tables, summary.tex the first of them for a paper; summary.csv, claims.csv,
+    trials.csv and curves.csv.gz hold its numbers, study.json its description (see `read_results`); figures/ holds every
+    figure as SVG and PNG, tables/ the experiment's own tables. Each file is replaced as a whole, so that a reader never
+    meets a part. The same results give the same bytes.
 
     Args:
         results: a study, finished or not.
@@ -69,6 +70,7 @@ def write_report(
         "trials.csv": trials_csv(results),
         **({"claims.csv": claims_csv(summary)} if summary.findings else {}),
         "summary.md": markdown(summary, extras).encode(),
+        "summary.tex": latex(summary).encode(),
         "curves.csv.gz": curves_csv_gz(results),
         **{f"figures/{name}.svg": plain_svg(figure, name) for name, figure in drawn.items()},
         **{f"figures/{name}.png": png(figure) for name, figure in drawn.items()},
