@@ -466,6 +466,18 @@ def test_parameters_that_are_replaced_are_let_go(named):
     assert added(optimizer, q, name="points.2" if named else "0.0", t=1)
 
 
+def test_gradients_are_let_go_after_the_update():
+    """They would stand in memory beside those of the next backward pass."""
+    (p,) = flat(SHAPE)
+    optimizer = torch.optim.SGD([p], lr=1.0)
+    attach(optimizer, Fixed(1.0), seed=SEED)
+    optimizer.step()
+    gone = weakref.ref(p.grad)
+    optimizer.zero_grad()
+    gc.collect()
+    assert gone() is None
+
+
 @pytest.mark.parametrize("copying", [pickle.dumps, copy.deepcopy, copy.copy])
 def test_a_handle_is_not_copied(copying):
     noise = attach(torch.optim.SGD(flat(SHAPE)), Fixed(1.0), seed=SEED)

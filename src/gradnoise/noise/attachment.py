@@ -126,7 +126,8 @@ class Noise:
         self._where, self._warn = where, warn
         self._made, self._turn = 0, -1  # updates made, and when the last one was among those of all handles
         self._rows: Rows = rows
-        self._done: list[tuple[Tensor, int]] = []  # gradients that have the noise of `_done_at`, and their versions
+        # Gradients that have the noise of `_done_at`, and their versions; only while a step runs, or has raised.
+        self._done: list[tuple[Tensor, int]] = []
         self._done_at = -1
         self._streams: dict[Tensor, Stream | None] = {}  # None for parameters that get no noise
         self._paused = False
@@ -136,7 +137,7 @@ class Noise:
         if not any(self._streams.values()):
             raise ValueError("`where` selects no parameter of this optimizer; it is called with names such as"
                              f" {self._name(*self._places()[0])!r}")  # fmt: skip
-        self._steps = BeforeUpdate(optimizer, self._add)
+        self._steps = BeforeUpdate(optimizer, self._add, self._done.clear)
         self._attached = True
 
     @property
@@ -258,7 +259,7 @@ class Noise:
         for sigma_t, streams in by_sigma.items():
             add_noise_(streams, t, sigma_t, self._rows, scale)
         self._done_at = t
-        self._done = [(g, g._version) for s in everywhere if (g := s.parameter.grad) is not None]
+        self._done[:] = [(g, g._version) for s in everywhere if (g := s.parameter.grad) is not None]
         return True
 
     def _doubt(self, by_sigma: Mapping[float, list[Stream]], scale: Tensor | None) -> None:
@@ -272,12 +273,9 @@ class Noise:
 
     def _has_noise(self, streams: list[Stream], t: int) -> bool:
         """Tell whether these very gradients got the noise of update t already, by a step that raised after that."""
-        done, self._done = self._done, []
-        if t != self._done_at or len(done) != len(streams):
+        if t != self._done_at or len(self._done) != len(streams):
             return False
-        same = all(s.parameter.grad is g and g._version == v for s, (g, v) in zip(streams, done, strict=True))
-        self._done = done if same else []
-        return same
+        return all(s.parameter.grad is g and g._version == v for s, (g, v) in zip(streams, self._done, strict=True))
 
     def _schedule_of(self, group: Mapping[str, Any]) -> Schedule:
         if ETA not in group and GAMMA not in group:

@@ -35,11 +35,12 @@ class BeforeUpdate:
     Args:
         optimizer: whose steps.
         add: called with t and loss scale.
+        made: called when a step has ended without an exception.
     """
 
-    def __init__(self, optimizer: Optimizer, add: AddNoise) -> None:
+    def __init__(self, optimizer: Optimizer, add: AddNoise, made: Callable[[], None]) -> None:
         hook_steps(optimizer)
-        self.clock = Clock(optimizer)
+        self.clock, self._made = Clock(optimizer), made
         self._running: FrameType | None = None  # the call of `step` that is under way
         self._waits = False  # whether it leaves the update, and so the noise, to a step that it inherits
         self._found: bool | None = None  # whether it found gradients; None before it looked, or for no update
@@ -90,6 +91,7 @@ class BeforeUpdate:
         if _step_frame() is not self._running:
             return
         self._running = None
+        self._made()
         if self._found:
             self.clock.advance(getattr(optimizer, "found_inf", None))
         elif self._waits:
