@@ -14,6 +14,7 @@ from gradnoise.population.randomness import derive_seed
 from gradnoise.population.rates import Cosine, Exponential, InverseSqrt, LinearDecay, Steps
 from gradnoise.population.replica import Replica
 from gradnoise.population.training import Training
+from gradnoise.population.vmapping import side_by_side, vmap_rule
 
 __all__ = [
     "L2",
@@ -44,4 +45,6 @@ __all__ = [
     "best_size",
     "check_experiment",
     "derive_seed",
+    "side_by_side",
+    "vmap_rule",
 ]

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradnoise.paper.lstm_lm.replicated import alone, side_by_side
+from gradnoise.paper.lstm_lm.replicated import alone
+from gradnoise.population import side_by_side
 
 
 def lookup(table: Tensor, rows: Tensor) -> Tensor:

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradnoise.paper.lstm_lm.replicated import alone, side_by_side
-from gradnoise.population import CudaGraphs
+from gradnoise.paper.lstm_lm.replicated import alone
+from gradnoise.population import CudaGraphs, side_by_side
 
 _graphs: CudaGraphs | None = None
 

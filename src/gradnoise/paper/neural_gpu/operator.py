@@ -7,7 +7,7 @@ only one replica's states are kept at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from gradnoise.noise.gaussian import bernoulli_rows_
 from gradnoise.paper.neural_gpu import steps
 from gradnoise.paper.neural_gpu.tasks import PAD
+from gradnoise.population import vmap_rule
 
 #: Masks of dropout at step t and position k come from step t * MOST_POSITIONS + k of the replica's stream.
 MOST_POSITIONS = 1 << 16
@@ -135,24 +136,7 @@ def _gradient(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
     return (by_weights, *(None,) * 6)
 
 
-def _batched(operator: Callable[..., Any], tensors: int) -> Any:
-    """Return the rule for vmap: its replicas become replicas of one call."""
-
-    def rule(info: Any, in_dims: Sequence[int | None], *arguments: Any) -> tuple[Any, Any]:
-        size = info.batch_size
-        xs = [
-            x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
-            for x, dim in zip(arguments[:tensors], in_dims, strict=False)
-        ]
-        outputs = operator(*[x.flatten(0, 1) for x in xs], *arguments[tensors:])
-        if isinstance(outputs, Tensor):
-            return outputs.unflatten(0, (size, -1)), 0
-        return tuple(y.unflatten(0, (size, -1)) for y in outputs), (0,) * len(outputs)
-
-    return rule
-
-
 _loss.register_autograd(_gradient, setup_context=_setup)
-_loss.register_vmap(_batched(_loss, 6))
-_logits.register_vmap(_batched(_logits, 2))
-_masks.register_vmap(_batched(_masks, 2))
+_loss.register_vmap(vmap_rule(_loss, 6))
+_logits.register_vmap(vmap_rule(_logits, 2))
+_masks.register_vmap(vmap_rule(_masks, 2))

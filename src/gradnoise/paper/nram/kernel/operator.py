@@ -14,6 +14,7 @@ from torch import Tensor
 from gradnoise.noise import backend
 from gradnoise.paper.nram.kernel.layout import KINDS, LSTM, Block, Gradients, Run, Shape, Wires
 from gradnoise.paper.nram.machine.modules_table import BY_CODE
+from gradnoise.population import vmap_rule
 
 
 class Setting(NamedTuple):
@@ -214,23 +215,6 @@ def _gradient(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
     return _backward(*given, *full, ctx.codes, ctx.setting), None, None, None, None, None
 
 
-def _batched(operator: Any, tensors: int) -> Any:
-    """Return the rule for vmap: its replicas become replicas of one call."""
-
-    def rule(info: Any, in_dims: Sequence[int | None], *arguments: Any) -> tuple[Any, Any]:
-        size = info.batch_size
-        xs = [
-            x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
-            for x, dim in zip(arguments[:tensors], in_dims, strict=False)
-        ]
-        outputs = operator(*[x.flatten(0, 1) for x in xs], *arguments[tensors:])
-        if isinstance(outputs, Tensor):
-            return outputs.unflatten(0, (size, -1)), 0
-        return tuple(y.unflatten(0, (size, -1)) for y in outputs), (0,) * len(outputs)
-
-    return rule
-
-
 _run.register_autograd(_gradient, setup_context=_setup)
-_run.register_vmap(_batched(_run, 3))
-_backward.register_vmap(_batched(_backward, 6))
+_run.register_vmap(vmap_rule(_run, 3))
+_backward.register_vmap(vmap_rule(_backward, 6))
