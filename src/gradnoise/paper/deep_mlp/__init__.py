@@ -4,7 +4,7 @@ from gradnoise.paper.deep_mlp.contrasts import CONTRASTS
 from gradnoise.paper.deep_mlp.experiment import DeepMLPExperiment
 from gradnoise.paper.deep_mlp.extras import mechanism
 from gradnoise.paper.deep_mlp.model import DeepMLP, weight_sd
-from gradnoise.paper.deep_mlp.study import CLAIMS, TABLE_1, build
+from gradnoise.paper.deep_mlp.study import CLAIMS, STUDIES, build
 from gradnoise.paper.system import System
 
 SYSTEM = System(
@@ -13,7 +13,7 @@ SYSTEM = System(
     table="Table 1",
     claims=CLAIMS,
     contrasts=CONTRASTS,
-    studies={"table1": TABLE_1},
+    studies=STUDIES,
     build=build,
     data=("mnist", "fashion-mnist", "digits"),
     extras=mechanism,

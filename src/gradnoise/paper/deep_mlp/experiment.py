@@ -13,6 +13,8 @@ from gradnoise.paper.deep_mlp.model import DeepMLP
 from gradnoise.population import Data, Examples, Experiment, Minibatches
 
 EVALUATION_BATCH = 1000
+#: The largest value of a byte, which is a white pixel.
+BYTES = 255
 #: Test accuracy in % of a model whose outputs are nan: argmax takes class 0, which is 980 of MNIST's 10,000.
 CLASS_OF_NAN = 0
 
@@ -20,7 +22,7 @@ Images = tuple[Tensor, Tensor]
 
 
 class DeepMLPExperiment(Experiment):
-    """Train a `DeepMLP` on images with pixels scaled to [0, 1] and minibatch mean cross-entropy.
+    """Train a `DeepMLP` on images with minibatch mean cross-entropy.
 
     Metrics: test_accuracy and test_loss on the whole test set (%, nats), and hidden_weight_sd, the root
     mean square of the weights between hidden layers, which decides whether signals vanish on their way.
@@ -37,6 +39,7 @@ class DeepMLPExperiment(Experiment):
         Args:
             depth, width, init, dropout: see `DeepMLP`; dropout None or 0 leaves dropout out.
             batch_size: B, images in a minibatch.
+            white: value of a white pixel, with black at 0: 1, or 255 for the raw bytes of the files.
         """
 
         depth: int = 20
@@ -44,6 +47,7 @@ class DeepMLPExperiment(Experiment):
         init: str = "simple"
         dropout: float | None = None
         batch_size: int = 100
+        white: float = 1.0
 
     name = "deep-mlp"
     replica_keys = frozenset({"init", "dropout"})
@@ -56,15 +60,15 @@ class DeepMLPExperiment(Experiment):
             generator = torch.Generator().manual_seed(shuffle_labels)
             labels = labels[torch.randperm(len(labels), generator=generator)]
         self._train = (data.train_images, labels)
-        self._test = (data.test_images.float() / 255, data.test_labels.long())
+        self._test = (data.test_images, data.test_labels.long())
 
     def model(self, config: Config) -> nn.Module:
         """Return the network of a configuration."""
         return DeepMLP(config.depth, config.width, config.init, config.dropout or 0.0)
 
     def batch(self, seed: int, t: int, config: Config) -> Examples:
-        """Return B images [B, 784] in [0, 1] and labels [B]."""
-        return Minibatches(self._train, config.batch_size, bytes_over=255)(seed, t)
+        """Return B images [B, 784] in [0, white] and labels [B]."""
+        return Minibatches(self._train, config.batch_size, bytes_over=BYTES / config.white)(seed, t)
 
     def loss(self, model: Callable[[Tensor], Tensor], batch: Images, config: Config) -> Tensor:
         """Return the mean cross-entropy."""
@@ -72,8 +76,9 @@ class DeepMLPExperiment(Experiment):
         return nn.functional.cross_entropy(model(x), y)
 
     def held_out(self, config: Config) -> Images:
-        """Return the test set."""
-        return self._test
+        """Return the test set: images in [0, white], and labels."""
+        images, labels = self._test
+        return images.float() / (BYTES / config.white), labels
 
     def evaluate(self, model: nn.Module, held_out: Images, config: Config) -> dict[str, Tensor]:
         """Return accuracy (%) and loss on the test set, and the scale of the hidden weights."""

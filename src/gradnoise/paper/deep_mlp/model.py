@@ -32,7 +32,7 @@ class DeepMLP(nn.Module):
         initialise_(self, init)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits [B, 10] of images x [B, 784] with pixels in [0, 1]."""
+        """Logits [B, 10] of images x [B, 784]."""
         return self.layers(x)
 
 

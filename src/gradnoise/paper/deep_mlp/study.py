@@ -1,4 +1,8 @@
-"""Table 1 of the paper as a study: six experiments, the dropout arm and the five-layer pair."""
+"""Table 1 of the paper as a study: six experiments, the dropout arm and the five-layer pair.
+
+Two further studies: "pixels" asks what its first three rows owe to the scale of the pixels, on which the paper is
+silent; "eta" compares the two noise rates that the paper tried.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +24,11 @@ LEARNING_RATES = (0.1, 0.01)
 NONE = Arm("none", title="no noise")
 NOISE = Arm("noise", {"noise": Annealed(ETA)}, title="noise")
 DROPOUT = Arm("dropout", {"dropout": 0.5}, title="dropout")
+STRONG = Arm("noise-1.0", {"noise": Annealed(1.0)}, title="noise, η = 1.0")
 
 #: Row id, title, and what the row changes.
-ROWS: tuple[tuple[str, str, dict[str, object]], ...] = (
+Row = tuple[str, str, dict[str, object]]
+ROWS: tuple[Row, ...] = (
     ("1", "Simple init, no clip", {"init": "simple", "clip": None}),
     ("2", "Simple init, clip 100", {"init": "simple", "clip": 100.0}),
     ("3", "Simple init, clip 10", {"init": "simple", "clip": 10.0}),
@@ -30,6 +36,12 @@ ROWS: tuple[tuple[str, str, dict[str, object]], ...] = (
     ("5", "Good init 2 (He et al.), clip 10", {"init": "he", "clip": 10.0}),
     ("6", "Zero init, clip 10", {"init": "zero", "clip": 10.0}),
     ("5-layer", "5 hidden layers, simple init, no clip", {"init": "simple", "clip": None, "depth": 5}),
+)
+
+#: The rows from Simple Init with the bytes of the image files as they are.
+RAW = {"white": 255.0}
+RAW_ROWS: tuple[Row, ...] = tuple(
+    (f"{row}-raw", f"{title}, raw pixels", values | RAW) for row, title, values in ROWS if row in ("1", "2", "3")
 )
 
 METRIC = Metric(name="test_accuracy", title="test accuracy", unit="%", margin=1.0, success=80.0)
@@ -54,30 +66,44 @@ def _claim(
         id=id,
         row=row,
         statement=statement,
-        source=source or f"{SOURCE}, Experiment {row}",
+        source=source or f"{SOURCE}, Experiment {row[0]}",
         treatment=arm,
         expects=expects,
         figures={name: {"best": of[0], "mean": of[1]} for name, of in published.items() if of},
     )
 
 
+SIMPLE: dict[str, tuple[str, Published, Published]] = {
+    "1": ("Noise helps from Simple Init without clipping", (89.9, 43.1), (96.7, 52.7)),
+    "2": ("Noise helps from Simple Init with clipping at 100", (90.0, 46.3), (96.7, 52.3)),
+    "3": ("Noise helps from Simple Init with clipping at 10", (95.7, 51.6), (97.0, 53.6)),
+}
+
+
+def _simple(row: str, part: str = "", words: str = "") -> Claim:
+    statement, without, treated = SIMPLE[row.removesuffix("-raw")]
+    return _claim(f"T1.{row[0]}{part}", row, "helps", statement + words, without, treated)
+
+
 #: The paper's Table 1 (40 runs a cell: without noise, with noise) and what its text concludes.
 CLAIMS = (
-    _claim("T1.1", "1", "helps", "Noise helps from Simple Init without clipping", (89.9, 43.1), (96.7, 52.7)),
+    _simple("1"),
     _claim("T1.1-dropout", "1", "hurts", DROPOUT_STUCK, (89.9, 43.1), (11.3, 10.8), arm=DROPOUT.name),
-    _claim("T1.2", "2", "helps", "Noise helps from Simple Init with clipping at 100", (90.0, 46.3), (96.7, 52.3)),
-    _claim("T1.3", "3", "helps", "Noise helps from Simple Init with clipping at 10", (95.7, 51.6), (97.0, 53.6)),
+    _simple("2"),
+    _simple("3"),
     _claim("T1.4", "4", "no help", "With Sussillo & Abbott's init noise does not help", (97.4, 92.1), (97.5, 92.2)),
     _claim("T1.5", "5", "no help", "With He's init noise does not help", (97.4, 91.7), (97.2, 91.7)),
     _claim("T1.6", "6", "helps", "From zero weights only noise learns", (11.4, 10.1), (94.5, 49.7)),
     _claim(
         "4.1-five", "5-layer", "no help", "Noise does not improve a 5-layer network", source=f"{PAPER}, section 4.1"
     ),
+    *(_simple(row, "/raw", ", pixels from 0 to 255") for row, *_ in RAW_ROWS),
 )
 
 PROTOCOL = (
     ("network", "784 -> 20 hidden layers of 50 ReLU units -> 10, softmax cross-entropy"),
-    ("training", "plain SGD, fixed learning rate, minibatches of 100 reshuffled every epoch, pixels / 255"),
+    ("training", "plain SGD, fixed learning rate, minibatches of 100 reshuffled every epoch"),
+    ("pixels", "divided by 255, but from 0 to 255 in rows called raw"),
     ("one update", "gradient; clip by global norm; add noise N(0, eta / (1 + t)^0.55), eta = 0.01; step"),
     ("reported", "final-step test accuracy; best over evaluations beside it; success = final accuracy >= 80 %"),
     ("pairs", "same seed, same initial weights and same minibatches in every arm; learning rates pooled in a row"),
@@ -87,21 +113,24 @@ PROTOCOL = (
 #: What the paper does not say, and what is done here (same in every arm).
 SILENT = (
     "The paper does not give batch size, length of training, input scale or the scope of the clip;"
-    " 100, pixels / 255 and the global norm are our choice.",
+    " 100, pixels / 255 and the global norm are our choice; the study “pixels” has rows 1 to 3 with pixels from 0 to"
+    " 255, from which plain SGD learns.",
     "The paper does not give the rate of its dropout; 0.5 on every hidden layer is our choice.",
-    "The paper also tried noise of η = 1.0 and found 0.01 better; η = 1.0 is not run.",
+    "The paper also tried noise of η = 1.0 and found 0.01 better; the study “eta” compares them.",
 )
 
 
-def _grid(rows: Sequence[str], rates: Sequence[float]) -> tuple[Setting, ...]:
-    """Return the settings of some rows at some learning rates; the dropout arm runs in row 1 only, as in the paper."""
-    arms = {"1": None}
+def _grid(rows: Sequence[Row], rates: Sequence[float] = LEARNING_RATES) -> tuple[Setting, ...]:
+    """Return rows at some learning rates; the dropout arm runs in row 1 only, as in the paper."""
     return tuple(
-        Setting(row, title, {"lr": lr, **values}, arms.get(row, ("none", "noise")), name=f"lr {lr}")
-        for row, title, values in ROWS
-        if row in rows
+        Setting(row, title, {"lr": lr, **values}, None if row == "1" else ("none", "noise"), name=f"lr {lr}")
+        for row, title, values in rows
         for lr in rates
     )
+
+
+def _table(*names: str) -> tuple[Row, ...]:
+    return tuple(row for row in ROWS if row[0] in names)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +150,7 @@ class Grid(Scale):
 
 TABLE_1 = {
     "smoke": Grid(
-        settings=_grid(["3", "6"], [0.1]),
+        settings=_grid(_table("3", "6"), [0.1]),
         arms=(NONE, NOISE),
         seeds=2,
         length=20,
@@ -131,7 +160,7 @@ TABLE_1 = {
         departures=("Smoke scale: 2 seeds, 20 updates of 20 images, 4 hidden layers; too short to show anything.",),
     ),
     "quick": Grid(
-        settings=_grid(["3"], [0.15]) + _grid(["5"], [0.1]) + _grid(["6"], [0.2]),
+        settings=_grid(_table("3"), [0.15]) + _grid(_table("5"), [0.1]) + _grid(_table("6"), [0.2]),
         arms=(NONE, NOISE),
         seeds=8,
         length=3000,
@@ -145,13 +174,32 @@ TABLE_1 = {
         tests_claims=False,
     ),
     "paper": Grid(
-        settings=_grid([row for row, *_ in ROWS], LEARNING_RATES),
+        settings=_grid(ROWS),
         arms=(NONE, NOISE, DROPOUT),
         seeds=20,
         length=60_000,
         eval_every=600,
     ),
 }
+
+
+def _study(settings: tuple[Setting, ...], arms: tuple[Arm, ...]) -> dict[str, Grid]:
+    """Return a study beside Table 1 at its full protocol, and as a smoke test."""
+    own = {"arms": arms, "tests_claims": arms[0] is NONE}  # the published claims are about noise beside none
+    return {
+        "smoke": dataclasses.replace(TABLE_1["smoke"], settings=settings[-len(LEARNING_RATES) :], **own),
+        "paper": dataclasses.replace(TABLE_1["paper"], settings=settings, **own),
+    }
+
+
+#: Rows 1 to 3 with raw pixels.
+PIXELS = _study(_grid(RAW_ROWS), (NONE, NOISE))
+#: Rows 1 to 6 with noise in both arms; the larger rate is the baseline.
+ETA = _study(
+    tuple(dataclasses.replace(s, arms=(STRONG.name, NOISE.name)) for s in _grid(ROWS) if s.row != "5-layer"),
+    (STRONG, NOISE),
+)
+STUDIES = {"table1": TABLE_1, "pixels": PIXELS, "eta": ETA}
 
 
 def build(request: Request[Grid]) -> Study:

@@ -94,6 +94,8 @@ def _by_loss(results: StudyResults) -> Summary:
 
 
 def _noisy(record: StudyRecord) -> set[str]:
-    """Return the arms that add annealed noise to the gradient and change nothing else."""
+    """Return the arms that add annealed noise to the gradient and change nothing else; none beside a noisy baseline."""
+    if "noise" in record.arms[0].values:
+        return set()
     arms = {a.name: a.values["noise"] for a in record.arms if set(a.values) == {"noise"}}
     return {name for name, noise in arms.items() if ANNEALED in str(noise)}
