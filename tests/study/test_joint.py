@@ -92,6 +92,17 @@ def test_the_level_of_the_family_holds(shape):
     assert claimed < 0.05 + 3.5 * math.sqrt(0.05 * 0.95 / 600)
 
 
+def test_a_run_that_blew_up_hides_neither_its_row_nor_another():
+    rows = family(np.array([[1.0 + 0.1 * s, rng(s).normal(), 2.0 - 0.1 * s] for s in range(8)]))
+    expected = joint_sign_flips(rows, seed=0)
+    for size in (1e8, 1e15, 1e300):
+        wild = [{**rows[0], 7: size}, *rows[1:]]
+        assert joint_sign_flips(wild, seed=0)[0] == 2 / 2**8
+        assert joint_sign_flips(wild, seed=0)[1:] == pytest.approx(expected[1:], abs=0.02)
+        halves = [{s: size if s % 2 else 1.0 for s in range(8)}]
+        assert joint_sign_flips(halves, seed=0) == [2 / 2**8]
+
+
 def test_the_gate_by_hand():
     assert gated_holm([0.01, 0.04, 0.03], 0.02) == pytest.approx([0.02, 0.06, 0.06])
     assert gated_holm([0.01, 0.04], 0.001) == pytest.approx([0.01, 0.04])  # two: nothing is left to adjust

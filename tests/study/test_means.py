@@ -33,6 +33,15 @@ def test_sign_flip_counts_ties_through_rounding():
     assert sign_flip([0.1 * d for d in differences], seed=0) == sign_flip_by_hand(differences)
 
 
+@pytest.mark.parametrize("size", [1e3, 1e9, 1e15, 1e300])
+@pytest.mark.parametrize("pairs", [8, 24])  # counted, drawn
+def test_a_difference_that_blew_up_hides_no_other_one(size, pairs):
+    worse = [-1.0 - 0.1 * i for i in range(pairs - 1)]
+    assert sign_flip([*worse, -size], seed=0) == sign_flip([*worse, -3.0], seed=0)
+    better = [-x for x in worse[:4]]
+    assert sign_flip([*worse[:3], *better, size], seed=0) == sign_flip_by_hand([-10, -11, -12, 10, 11, 12, 13, 10**6])
+
+
 def test_sign_flip_agrees_with_scipy():
     differences = rng(1).normal(0.4, 1.0, size=11)
     oracle = stats.permutation_test((differences,), np.mean, permutation_type="samples", n_resamples=2**11)

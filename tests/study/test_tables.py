@@ -56,6 +56,7 @@ class TestLines:
         assert number(-0.04, 1) == "0.0"
         assert number(2.345, 2, signed=True) in ("+2.35", "+2.34")
         assert number(float("nan"), 1) == "–"
+        assert number(1.25e14, 1) == "1.25e+14" and number(-1e15, 1, signed=True) == "-1e+15"
         assert bounds(Interval(-1.0, 2.0, 0.95), 1, signed=True) == "[-1.0, +2.0]"
         assert bounds(Interval(float("-inf"), float("inf"), 0.95), 1) == ""
         assert p_value(0.00001) == "< 0.0001" and p_value(0.0123) == "0.012"

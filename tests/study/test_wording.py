@@ -44,6 +44,15 @@ def test_hurts():
     )
 
 
+def test_a_run_that_blew_up_does_not_fill_the_line():
+    worse = np.array([1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1e15])
+    said = say(compare(np.zeros(8), worse), metric="test loss", unit="", higher_is_better=False)
+    assert said.sentence == (
+        "Noise hurts: +1.25e+14 in test loss against no noise (lower is better, 95% interval +1 to +5e+14, 8 pairs,"
+        " p = 0.0078)."
+    )
+
+
 def test_test_and_interval_must_agree():
     assert say(seen(10.0, -0.1, 20.0, 0.04)).outcome is Outcome.UNDECIDED
     assert say(seen(10.0, 0.1, 20.0, 0.06)).outcome is Outcome.UNDECIDED

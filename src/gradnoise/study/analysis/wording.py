@@ -9,6 +9,9 @@ from gradnoise.study.analysis.comparison import Comparison, Outcome, Success
 from gradnoise.study.analysis.evidence import Evidence
 from gradnoise.study.analysis.statistics import Interval, Pairs, clopper_pearson, least_pairs, scaled
 
+#: Numbers from here on are written as powers of ten: a run that blew up would otherwise fill the line with digits.
+LARGE = 1e7
+
 
 @dataclass(frozen=True)
 class Names:
@@ -156,6 +159,8 @@ def _decimals(c: Comparison) -> int:
 
 
 def _signed(value: float, decimals: int) -> str:
+    if abs(value) >= LARGE:
+        return f"{value:+.3g}"
     return f"{round(value, decimals) + 0.0:+.{decimals}f}"  # + 0.0 turns -0.0 into 0.0
 
 

@@ -12,6 +12,7 @@ from gradnoise.study.analysis.scores import Reading
 from gradnoise.study.analysis.selection import Chosen
 from gradnoise.study.analysis.shapes import Cell, Summary, difference_unit
 from gradnoise.study.analysis.statistics import Interval
+from gradnoise.study.analysis.wording import LARGE
 from gradnoise.study.results import StudyRecord
 from gradnoise.study.spec import Metric, Selection
 
@@ -269,14 +270,18 @@ def decimals(metric: Metric) -> int:
 
 
 def number(value: float, digits: int, signed: bool = False) -> str:
-    """Write a number with a fixed count of decimals; a dash for nan.
+    """Write a number with a fixed count of decimals; a dash for nan, and powers of ten for a run that blew up.
 
     Example:
         >>> number(-0.04, 1, signed=True)
         '+0.0'
+        >>> number(1.25e15, 1)
+        '1.25e+15'
     """
     if not math.isfinite(value):
         return MISSING
+    if abs(value) >= LARGE:
+        return f"{value:{'+' if signed else ''}.3g}"
     return f"{round(value, digits) + 0.0:{'+' if signed else ''}.{digits}f}"  # + 0.0 turns -0.0 into 0.0
 
 

@@ -15,6 +15,9 @@ Matrix = NDArray[np.float64]
 
 RESAMPLES = 20_000
 
+#: A difference this many times the median one is a run that blew up: that it did counts, how far it got does not.
+BLOWN_UP = 1e6
+
 
 def joint_sign_flips(
     comparisons: Sequence[Differences], *, seed: int, one_sided: bool = False, resamples: int = RESAMPLES
@@ -52,8 +55,18 @@ def joint_sign_flips(
 
 
 def table_of(comparisons: Sequence[Differences], seeds: Sequence[int]) -> Matrix:
-    """Return the differences as a table [seeds, comparisons], scaled so that no square overflows; 0 where none is."""
+    """Return the differences as a table [seeds, comparisons], scaled so that no square overflows; 0 where none is.
+
+    Those of runs that blew up count as the largest of the others, with their sign: T would otherwise be 1 whatever
+    all other seeds say. Sizes do not change with signs, so that the test stays exact.
+    """
     table = np.array([[float(d.get(s, 0.0)) for d in comparisons] for s in seeds]).reshape(len(seeds), len(comparisons))
+    for column in table.T:
+        sizes = np.abs(column)
+        known = np.sort(sizes[sizes > 0.0])
+        blown_up = sizes > BLOWN_UP * known[(known.size - 1) // 2] if known.size else known
+        if blown_up.any():
+            column[blown_up] = np.sign(column[blown_up]) * sizes[~blown_up].max()
     largest = np.abs(table).max(axis=0, initial=0.0)
     return table / np.where(largest > 0.0, largest, 1.0)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from gradnoise.study.analysis.statistics.arguments import (
     ROUNDING,
@@ -41,30 +41,43 @@ def sign_flip(differences: ArrayLike, *, seed: int, resamples: int = 100_000) ->
     if d.size == 0:
         return 1.0
     d = d / np.abs(d).max()
+    d = d if math.fsum(d) >= 0.0 else -d
     # Sorted, so that the order of pairs and the sign of the whole leave not one bit of the answer changed.
-    magnitudes = np.sort(np.abs(d))
-    seen = abs(math.fsum(d)) - ROUNDING * magnitudes.sum()
+    d = d[np.lexsort((d, np.abs(d)))]
     if 2**d.size <= resamples:
-        return float(np.mean(np.abs(_every_signed_sum(magnitudes)) >= seen))
-    return (1 + _count_signed_sums(magnitudes, seen, seed, resamples)) / (1 + resamples)
+        turned = _every_set(d)
+        return float(np.mean(turned | turned[::-1]))  # the set that turns the others stands at the mirrored place
+    return (1 + _count_extreme(d, seed, resamples)) / (1 + resamples)
 
 
-def _every_signed_sum(magnitudes: Vector) -> Vector:
-    # all 2^n sums of +-magnitude
-    sums = np.zeros(1)
-    for magnitude in magnitudes:
-        sums = np.concatenate((sums + magnitude, sums - magnitude))
-    return sums
+def _no_larger(sums: Vector, magnitudes: Vector) -> NDArray[np.bool_]:
+    """Tell which sets of differences have a sum of at most 0, but for rounding.
+
+    Turning a set A around changes the sum of all by -2 sum_A d, so that these are the sign patterns whose mean is at
+    least the one seen. What is left out of A has no part in this: a difference of 1e15 hides no other one.
+    """
+    return sums <= ROUNDING * magnitudes
 
 
-def _count_signed_sums(magnitudes: Vector, seen: float, seed: int, resamples: int) -> int:
+def _every_set(d: Vector) -> NDArray[np.bool_]:
+    """Return `_no_larger` of all 2^n sets; set k holds difference i if bit i of k is 1."""
+    sums, magnitudes = np.zeros(1), np.zeros(1)
+    for x in d:
+        sums, magnitudes = np.concatenate((sums, sums + x)), np.concatenate((magnitudes, magnitudes + abs(x)))
+    return _no_larger(sums, magnitudes)
+
+
+def _count_extreme(d: Vector, seed: int, resamples: int) -> int:
+    """Return how many sign patterns drawn have a |mean| of at least the one seen."""
     rng = np.random.Generator(np.random.PCG64(seed))
-    rows = max(1, 1_000_000 // magnitudes.size)  # patterns per batch: 8 MB of them
+    rows = max(1, 1_000_000 // d.size)  # patterns per batch: 8 MB of them
     hits = 0
     for start in range(0, resamples, rows):
-        shape = (min(rows, resamples - start), magnitudes.size)
-        signs = 2.0 * rng.integers(0, 2, size=shape, dtype=np.int8) - 1.0
-        hits += int(np.count_nonzero(np.abs(signs @ magnitudes) >= seen))
+        shape = (min(rows, resamples - start), d.size)
+        positive = rng.integers(0, 2, size=shape, dtype=np.int8) == 1
+        turned = (positive != (d > 0.0)).astype(np.float64)
+        either = [_no_larger(part @ d, part @ np.abs(d)) for part in (turned, 1.0 - turned)]
+        hits += int(np.count_nonzero(either[0] | either[1]))
     return hits
 
 
