@@ -13,9 +13,11 @@ from rich.console import Console
 from rich.text import Text
 
 from gradnoise import __version__
-from gradnoise.commands import Claims, Doctor, List, Report, Resume, Run, run_command
+from gradnoise.commands import Claims, Doctor, Report, Resume, Run, run_command
 from gradnoise.errors import GradnoiseError, StudyError, nearest
+from gradnoise.listing import List
 from gradnoise.paper import SYSTEMS, load_system
+from gradnoise.starting_file import New
 
 DESCRIPTION = f"""Does annealed gradient noise help? Paired studies of deep networks, ending in a verdict.
 
@@ -26,6 +28,7 @@ Command = Callable[[Console], None]
 COMMANDS: Mapping[str, Callable[..., Command]] = {
     "list": List,
     "run": Run,
+    "new": New,
     "resume": Resume,
     "report": Report,
     "claims": Claims,

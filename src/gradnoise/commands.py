@@ -22,8 +22,9 @@ from gradnoise.errors import StudyError
 from gradnoise.paper import SYSTEMS, load_system
 
 if TYPE_CHECKING:
-    from gradnoise.paper.system import System
-    from gradnoise.study import Options
+    from gradnoise.study import Options, Study
+    from gradnoise.study.console import Figures
+    from gradnoise.study_file import StudyFile
 
 
 @dataclass(frozen=True)
@@ -57,59 +58,22 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class List:
-    """Show the paper's systems: their studies and scales, and the published claims that they test."""
-
-    names: Annotated[Positional[tuple[str, ...]], arg(help_behavior_hint="(default: all)")] = ()
-    """Only these systems."""
-
-    def __call__(self, console: Console) -> None:
-        """Print them."""
-        for system in map(load_system, self.names or SYSTEMS):
-            console.print(Text.assemble((system.name, "bold"), f"  {system.title} ({system.table})"))
-            console.print(_usage(system))
-            console.print(_claims(system))
-
-
-def _usage(system: System[Any]) -> Table:
-    lines = Table(box=None, padding=(0, 2, 0, 2), show_header=False)
-    for study, scales in system.studies.items():
-        name = system.name if study == system.main_study else f"{system.name}/{study}"
-        lines.add_row(f"gradnoise run {name}", f"--scale {'|'.join(scales)}")
-    lines.add_row("", f"--steps N: {system.length_unit} of a run")
-    if system.data:
-        folder = f"|FOLDER: a folder with {system.folder}" if system.folder else ""
-        lines.add_row("", f"--data {'|'.join(system.data_names)}{folder}")
-    for option in dataclasses.fields(system.options):
-        lines.add_row("", f"--{option.name.replace('_', '-')}, see gradnoise run {system.name} --help")
-    for name, command in system.commands.items():
-        lines.add_row(f"gradnoise {system.name} {name}", (command.__doc__ or "").partition("\n")[0])
-    return lines
-
-
-def _claims(system: System[Any]) -> Table:
-    lines = Table(box=None, padding=(0, 2, 0, 2), show_header=False)
-    for claim in system.claims:
-        lines.add_row(claim.id, claim.statement, Text(claim.source, style="dim"))
-    return lines
-
-
-@dataclass(frozen=True)
 class Run:
     """Run a study to its verdict and report; repeat the same command to go on after any interruption.
 
-    Example: gradnoise run deep-mlp --scale quick
+    Examples: gradnoise run deep-mlp --scale quick; gradnoise run own_model.py --dry-run
     """
 
     name: Positional[str]
-    """Which system, or one of its other studies: deep-mlp, nram, nram/ablations; see `gradnoise list`."""
-    scale: str = "quick"
+    """Which system, or one of its other studies: deep-mlp, nram, nram/ablations; see `gradnoise list`. Or a file with a
+    study of yours: own_model.py, or own_model.py:NAME where it has several; see `gradnoise new`."""
+    scale: Annotated[str | None, arg(help_behavior_hint="(default: quick)")] = None
     """smoke (seconds), quick (minutes on two cores) or paper (the published protocol)."""
     seeds: Annotated[int | None, arg(help_behavior_hint="(default: the scale's own)")] = None
     """Number of seeds; more than before adds runs to the study."""
     steps: Annotated[int | None, arg(help_behavior_hint="(default: the scale's own)")] = None
-    """Length of a run in the system's unit, see `gradnoise list`; another than the scale's is reported as a
-    deviation."""
+    """Length of a run in the system's unit, see `gradnoise list`; in updates, for a study of yours. Another than the
+    usual one is reported as a deviation."""
     arms: Annotated[tuple[str, ...], arg(help_behavior_hint="(default: all)")] = ()
     """Only these arms and the baseline."""
     rows: Annotated[tuple[str, ...], arg(help_behavior_hint="(default: all)")] = ()
@@ -120,7 +84,7 @@ class Run:
     eval_every: Annotated[int | None, arg(help_behavior_hint="(default: the scale's own)")] = None
     """Length between evaluations in the system's unit, for runs that evaluating slows down; a run that is interrupted
     goes on from its last evaluation."""
-    out: Annotated[Path | None, arg(help_behavior_hint="(default: runs/NAME-SCALE)")] = None
+    out: Annotated[Path | None, arg(help_behavior_hint="(default: runs/NAME-SCALE, runs/NAME for yours)")] = None
     """Folder of the study."""
     dry_run: bool = False
     """Say what would be done and how long it would take, and do nothing."""
@@ -128,23 +92,20 @@ class Run:
 
     def __call__(self, console: Console) -> None:
         """Run it and print the verdict."""
+        from gradnoise.study_file import StudyFile, its_own_errors
+
+        if (source := StudyFile.named(self.name)) is None:
+            self._run(*self._of_a_system(), console)
+            return
+        study = self._of_a_file(source)
+        with its_own_errors(source):
+            self._run(study, Path("runs") / study.name, lambda _: (), console)
+
+    def _run(self, study: Study, usual_folder: Path, figures: Figures, console: Console) -> None:
         from gradnoise.study import dry_run, run_and_report
         from gradnoise.study.console import describe_plan
 
-        name, _, study_name = self.name.partition("/")
-        options, system = self.machine.options(), load_system(name)
-        study = system.study(
-            self.scale,
-            self.data,
-            self.seeds,
-            self.steps,
-            study=study_name or None,
-            rows=self.rows,
-            arms=self.arms,
-            eval_every=self.eval_every,
-            options=self.own_options(),
-        )
-        out = self.out or Path("runs") / f"{study.name}-{study.scale}"
+        options, out = self.machine.options(), self.out or usual_folder
         if study.experiment.stand_in:
             console.print(Text(f"Data: {study.experiment.data_title}", style="yellow"))
         if self.dry_run:
@@ -157,8 +118,39 @@ class Run:
             command=_command(),
             executor=self.machine.executor,
             console=console,
-            figures=system.extras,
+            figures=figures,
         )
+
+    def _of_a_system(self) -> tuple[Study, Path, Figures]:
+        """Return a study of the paper, the folder for it, and what it adds to the report."""
+        self.machine.options()  # a bad number there is found before any data is loaded
+        name, _, study_name = self.name.partition("/")
+        system = load_system(name)
+        study = system.study(
+            self.scale or "quick",
+            self.data,
+            self.seeds,
+            self.steps,
+            study=study_name or None,
+            rows=self.rows,
+            arms=self.arms,
+            eval_every=self.eval_every,
+            options=self.own_options(),
+        )
+        return study, Path("runs") / f"{study.name}-{study.scale}", system.extras
+
+    def _of_a_file(self, source: StudyFile) -> Study:
+        """Return a study of the user's own, cut to what is asked."""
+        from gradnoise.study_file import Wish
+
+        for option, given in (("scale", self.scale is not None), ("data", self.data != "auto")):
+            if given:
+                raise StudyError(
+                    f"--{option} is for the paper's systems; {source.path} says itself what it trains on and for how"
+                    " long, and --seeds, --steps, --rows and --arms change that"
+                )
+        self.machine.options()
+        return Wish(self.seeds, self.steps, self.eval_every, self.rows, self.arms).of(source.load(), source)
 
     def own_options(self) -> dict[str, Any]:
         """Return the values of the options that only this system has."""
@@ -183,32 +175,46 @@ def run_command(words: Sequence[str]) -> type[Run]:
 
 @dataclass(frozen=True)
 class Resume:
-    """Finish every run that a study's folder holds, after an interruption; the folder alone is enough.
+    """Finish every run that a study's folder holds, after an interruption; the folder alone is enough, but for a study
+    of your own.
 
-    Example: gradnoise resume runs/nram-paper
+    Examples: gradnoise resume runs/nram-paper; gradnoise resume runs/my-study own_model.py
     """
 
     folder: Positional[Path]
     """Folder of a `gradnoise run`."""
+    file: Annotated[Positional[str | None], arg(help_behavior_hint="(default: none)")] = None
+    """The file of a study of your own, as given to `gradnoise run`: code is never run because a folder names it."""
     machine: Machine = field(default_factory=Machine)
 
     def __call__(self, console: Console) -> None:
         """Build the study again, run it on and print the verdict."""
         from gradnoise.paper.rebuild import build_again, recipe_for_all
-        from gradnoise.study import Store, run_and_report
+        from gradnoise.study import Store
+        from gradnoise.study_file import found_again, its_own_errors, source_of
 
-        options = self.machine.options()
+        self.machine.options()
         with Store(self.folder, readonly=True) as store:
             record = store.record()
+        if self.file is not None or source_of(record) is not None:
+            study, source = found_again(record, self.folder, self.file)
+            with its_own_errors(source):
+                self._run(study, lambda _: (), console)
+            return
         recipe = recipe_for_all(record)
+        self._run(build_again(recipe, record), load_system(recipe.system).extras, console)
+
+    def _run(self, study: Study, figures: Figures, console: Console) -> None:
+        from gradnoise.study import run_and_report
+
         run_and_report(
-            build_again(recipe, record),
+            study,
             self.folder,
-            options=options,
+            options=self.machine.options(),
             command=_command(),
             executor=self.machine.executor,
             console=console,
-            figures=load_system(recipe.system).extras,
+            figures=figures,
             adds=False,
         )
 

@@ -25,7 +25,7 @@ def recipe_of(record: StudyRecord) -> Recipe:
     if record.name not in SYSTEMS:
         raise StudyError(
             f"the store holds no recipe of its study {record.name!r}, which is none of {', '.join(SYSTEMS)};"
-            " call run_study or run_and_report with the study itself"
+            " name the file that has it (gradnoise resume FOLDER FILE.py), or call run_study with the study itself"
         )
     system = load_system(record.name)
     rows, arms = tuple(row for row, _ in record.rows), tuple(arm.name for arm in record.arms)
@@ -97,7 +97,7 @@ def build_again(recipe: Recipe, record: StudyRecord) -> Study:
 
 def system_of(record: StudyRecord) -> System[Any] | None:
     """Return the system that a stored study belongs to; None for a study of a user's own."""
-    name = (record.recipe or {}).get("system", record.name)
+    name = record.name if record.recipe is None else record.recipe.get("system")
     return load_system(name) if name in SYSTEMS else None
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,9 @@ CHECKPOINTS = "checkpoints"
 
 #: A chunk whose worker dies, or whose checkpoint is lost, this often in a row ends the study with a clear message.
 MOST_SETBACKS = 3
+
+#: The file that is just loaded for the study in it, while which nothing is trained; empty for none.
+LOADING: ContextVar[str] = ContextVar("loading", default="")
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,8 @@ def run_study(
         StudyError: the folder holds another study, is in use, or cannot be written; or the study itself is wrong.
         PopulationError: a value is out of range, or the experiment is no experiment; the message says why.
     """
+    if file := LOADING.get():
+        raise StudyError(f"{file} runs a study while it is loaded; put that under `if __name__ == '__main__':`")
     folder, options = Path(folder), options or Options()
     keep = keep or FolderKeep(folder / CHECKPOINTS)
     chosen = executor_named(executor, options.workers) if isinstance(executor, str) and executor != AUTO else executor
