@@ -277,7 +277,7 @@ def test_a_worker_that_dies_while_it_is_timed(tmp_path):
             raise WorkerDied("killed by signal 9")
 
     executor = Timed(set())
-    with pytest.raises(StudyError, match=r"died while it timed 4 trials together \(killed by signal 9\); .*--chunk"):
+    with pytest.raises(StudyError, match=r"timed 4 trials together, 3 times in a row \(killed by signal 9\)"):
         run_study(small(), tmp_path, options=SHORT, executor=executor)
     assert executor.closed
 

@@ -15,12 +15,14 @@ from gradnoise.study.store import Store
 if TYPE_CHECKING:
     from gradnoise.study.console import run_and_report
     from gradnoise.study.retrain import train_again
+    from gradnoise.study.run.futures import FuturesExecutor
     from gradnoise.study.run.options import Options
     from gradnoise.study.run.planning import Plan
     from gradnoise.study.run.runner import Observer, Progress, dry_run, run_study
     from gradnoise.study.weights import Trained, trained_weights
 
 _RUNNING = {
+    "FuturesExecutor": "gradnoise.study.run.futures",
     "Observer": "gradnoise.study.run.runner",
     "Options": "gradnoise.study.run.options",
     "Plan": "gradnoise.study.run.planning",
@@ -39,6 +41,7 @@ __all__ = [
     "Curve",
     "Description",
     "Event",
+    "FuturesExecutor",
     "Metric",
     "Observer",
     "Options",

@@ -114,7 +114,7 @@ def run_study(
     if file := LOADING.get():
         raise StudyError(f"{file} runs a study while it is loaded; put that under `if __name__ == '__main__':`")
     folder, options = Path(folder), options or Options()
-    keep = keep or FolderKeep(folder / CHECKPOINTS)
+    keep = keep or FolderKeep(folder.absolute() / CHECKPOINTS)  # a worker may stand in another folder
     chosen = executor_named(executor, options.workers) if isinstance(executor, str) and executor != AUTO else executor
     resolved = resolve(study, options, here=executor in LOCAL)
     with Store(folder) as store:
@@ -154,13 +154,16 @@ def _started(executor: Executor | str, left: Remaining, options: Options, keep: 
 
 
 def _measure(workers: Executor, job: Job, whole: bool) -> Measurement:
-    try:
-        return workers.measure(job, whole)
-    except WorkerDied as death:
-        raise StudyError(
-            f"the worker died while it timed {len(job.trials)} trials together ({death}); most likely memory ran out:"
-            " try a smaller --chunk"
-        ) from death
+    death: WorkerDied | None = None
+    for _ in range(MOST_SETBACKS):
+        try:
+            return workers.measure(job, whole)
+        except WorkerDied as error:
+            death = error
+    raise StudyError(
+        f"the worker died while it timed {len(job.trials)} trials together, {MOST_SETBACKS} times in a row ({death});"
+        " most likely memory ran out: try a smaller --chunk"
+    ) from death
 
 
 class _Run:

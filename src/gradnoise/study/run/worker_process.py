@@ -6,13 +6,12 @@ import os
 import pickle
 import threading
 import time
-import traceback
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
-import cloudpickle
-
 from gradnoise.study.engine import Worker
+from gradnoise.study.run.shipment import answer
 
 
 def main(channel: int, driver: int) -> None:
@@ -28,22 +27,22 @@ def main(channel: int, driver: int) -> None:
     threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
     connection = Connection(channel)
     worker: Worker | None = None
+
+    def take(message: bytes) -> Any:
+        nonlocal worker
+        if worker is None:
+            engine, keep = pickle.loads(message)
+            worker = engine.worker(keep)
+            return None
+        method, arguments = pickle.loads(message)
+        return getattr(worker, method)(*arguments)
+
     while True:
         try:
             message = connection.recv_bytes()
         except EOFError:
             return
-        try:
-            if worker is None:
-                engine, keep = pickle.loads(message)
-                worker, value = engine.worker(keep), None
-            else:
-                method, arguments = pickle.loads(message)
-                value = getattr(worker, method)(*arguments)
-            answer = cloudpickle.dumps((True, value))
-        except Exception as error:
-            answer = _pickled(error)
-        connection.send_bytes(answer)
+        connection.send_bytes(answer(partial(take, message)))
 
 
 def _end_with(driver: int) -> None:
@@ -51,15 +50,3 @@ def _end_with(driver: int) -> None:
     while os.getppid() == driver:
         time.sleep(0.5)
     os._exit(1)
-
-
-def _pickled(error: Exception) -> bytes:
-    """Return an error as the driver can read it, with the place where it was raised."""
-    error.add_note(f"In a worker process:\n{traceback.format_exc()}")
-    try:
-        answer = cloudpickle.dumps((False, error))
-        pickle.loads(answer)  # some errors can be written and not read
-        return answer
-    except Exception:
-        plain: tuple[bool, Any] = (False, RuntimeError(f"{type(error).__name__}: {error}"))
-        return cloudpickle.dumps(plain)
