@@ -45,7 +45,7 @@ def test_a_schedule_that_returns_no_variance(value):
 
 def test_a_number_for_a_schedule():
     assert message(ValueError, attach, sgd((3,)), 0.01, seed=SEED) == (
-        "schedule must be a callable t -> variance such as Annealed(eta=0.01), got 0.01"
+        "schedule must be Relative(0.1) or a callable t -> variance such as Annealed(eta=0.01), got 0.01"
     )
 
 

@@ -7,6 +7,7 @@ import torch
 import torch.distributed as dist
 from support.exact import (
     SCHEDULE,
+    SEED,
     SHAPES,
     UPDATES,
     Model,
@@ -27,7 +28,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel, MixedPrecisionPolic
 from torch.distributed.tensor import Shard
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
-from gradnoise import Fixed, attach
+from gradnoise import Annealed, Fixed, Relative, attach
 
 every_size = pytest.mark.parametrize("size", [1, 2, 4])
 
@@ -194,6 +195,38 @@ def test_diagnostics_are_those_of_the_whole_model_on_every_rank(ranks, size):
         assert (mine.group, mine.t, mine.sigma) == (0, 2, SCHEDULE(2) ** 0.5)
         assert mine.gradient_norm == pytest.approx(expected.gradient_norm, rel=1e-6)
         assert mine.noise_norm == pytest.approx(expected.noise_norm, rel=1e-6)
+
+
+def relative_run(model):
+    """Train with noise relative to the gradient, in two groups, until it is under a share; return what there is."""
+    pieces = list(model.parameters())
+    optimizer = torch.optim.SGD([{"params": pieces[:2]}, {"params": pieces[2:], "noise_rho": 2.0}], lr=0.1)
+    noise = attach(optimizer, Relative(0.5, until=0.4), seed=SEED, named_parameters=model.named_parameters())
+    other = torch.optim.SGD(model.parameters(), lr=0.0)
+    ending = attach(other, Annealed(0.3, until=0.5), seed=SEED, named_parameters=model.named_parameters(), warn=False)
+    told = []
+    for k in range(UPDATES):
+        model.zero_grad()
+        model(share(k)).backward()
+        told += [(d.sigma, d.ended) for d in (*noise.diagnostics(), *ending.diagnostics())]
+        optimizer.step()
+        other.step()
+    return told, weights(model), gradients(model)
+
+
+@on_ranks(1, 2, 4)
+def relative():
+    return {way: relative_run(sharded(way)) for way in WAYS}
+
+
+@every_way
+@every_size
+def test_noise_relative_to_the_gradient_is_that_of_the_whole_model(ranks, size, way):
+    told, end, last = relative_run(Model())
+    for outcome in ranks(relative, size):
+        mine = outcome[way]
+        assert mine[0] == told
+        assert same(mine[1], end) and same(mine[2], last)
 
 
 @on_ranks(2, 4)

@@ -24,6 +24,7 @@ ENGINE = {
     "noise_first": True,
     "noise_on": "nonzero",
     "weight_noise": Fixed(0.1),
+    "anti_pgd": True,
 }
 
 
@@ -75,7 +76,7 @@ def test_defaults_stand_in_one_place():
     run = Replica.of(Both(), 0, {})
     assert run == Replica(0, Training(), Both.Config())
     assert (run.training.lr, run.config.lr) == (0.1, 7.0)
-    assert run.training == Training(0.1, None, None, "replica", None, SGD(), True, False, "all", None)
+    assert run.training == Training(0.1, None, None, "replica", None, SGD(), True, False, "all", None, False)
 
 
 def test_no_configuration_is_the_default_one():
@@ -109,8 +110,12 @@ def test_all_names_that_may_stand_in_a_configuration():
         (Regression(), {"lr": 0.1, "gian": 2.0}, "no setting 'gian'; did you mean 'gain'?"),
         (Regression(), {"Width": 2}, "no setting 'Width'; did you mean 'width'?"),
         (Bare(), {"optimiser": Adam()}, "bare has no setting 'optimiser'; did you mean 'optimizer'?"),
-        (Bare(), {"width": 2}, "bare has no setting 'width'.* there are clip, clip_per, dropout, early_stop, lr"),
-        (Bare(), {"xyzzy": 2}, "bare has no setting 'xyzzy'; there are clip"),
+        (
+            Bare(),
+            {"width": 2},
+            "bare has no setting 'width'.* there are anti_pgd, clip, clip_per, dropout, early_stop",
+        ),
+        (Bare(), {"xyzzy": 2}, "bare has no setting 'xyzzy'; there are anti_pgd, clip"),
         (Regression(), {"steps": 9}, "no setting 'steps'"),
     ],
 )

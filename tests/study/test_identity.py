@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gradnoise import Annealed, Fixed, Relative
 from gradnoise.errors import DataError, StudyError
 from gradnoise.paper import load_system
 from gradnoise.study import Store, Study
@@ -32,6 +33,24 @@ def study_of(name: str, scale: str, data: str = "auto", seeds: int | None = None
 def test_the_ids_of_every_system_are_what_they_were(name, data, first, last):
     trials = list(study_of(name, "smoke", data).trials())
     assert (trials[0].id, trials[-1].id) == (first, last)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "text"),
+    [
+        (Annealed(0.01), '{"":"gradnoise.schedule:Annealed","eta":0.01,"gamma":0.55}'),
+        (Annealed(0.01, until=500), '{"":"gradnoise.schedule:Annealed","eta":0.01,"gamma":0.55,"until":500}'),
+        (Fixed(0.1), '{"":"gradnoise.schedule:Fixed","sigma":0.1}'),
+        (Relative(0.1), '{"":"gradnoise.schedule:Relative","clip":null,"gamma":0.55,"rho":0.1,"to":"gradient"}'),
+        (
+            Relative(0.3, 1.0, "clip", 2.0, until=0.01),
+            '{"":"gradnoise.schedule:Relative","clip":2.0,"gamma":1.0,"rho":0.3,"to":"clip","until":0.01}',
+        ),
+    ],
+    ids=lambda x: x if isinstance(x, str) else repr(x),
+)
+def test_schedules_are_written_as_ever_and_read_back(schedule, text):
+    assert canonical(schedule) == text and restore(text) == schedule
 
 
 def committed(folder: str) -> dict[str, tuple[str, str, int]]:

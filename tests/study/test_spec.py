@@ -306,7 +306,7 @@ def test_a_bad_study(changes, message):
     [
         (
             {"arms": (Arm("none"), Arm("noise", {"niose": Annealed(0.01)}))},
-            r"arm 'noise' sets 'niose', which toy does not know: allowed are clip, clip_per, .*, weight_noise, width;"
+            r"arm 'noise' sets 'niose', which toy does not know: allowed are anti_pgd, clip, .*, weight_noise, width;"
             r" did you mean 'noise'\?$",
         ),
         ({"base": {"cilp": 1.0}}, r"base sets 'cilp', .* did you mean 'clip'\?"),

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Sequence
 
-from gradnoise.noise.attachment import Noise
+from gradnoise.noise.handle import Noise
 
 
 def warn_of_absence(noises: Sequence[Noise], before: Sequence[int], updates: int) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from gradnoise.integrations import warn_of_absence
-from gradnoise.noise.attachment import Noise, attach
+from gradnoise.noise.attachment import attach
 from gradnoise.noise.gaussian import stream_key
+from gradnoise.noise.handle import Noise
 from gradnoise.noise.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ class GradientNoise(Callback):
     its parameter groups the option `noise_eta=0.0`.
 
     Args:
-        schedule: t -> sigma_t^2, a variance; `Annealed`, `Fixed`, or any callable.
+        schedule: t -> sigma_t^2, a variance: `Annealed`, `Fixed`, or any callable; or `Relative`.
         seed: any integer. The same seed gives the same noise on any device. An optimizer that shares parameters
             with an earlier one gets a seed of its own, derived from this, so that they add different numbers.
         log: whether to log the standard deviation with every batch: as "noise_sigma", with several optimizers
@@ -72,10 +74,11 @@ class GradientNoise(Callback):
         self._before = [noise.step for noise in self.noises], trainer.global_step
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Log the standard deviation of the update that this batch goes into."""
+        """Log the standard deviation of the update that this batch goes into; of `Relative` noise that of the last."""
         if self.log_sigma:
-            for k, noise in enumerate(self.noises):
-                pl_module.log("noise_sigma" if len(self.noises) == 1 else f"noise_sigma/{k}", noise.sigma)
+            for k, sigma in enumerate(noise.sigma for noise in self.noises):
+                if not math.isnan(sigma):
+                    pl_module.log("noise_sigma" if len(self.noises) == 1 else f"noise_sigma/{k}", sigma)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Detach, and warn if no update had noise. The handles can still be read."""

@@ -10,7 +10,8 @@ from torch.optim import Optimizer
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from gradnoise.integrations import warn_of_absence
-from gradnoise.noise.attachment import Noise, attach
+from gradnoise.noise.attachment import attach
+from gradnoise.noise.handle import Noise
 from gradnoise.noise.schedule import Schedule
 
 
@@ -24,7 +25,7 @@ class GradientNoise(TrainerCallback):
     in what the Trainer prints, and for the reporting callbacks that stand after this one.
 
     Args:
-        schedule: t -> sigma_t^2, a variance; `Annealed`, `Fixed`, or any callable.
+        schedule: t -> sigma_t^2, a variance: `Annealed`, `Fixed`, or any callable; or `Relative`.
         seed: any integer. The same seed gives the same noise on any device.
         options: further arguments of `attach`, such as `where`.
 

@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from gradnoise.noise.clock import CLOCK
+from gradnoise.noise.dosing import Dose
 from gradnoise.noise.gradients import Stream
 
-#: Noise that is so many times the gradient in the first update is probably a mistake.
+#: Noise that is so many times the gradient is probably a mistake.
 LOUD = 10.0
 #: Options of optimizers that rescale gradients or updates within `step` by their norm, hence after the noise.
 CLIPPING = ("max_grad_norm", "grad_clip", "clip_grad", "clip_grad_norm", "gradient_clip", "clip_threshold", "clipnorm")
@@ -86,31 +87,39 @@ def _mentions(state: Any) -> bool:
 
 
 @torch.no_grad()
-def about_dose(by_sigma: Mapping[float, Sequence[Stream]], scale: Tensor | None) -> None:
-    """Warn where the noise of the first update is more than `LOUD` times the gradient.
+def about_dose(doses: Sequence[Dose], t: int, scale: Tensor | None) -> bool:
+    """Warn where the noise of an update is more than `LOUD` times the gradient; return whether it is.
 
     Args:
-        by_sigma: standard deviation of the noise -> streams that get it; of DTensors this rank's pieces count.
+        doses: the noise that is about to be added; of DTensors this rank's pieces count.
+        t: update.
         scale: loss scale that the gradients carry.
     """
-    noise, gradient = 0.0, 0.0
-    for sigma, streams in by_sigma.items():
-        for stream in streams if sigma else ():
+    noise, gradient, elements = 0.0, 0.0, 0
+    for dose in doses:
+        size = dose.sigma * (1.0 if dose.scale is None else float(dose.scale))
+        for stream in dose.streams if size and dose.t == t else ():
             grad = stream.parameter.grad
             assert grad is not None
             local = grad._values() if grad.layout == torch.sparse_coo else getattr(grad, "to_local", lambda g=grad: g)()
             if local.layout != torch.strided:
                 continue  # refused where noise is added
-            noise += sigma**2 * local.numel()
+            elements += local.numel()
+            noise += size**2 * local.numel()
             gradient += float(torch.linalg.vector_norm(local, dtype=_wide(local))) ** 2
-    noise, gradient = math.sqrt(noise), math.sqrt(gradient) / (1.0 if scale is None else float(scale))
-    if math.isfinite(gradient) and noise > LOUD * gradient > 0:
-        _warn(
-            f"the noise of the first update has a norm of {noise:.3g}, the gradient one of {gradient:.3g}:"
-            f" {noise / gradient:.3g} times as much, so that the update is mostly noise. Its norm is sigma times the"
-            f" root of the number of parameters; a variance {(noise / gradient) ** 2:.2g} times smaller would make both"
-            " alike. attach(..., warn=False) silences this"
-        )
+    unit = 1.0 if scale is None else float(scale)
+    noise, gradient = math.sqrt(noise) / unit, math.sqrt(gradient) / unit
+    if not (math.isfinite(gradient) and noise > LOUD * gradient > 0):
+        return False
+    rho = noise / gradient
+    _warn(
+        f"the noise of update {t} has a norm of {noise:.3g}, the gradient one of {gradient:.3g}: {rho:.3g} times as"
+        f" much (rho = {rho:.3g}), so that the update is nearly all noise. The norm of noise is sigma times the root of"
+        f" the number of elements, here {elements:,}, and so the same eta is stronger on a larger network. Attach"
+        f" Relative(0.1), noise of a tenth of the gradient on a network of any size, or an eta that is"
+        f" {(10 * rho) ** 2:.2g} times smaller; attach(..., warn=False) silences this"
+    )
+    return True
 
 
 def _wide(x: Tensor) -> torch.dtype:

@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from gradnoise.noise.gaussian import Part, add_parts_, check_step, stream_key
-from gradnoise.noise.naming import names_of
-from gradnoise.noise.schedule import Schedule, sigma
+from gradnoise.noise.gaussian import Part, add_parts_, stream_key
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -44,45 +42,6 @@ class Stream(NamedTuple):
                 " place in the parameter; use torch.distributed.fsdp.fully_shard (FSDP2)"
             )
         return cls(p, name, stream_key(seed, name), p.requires_grad)
-
-
-def add_gradient_noise_(
-    named_parameters: Iterable[tuple[str, Tensor]],
-    schedule: Schedule,
-    *,
-    t: int,
-    seed: int,
-    rows: Rows = "present",
-) -> None:
-    """Add the noise of one update to gradients in place: p.grad += sigma_t z(seed, name, t, index).
-
-    This function has no state; `attach` calls it, in effect, at the right moment of every step with the right t.
-    For your own loop call it after clipping and before `optimizer.step()`.
-
-    Args:
-        named_parameters: (name, parameter) pairs, as `model.named_parameters()` gives them. A parameter
-            whose gradient is None is skipped; one that comes twice gets noise once, under its first name.
-        schedule: t -> sigma_t^2, a variance; `Annealed`, `Fixed`, or any callable.
-        t: update, counted from 0.
-        seed: any integer.
-        rows: "present" adds noise to those rows that a sparse gradient has, "all" to every row.
-
-    Raises:
-        ValueError: seed, t or rows is unusable, or the schedule returns no variance.
-        NotImplementedError: a gradient has a layout or placement that noise has no meaning for.
-
-    Example:
-        >>> loss.backward()
-        >>> torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        >>> add_gradient_noise_(model.named_parameters(), Annealed(eta=0.01), t=t, seed=0)
-        >>> optimizer.step()
-
-    Source: Neelakantan et al. 2015, "Adding Gradient Noise Improves Learning for Very Deep Networks", eq. 1.
-    """
-    check_rows(rows)
-    t = check_step(t)
-    streams = [Stream.of(p, name, seed) for p, name in names_of(named_parameters).items()]
-    add_noise_(streams, t, sigma(schedule, t), rows)
 
 
 def check_rows(rows: str) -> None:
@@ -115,7 +74,7 @@ def add_noise_(
             reals.append(Part(grad, key))  # nearly all are such
             continue
         if grad.layout == torch.sparse_coo or grad.is_conj():
-            p.grad = grad = _resolved(grad, rows)
+            p.grad = grad = resolved(grad, rows)
         (halves if grad.is_complex() else reals).append(part_of(grad, name, key))
     if reals:
         add_parts_(reals, t=t, sigma=sigma_t, scale=scale)
@@ -144,7 +103,7 @@ def part_of(grad: Tensor, name: str, key: int) -> Part:
     return Part(grad, key, first)
 
 
-def _resolved(grad: Tensor, rows: Rows) -> Tensor:
+def resolved(grad: Tensor, rows: Rows) -> Tensor:
     """Return a sparse gradient without repeated rows, which would get noise twice; resolve a lazy conjugate."""
     if grad.layout != torch.sparse_coo:
         return grad.resolve_conj()

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from gradnoise.noise.gaussian import stream_key
-from gradnoise.noise.schedule import Schedule, sigma
+from gradnoise.noise.schedule import Relative, Schedule, sigma, until_share
 from gradnoise.population.randomness import NOISE, WEIGHT_NOISE
 from gradnoise.population.replica import Replica
 
@@ -35,6 +35,12 @@ class RowConstants:
         noise_keys: uint64 [P, S], streams of the gradient noise.
         nonzero_only: bool [P], rows whose gradient noise leaves zeros of the gradient alone; None for no such row.
         before_clip, after_clip: sigma_t [K, P] in float64 of the noise before and after the clip; None for no noise.
+            Where noise is `relative` it is the ratio rho_t instead.
+        undone_before, undone_after: likewise of the noise of the update before, for rows that take it away again.
+        relative: float64 [P], what the noise is relative to: inf for the gradient, the threshold for the clip, 0 for
+            noise that is not; None where no row's is.
+        share: float64 [P], the noise of a row ends when it is under this share of the gradient; 0 for rows whose noise
+            does not; None for no such row.
         weight_keys: uint64 [P, S], streams of the noise on the weights; None where no row has any.
         weights: sigma_t [K, P] of it; None for none.
     """
@@ -47,6 +53,10 @@ class RowConstants:
     nonzero_only: Tensor | None
     before_clip: Tensor | None
     after_clip: Tensor | None
+    undone_before: Tensor | None
+    undone_after: Tensor | None
+    relative: Tensor | None
+    share: Tensor | None
     weight_keys: Tensor | None
     weights: Tensor | None
 
@@ -84,6 +94,10 @@ class Tables:
         self._weight_keys = self._keys(WEIGHT_NOISE) if noisy_weights else None
         nonzero = [r.training.noise_on == "nonzero" for r in replicas]
         self._nonzero_only = torch.tensor(nonzero, device=like.device) if any(nonzero) else None
+        relative = [_reference(r.training.noise) for r in replicas]
+        shares = [0.0 if r.training.noise is None else until_share(r.training.noise) or 0.0 for r in replicas]
+        self._relative = self._table(torch.tensor(relative, dtype=torch.float64))
+        self._share = self._table(torch.tensor(shares, dtype=torch.float64))
         self._first = -1
         self._constants: RowConstants | None = None
 
@@ -99,9 +113,11 @@ class Tables:
         return self._constants
 
     def _made(self, t: int) -> RowConstants:
-        rates, noise, weights = zip(*self._coming(t), strict=True)
+        rates, noise, undone, weights = zip(*self._coming(t), strict=True)
         first = torch.tensor([r.training.noise_first for r in self._replicas])
+        anti = torch.tensor([r.training.anti_pgd for r in self._replicas])
         sigmas = torch.tensor(noise, dtype=torch.float64)
+        gone = torch.where(anti, torch.tensor(undone, dtype=torch.float64), 0)
         device = self._like.device
         return RowConstants(
             first=torch.tensor(t, dtype=torch.int64, device=device),
@@ -112,21 +128,30 @@ class Tables:
             nonzero_only=self._nonzero_only,
             before_clip=self._table(torch.where(first, sigmas, 0)),
             after_clip=self._table(torch.where(first, 0, sigmas)),
+            undone_before=self._table(torch.where(first, gone, 0)),
+            undone_after=self._table(torch.where(first, 0, gone)),
+            relative=self._relative,
+            share=self._share,
             weight_keys=self._weight_keys,
             weights=self._table(torch.tensor(weights, dtype=torch.float64)),
         )
 
-    def _coming(self, t: int) -> Iterator[tuple[list[float], list[float], list[float]]]:
-        """Yield rates, and sigma_t of noise on gradients and weights, of the updates from t on.
+    def _coming(self, t: int) -> Iterator[tuple[list[float], list[float], list[float], list[float]]]:
+        """Yield rates, sigma_t and sigma_{t-1} of noise on gradients, and sigma_t of that on weights, from t on.
 
         It ends before the first update whose values are out of range: the run may end before that, too.
         """
         for k in range(t, t + LENGTH):
             known: dict[int, float] = {}  # one call for all rows that have the same schedule
+            before: dict[int, float] = {}
             try:
                 yield (
                     [r.training.rate(k) for r in self._replicas],
                     [_sigma(r.training.noise, k, known) for r in self._replicas],
+                    [
+                        _sigma(r.training.noise, k - 1, before) if r.training.anti_pgd and k else 0.0
+                        for r in self._replicas
+                    ],
                     [_sigma(r.training.weight_noise, k, known) for r in self._replicas],
                 )
             except Exception:  # whatever a user's schedule raises
@@ -144,8 +169,16 @@ class Tables:
 
 
 def _sigma(schedule: Schedule | None, t: int, known: dict[int, float]) -> float:
+    """Return sigma_t of a schedule, or the ratio of one that is relative."""
     if schedule is None:
         return 0.0
     if id(schedule) not in known:
-        known[id(schedule)] = sigma(schedule, t)
+        known[id(schedule)] = schedule.ratio(t) if isinstance(schedule, Relative) else sigma(schedule, t)
     return known[id(schedule)]
+
+
+def _reference(schedule: Schedule | None) -> float:
+    """Return what noise is relative to, see `RowConstants`."""
+    if not isinstance(schedule, Relative):
+        return 0.0
+    return math.inf if schedule.clip is None else schedule.clip

@@ -20,6 +20,7 @@ from gradnoise.population.experiment import Experiment
 from gradnoise.population.feed import Feed
 from gradnoise.population.gradients import Gradients
 from gradnoise.population.replica import Replica
+from gradnoise.population.strength import start
 from gradnoise.population.telemetry import RESERVED, means, noise_norm
 from gradnoise.population.training import Training
 from gradnoise.population.update import Live, Rule, column, update
@@ -89,6 +90,7 @@ class Population:
             failures=torch.zeros(2, len(replicas), dtype=torch.int64, device=self.device),
             diverged_at=torch.full((len(replicas),), -1, dtype=torch.int64, device=self.device),
             sums=torch.zeros(3, len(replicas), dtype=torch.float64, device=self.device),
+            noise=start(len(replicas), self.device) if any(r.training.noise_follows for r in replicas) else {},
         )
         self._gradients = Gradients(experiment, self.config, self.modules, trace=trace, compile=compile)
         self._graphs = CudaGraphs(self.device, enabled=trace)
@@ -188,6 +190,7 @@ class Population:
             failures=live.failures[:, index],
             diverged_at=live.diverged_at[index],
             sums=live.sums[:, index],
+            noise={name: x[index] for name, x in live.noise.items()},
         )
         if self._masks:
             self._masks.select(index)
@@ -228,7 +231,9 @@ class Population:
         records.
         """
         found = means(self._live.sums, self.t - self._since)
-        found["noise_norm"] = noise_norm(self._replicas_alive(), max(self.t - 1, 0), self.modules.theta.shape[1])
+        found["noise_norm"] = noise_norm(
+            self._replicas_alive(), max(self.t - 1, 0), self.modules.theta.shape[1], self._live.noise
+        )
         if self.experiment.patience > 1:
             found["skipped"] = self._live.failures[1]
         course = self.experiment.course
@@ -264,7 +269,7 @@ class Population:
             "optimizer": self._live.optimizer,
             "sums": self._live.sums,
             "since": self._since,
-        }
+        } | ({"noise": self._live.noise} if self._live.noise else {})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict` of a population of the same replicas, bit for bit.
@@ -283,6 +288,7 @@ class Population:
             (self.modules.fixed, state["fixed"]),
             (live.optimizer, state["optimizer"]),
             (live.course, state["course"]),
+            (live.noise, state.get("noise", {})),
         ):
             pairs += [(x, saved[name]) for name, x in mine.items()]
         for x, saved in pairs:

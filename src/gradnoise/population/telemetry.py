@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from gradnoise.noise.schedule import sigma
+from gradnoise.population.course import State
 from gradnoise.population.replica import Replica
+from gradnoise.population.strength import NORM
 
 #: What the engine records of every replica beside the experiment's own metrics, which need other names.
 RESERVED = ("train_loss", "gradient_norm", "clipped", "noise_norm", "skipped")
@@ -24,13 +27,20 @@ def means(sums: Tensor, updates: int) -> dict[str, Tensor]:
     return dict(zip(RESERVED[:3], sums / max(updates, 1), strict=True))
 
 
-def noise_norm(replicas: Sequence[Replica], t: int, parameters: int) -> Tensor:
+def noise_norm(replicas: Sequence[Replica], t: int, parameters: int, noise: State) -> Tensor:
     """Return sigma_t * sqrt(N), the expected norm of the gradient noise of update t: float64 [P].
 
     Args:
         replicas: the runs.
-        t: update.
+        t: the last update.
         parameters: N.
+        noise: what is remembered of noise that hangs on gradients, see `Live.noise`.
     """
-    schedules = [r.training.noise for r in replicas]
-    return torch.tensor([0.0 if s is None else sigma(s, t) * parameters**0.5 for s in schedules], dtype=torch.float64)
+    known = noise[NORM].tolist() if noise else [0.0] * len(replicas)
+    for row, training in enumerate(r.training for r in replicas):
+        if training.noise is not None and not training.noise_follows:
+            size = sigma(training.noise, t)
+            if training.anti_pgd and t:
+                size = math.hypot(size, sigma(training.noise, t - 1))
+            known[row] = size * parameters**0.5
+    return torch.tensor(known, dtype=torch.float64)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from gradnoise.errors import PopulationError, nearest
-from gradnoise.noise.schedule import Schedule, sigma
+from gradnoise.noise.schedule import Relative, Schedule, sigma, until_share
 from gradnoise.population.optimizers import SGD, Optimizer
 
 LearningRate: TypeAlias = float | Callable[[int], float]
@@ -24,7 +24,7 @@ class Training:
 
     Args:
         lr: learning rate, a finite number > 0, or a callable t -> learning rate of update t = 0, 1, ...
-        noise: schedule of sigma_t^2, or None for no gradient noise.
+        noise: schedule of sigma_t^2, or `Relative` to the gradient after the clip, or None for no gradient noise.
         clip: threshold c > 0 of gradient clipping, or None for no clipping.
         clip_per: "replica" clips the global norm, "tensor" each parameter by its own norm.
         dropout: rate in [0, 1) for every nn.Dropout of the model, or None to keep the model's own.
@@ -34,6 +34,7 @@ class Training:
         noise_on: "all" adds gradient noise to every coordinate; "nonzero" leaves those alone whose gradient is exactly
             zero in this update, such as the embeddings of words that are not in the minibatch.
         weight_noise: schedule of noise that is added to the weights after every update and stays there; or None.
+        anti_pgd: take away the gradient noise of the update before, g <- g + sigma_t z_t - sigma_{t-1} z_{t-1}.
 
     Raises:
         PopulationError: a value is out of range.
@@ -49,6 +50,7 @@ class Training:
     noise_first: bool = False
     noise_on: str = "all"
     weight_noise: Schedule | None = None
+    anti_pgd: bool = False
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -67,11 +69,25 @@ class Training:
                 f"optimizer = {self.optimizer!r}: give one of gradnoise.population, such as Adam(), or an object with"
                 " the methods init and update"
             )
+        self._check_noise()
+
+    def _check_noise(self) -> None:
         for name, schedule in (("noise", self.noise), ("weight_noise", self.weight_noise)):
-            if schedule is not None and not callable(schedule):
+            if schedule is not None and not (isinstance(schedule, Relative) or callable(schedule)):
                 raise PopulationError(
                     f"{name} = {schedule!r}: a schedule is a callable such as Annealed(0.01), or None"
                 )
+        onto_weights = self.weight_noise
+        if isinstance(onto_weights, Relative) or (onto_weights is not None and until_share(onto_weights) is not None):
+            raise PopulationError(
+                f"weight_noise = {onto_weights!r}: noise on weights has no gradient to be compared with; give a"
+                " schedule such as Annealed(0.01)"
+            )
+        if isinstance(self.noise, Relative) and self.noise.clip is not None and self.noise.clip != self.clip:
+            raise PopulationError(
+                f"noise = {self.noise!r} is relative to a clip of {self.noise.clip}, but clip = {self.clip}; they are"
+                " the same number"
+            )
 
     def rate(self, t: int) -> float:
         """Return the learning rate of update `t`.
@@ -86,11 +102,16 @@ class Training:
         return rate
 
     @property
+    def noise_follows(self) -> bool:
+        """Whether the noise hangs on the gradient: relative to it, or ended by it."""
+        return self.noise is not None and (isinstance(self.noise, Relative) or until_share(self.noise) is not None)
+
+    @property
     def identity(self) -> dict[str, object]:
         """What a checkpoint must agree on; a schedule is any callable, so its first value stands for it."""
 
-        def first(schedule: Schedule | None) -> float | None:
-            return None if schedule is None else sigma(schedule, 0)
+        def first(schedule: Schedule | None) -> object:
+            return schedule if schedule is None or isinstance(schedule, Relative) else sigma(schedule, 0)
 
         found: dict[str, object] = {
             "lr": self.rate(0),
@@ -102,5 +123,6 @@ class Training:
             "noise_first": self.noise_first,
             "first sigma of weights": first(self.weight_noise),
         }
-        # named where it is not the default alone: checkpoints of versions without it stay readable
-        return found if self.noise_on == "all" else found | {"noise_on": self.noise_on}
+        # named where they are not the defaults alone: checkpoints of versions without them stay readable
+        later = {"noise_on": self.noise_on, "until": getattr(self.noise, "until", None), "anti_pgd": self.anti_pgd}
+        return found | {name: value for name, value in later.items() if value not in ("all", None, False)}

@@ -7,7 +7,7 @@ what an update changes is changed where it lies. So the same function runs on a 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from gradnoise.population.clipping import clip_each_, clip_scale, norms
 from gradnoise.population.constants import RowConstants
 from gradnoise.population.course import Metrics, State
 from gradnoise.population.optimizers import Optimizer
+from gradnoise.population.strength import Strength
 
 
 @dataclass
@@ -32,6 +33,8 @@ class Live:
         failures: int64 [2, P], updates with non-finite losses or gradients: the last ones in a row, and all.
         diverged_at: int64 [P], the update that ended a row; -1 for those that go on.
         sums: float64 [3, P], sums of loss, gradient norm and clipped updates, for telemetry.
+        noise: where a row's noise hangs on its gradients, "norm", float64 [P]: the expected norm of the last update's
+            noise, and "ended", int64 [P]: the first update without noise, -1 while it goes on; else empty.
     """
 
     t: Tensor
@@ -41,6 +44,7 @@ class Live:
     failures: Tensor
     diverged_at: Tensor
     sums: Tensor
+    noise: State = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -87,11 +91,11 @@ def update(
     bad = ~(torch.isfinite(losses) & torch.isfinite(norm))
     ok = ~bad & _counted(rule, live, bad)
     kept = _copies(live) if rule.patience > 1 else []
-    clipped = _clip_and_add_noise(rule, live.t, g, segments, norm, rows)
+    clipped = _clip_and_add_noise(rule, live, g, segments, norm, ok, rows)
     live.sums += torch.stack([torch.where(ok, x, 0) for x in (losses, norm, clipped.to(norm.dtype))])
     rule.optimizer.update(live.theta, g, live.optimizer, _rates(rule, live, rows)[:, None], live.t)
     if rows.weights is not None and rows.weight_keys is not None:
-        _add_noise(live.theta, rows.weights, rows.weight_keys, live.t, rows)
+        _add_noise(live.theta, rows.at(rows.weights, live.t), rows.weight_keys, live.t, rows)
     for x, before in kept:
         x.copy_(torch.where(column(ok, x), x, before))
     _advance_course(rule, live, observed, ok)
@@ -120,34 +124,47 @@ def _copies(live: Live) -> list[tuple[Tensor, Tensor]]:
 
 
 def _clip_and_add_noise(
-    rule: Rule, t: Tensor, g: Tensor, segments: Sequence[Tensor], norm: Tensor, rows: RowConstants
+    rule: Rule, live: Live, g: Tensor, segments: Sequence[Tensor], norm: Tensor, ok: Tensor, rows: RowConstants
 ) -> Tensor:
     """Clip gradients of these norms [P] and add their noise; return which rows were clipped, bool [P]."""
+    t = live.t
     quiet = None if rows.nonzero_only is None else (g == 0) & rows.nonzero_only[:, None]
-    if rows.before_clip is not None:
-        _add_noise(g, rows.before_clip, rows.noise_keys, t, rows, quiet=quiet)
+    strength = Strength(live.noise, t, rows, g, quiet)
+
+    def add(table: Tensor | None, undone: Tensor | None, scale: Tensor | None = None) -> None:
+        _add_noise(g, strength.at(table, norm), rows.noise_keys, t, rows, scale, quiet)
+        if undone is not None:  # the kernel adds: g - sigma z = -(-g + sigma z), bit for bit
+            sigma = strength.undone(undone, norm)
+            _add_noise(g.neg_(), sigma, rows.noise_keys, (t - 1).clamp(min=0), rows, quiet=quiet)
+            g.neg_()
+
+    if rows.before_clip is not None or rows.undone_before is not None:
+        add(rows.before_clip, rows.undone_before)
         norm = norms(g)
     scale, clipped = None, torch.zeros_like(norm, dtype=torch.bool)
     if rows.limit is not None and rule.clip_per == "tensor":
         clipped = clip_each_(segments, rows.limit)
+        norm = norms(g) if live.noise else norm
     elif rows.limit is not None:
         scale, clipped = clip_scale(norm, rows.limit)
-    if scale is not None or rows.after_clip is not None:
-        _add_noise(g, rows.after_clip, rows.noise_keys, t, rows, scale, quiet)
+        norm = torch.where(clipped, rows.limit, norm)
+    if scale is not None or rows.after_clip is not None or rows.undone_after is not None:
+        add(rows.after_clip, rows.undone_after, scale)
+    strength.note(ok)
     return clipped
 
 
 def _add_noise(
     x: Tensor,
-    table: Tensor | None,
+    sigma: Tensor | None,
     keys: Tensor,
     t: Tensor,
     rows: RowConstants,
     scale: Tensor | None = None,
     quiet: Tensor | None = None,
 ) -> None:
-    """x [P, N] <- scale x + sigma_t z, in place and in one pass; where `quiet` [P, N], what was 0 stays 0."""
-    sigma = x.new_zeros(len(x), dtype=torch.float64) if table is None else rows.at(table, t)
+    """x [P, N] <- scale x + sigma z_t, in place and in one pass; where `quiet` [P, N], what was 0 stays 0."""
+    sigma = x.new_zeros(len(x), dtype=torch.float64) if sigma is None else sigma
     add_rows_(x, offsets=rows.offsets, keys=keys, t=t.expand(len(x)), sigma=sigma, scale=scale)
     if quiet is not None:
         x.masked_fill_(quiet, 0)

@@ -23,6 +23,7 @@ TAG_KEY = ""
 BUILT_IN = {
     "gradnoise.schedule:Annealed": ("gradnoise.noise.schedule", "Annealed"),
     "gradnoise.schedule:Fixed": ("gradnoise.noise.schedule", "Fixed"),
+    "gradnoise.schedule:Relative": ("gradnoise.noise.schedule", "Relative"),
     "gradnoise.population.optimizers:AdaGrad": ("gradnoise.population.optimizers", "AdaGrad"),
     "gradnoise.population.optimizers:Adam": ("gradnoise.population.optimizers", "Adam"),
     "gradnoise.population.optimizers:AdamW": ("gradnoise.population.optimizers", "AdamW"),
@@ -127,7 +128,8 @@ def _plain(value: Any) -> Any:
             raise StudyError(
                 f"{kind.__qualname__} is defined in a function; a resumed study finds only module-level ones"
             )
-        return {TAG_KEY: tag_of(kind)} | {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if not _is_later(f, value)}
+        return {TAG_KEY: tag_of(kind)} | {name: _plain(x) for name, x in fields.items()}
     if isinstance(value, Mapping):
         if wrong := [k for k in value if not isinstance(k, str)]:
             raise StudyError(f"keys of a configuration are text, not {wrong[0]!r}")
@@ -142,3 +144,11 @@ def _plain(value: Any) -> Any:
         f"a configuration may hold numbers, text, None, lists and frozen dataclasses, not {type(value).__name__}"
         f" ({value!r}); write a noise schedule as a dataclass such as Annealed(0.01)"
     )
+
+
+def _is_later(field: dataclasses.Field[Any], value: Any) -> bool:
+    """Tell whether a field, marked `later` in its metadata, came after the first release and has its default.
+
+    Such a field is not written: the ids of earlier trials stay what they are.
+    """
+    return bool(field.metadata.get("later")) and getattr(value, field.name) == field.default

@@ -1,0 +1,187 @@
+"""How strong the noise of an update is: the same number everywhere, or in proportion to each group's gradient."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from gradnoise.noise.gaussian import check_step
+from gradnoise.noise.gradients import Rows, Stream, add_noise_, check_rows
+from gradnoise.noise.naming import names_of
+from gradnoise.noise.norms import count, norm
+from gradnoise.noise.schedule import Annealed, Relative, Schedule, sigma, until_share
+from gradnoise.noise.until import Endings
+
+OPTIONS = {"noise_eta": "eta", "noise_gamma": "gamma", "noise_rho": "rho"}
+"""Option of a parameter group -> field of the schedule that it replaces."""
+
+
+class Group(NamedTuple):
+    """A parameter group: its place in the optimizer, its schedule, and streams of the parameters that get noise."""
+
+    place: int
+    schedule: Schedule
+    streams: list[Stream]
+
+
+class Dose(NamedTuple):
+    """Streams that get the numbers of update t with the standard deviation sigma, times `scale` where that is given.
+
+    `scale` is 0-dim, on any device: the loss scale, or all of sigma where that is `relative` to the gradient.
+    """
+
+    streams: list[Stream]
+    t: int
+    sigma: float
+    scale: Tensor | None
+    relative: bool = False
+
+
+def schedule_of(group: Mapping[str, Any], schedule: Schedule) -> Schedule:
+    """Return the schedule of a parameter group: that of all, but for the numbers that the group's options replace.
+
+    Raises:
+        ValueError: the schedule has no such number.
+    """
+    options = {name: field for name, field in OPTIONS.items() if name in group}
+    if not options:
+        return schedule
+    fields = {f.name for f in dataclasses.fields(schedule)} if isinstance(schedule, (Annealed, Relative)) else set()
+    for name, field in options.items():
+        if field not in fields:
+            kind = "a Relative" if field == "rho" else "an Annealed"
+            raise ValueError(
+                f"a parameter group has the option {name!r}, which replaces a number of {kind} schedule, but the"
+                f" schedule is {schedule!r}; attach {kind} one or remove the option"
+            )
+    return dataclasses.replace(schedule, **{field: group[name] for name, field in options.items()})  # type: ignore[type-var]
+
+
+def doses(
+    groups: Sequence[Group],
+    t: int,
+    rows: Rows,
+    scale: Tensor | None = None,
+    endings: Endings | None = None,
+    *,
+    anti_pgd: bool = False,
+) -> list[Dose]:
+    """Return the noise of update t on gradients as they are now.
+
+    Args:
+        groups: where noise goes; streams without a gradient are not among them.
+        t: update.
+        rows: of sparse gradients.
+        scale: loss scale that the gradients carry, a 0-dim tensor.
+        endings: what knows which groups' noise has ended; None where no schedule asks for it.
+        anti_pgd: take the noise of the update before away again.
+
+    Returns:
+        One dose for all streams of the same standard deviation, and one for each group relative to its gradient.
+    """
+    found = _at(groups, t, rows, scale, endings)
+    if anti_pgd and t:
+        found += [_negative(dose) for dose in _at(groups, t - 1, rows, scale, endings)]
+    return found
+
+
+def _at(groups: Sequence[Group], t: int, rows: Rows, scale: Tensor | None, endings: Endings | None) -> list[Dose]:
+    """Return the doses of the numbers of update t."""
+    alike: dict[float, list[Stream]] = {}
+    own: list[Dose] = []
+    for place, schedule, streams in groups:
+        over = not streams or (endings is not None and endings.over(place, t))
+        if isinstance(schedule, Relative) and schedule.to == "gradient":
+            ratio, elements = schedule.ratio(t), 0 if over else count(streams, rows)
+            if ratio and elements:  # the norm carries the loss scale already
+                own.append(Dose(streams, t, 1.0, norm(streams) * (ratio / math.sqrt(elements)), relative=True))
+            continue
+        deviation = _deviation(schedule, streams, t, rows)  # an error also where there is no gradient now
+        if not over:
+            alike.setdefault(deviation, []).extend(streams)
+    return [Dose(streams, t, deviation, scale) for deviation, streams in alike.items()] + own
+
+
+def _deviation(schedule: Schedule, streams: Sequence[Stream], t: int, rows: Rows) -> float:
+    """Return sigma_t of noise that does not follow the gradient."""
+    if isinstance(schedule, Relative):
+        return schedule.sigma(t, 0.0, max(count(streams, rows), 1))
+    return sigma(schedule, t)
+
+
+def _negative(dose: Dose) -> Dose:
+    minus = torch.tensor(-1.0, dtype=torch.float64, device="cpu") if dose.scale is None else -dose.scale
+    return dose._replace(scale=minus, relative=False)
+
+
+def ask_for_ends(groups: Sequence[Group], t: int, rows: Rows, scale: Tensor | None, endings: Endings) -> None:
+    """Have it found out which groups' noise, in update t, is under its share of the gradient; see `doses`."""
+    for place, schedule, streams in groups:
+        share = until_share(schedule)
+        if share is None or not streams or endings.over(place, t):
+            continue
+        if deviation := _deviation(schedule, streams, t, rows):
+            noise = deviation * math.sqrt(count(streams, rows))
+            endings.ask(place, t, _under(noise, share, norm(streams), scale))
+
+
+def _under(noise: float, share: float, gradient: Tensor, scale: Tensor | None) -> Tensor:
+    """Tell whether noise of this norm is under a share of the gradient, which may carry a loss scale: 0-dim bool."""
+    if scale is not None:
+        gradient = gradient / scale.to(gradient)
+    return (gradient > noise / share) & torch.isfinite(gradient)
+
+
+def add_doses_(doses: Sequence[Dose], rows: Rows) -> None:
+    """Add noise to gradients."""
+    for dose in doses:
+        add_noise_(dose.streams, dose.t, dose.sigma, rows, dose.scale)
+
+
+def add_gradient_noise_(
+    named_parameters: Iterable[tuple[str, Tensor]],
+    schedule: Schedule,
+    *,
+    t: int,
+    seed: int,
+    rows: Rows = "present",
+) -> None:
+    """Add the noise of one update to gradients in place: p.grad += sigma_t z(seed, name, t, index).
+
+    This function has no state; `attach` calls it, in effect, at the right moment of every step with the right t.
+    For your own loop call it after clipping and before `optimizer.step()`.
+
+    Args:
+        named_parameters: (name, parameter) pairs, as `model.named_parameters()` gives them. A parameter
+            whose gradient is None is skipped; one that comes twice gets noise once, under its first name.
+        schedule: t -> sigma_t^2, a variance: `Annealed`, `Fixed`, or any callable; or `Relative`, here to the norm of
+            all these gradients together.
+        t: update, counted from 0.
+        seed: any integer.
+        rows: "present" adds noise to those rows that a sparse gradient has, "all" to every row.
+
+    Raises:
+        ValueError: seed, t or rows is unusable, the schedule returns no variance, or it ends at a share of the
+            gradient, which takes a memory that this function does not have.
+        NotImplementedError: a gradient has a layout or placement that noise has no meaning for.
+
+    Example:
+        >>> loss.backward()
+        >>> torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        >>> add_gradient_noise_(model.named_parameters(), Annealed(eta=0.01), t=t, seed=0)
+        >>> optimizer.step()
+
+    Source: Neelakantan et al. 2015, "Adding Gradient Noise Improves Learning for Very Deep Networks", eq. 1.
+    """
+    check_rows(rows)
+    t = check_step(t)
+    if until_share(schedule) is not None:
+        raise ValueError(f"{schedule!r} ends at a share of the gradient: use attach, which remembers when that was")
+    streams = [Stream.of(p, name, seed) for p, name in names_of(named_parameters).items()]
+    streams = [stream for stream in streams if stream.parameter.grad is not None]
+    add_doses_(doses([Group(0, schedule, streams)], t, rows), rows)

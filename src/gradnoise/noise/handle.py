@@ -1,0 +1,248 @@
+"""The handle of noise on an optimizer: what `attach` returns."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from gradnoise.noise import doubts, gaussian
+from gradnoise.noise.diagnostics import GroupDiagnostics, diagnose, draw
+from gradnoise.noise.dosing import Dose, Group, add_doses_, ask_for_ends, doses, schedule_of
+from gradnoise.noise.gradients import Rows, Stream
+from gradnoise.noise.schedule import Relative, Schedule, check_at, deviation, sigma, until_share
+from gradnoise.noise.stepping import BeforeUpdate
+from gradnoise.noise.streams import Streams
+from gradnoise.noise.until import Endings
+
+DOUBTFUL = 4
+"""Updates in which a handle looks out for what is probably a mistake."""
+
+_turns = itertools.count()
+_attached: weakref.WeakKeyDictionary[Optimizer, weakref.ref[Noise]] = weakref.WeakKeyDictionary()
+
+
+def attached(optimizer: Optimizer) -> bool:
+    """Tell whether an optimizer has noise."""
+    return optimizer in _attached
+
+
+class Noise:
+    """Handle of the noise on one optimizer, made by `attach`.
+
+    Attributes:
+        optimizer: the torch optimizer, without wrappers.
+        schedule: as given to `attach`.
+        seed: as given to `attach`.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        schedule: Schedule,
+        seed: int,
+        names: dict[Tensor, str] | None,
+        where: Callable[[str], bool] | None,
+        rows: Rows,
+        warn: bool,
+        anti_pgd: bool,
+    ) -> None:
+        self.optimizer, self.schedule, self.seed = optimizer, schedule, seed
+        self._rows: Rows = rows
+        self._warn, self._anti_pgd = warn, anti_pgd
+        self._made, self._turn = 0, -1  # updates made, and when the last one was among those of all handles
+        self._loud = False  # whether it was said that there is too much noise
+        # Gradients that have the noise of `_done_at`, and their versions; only while a step runs, or has raised.
+        self._done: list[tuple[Tensor, int]] = []
+        self._done_at = -1
+        self._last: tuple[Tensor, Tensor | None] | None = None  # of noise relative to the gradient, and the loss scale
+        self._paused = False
+        schedules = [schedule_of(group, schedule) for group in optimizer.param_groups]
+        for own in schedules:  # what is unusable is found here, not in the first step
+            check_at(own, 0)
+        self._streams = Streams(optimizer, seed, names, where)
+        ending = [i for i, own in enumerate(schedules) if until_share(own) is not None]
+        self._endings = Endings(optimizer, ending) if ending else None
+        self._steps = BeforeUpdate(optimizer, self._add, self._done.clear)
+        _attached[optimizer] = weakref.ref(self)
+
+    @property
+    def step(self) -> int:
+        """Return the next update's t: how many updates were made so far."""
+        return self._steps.clock.t
+
+    @property
+    def keys(self) -> frozenset[int]:
+        """Return the keys of the noise's streams, one for each parameter that gets noise."""
+        return self._streams.keys
+
+    def __reduce__(self) -> Any:
+        """Refuse to be copied or pickled.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(
+            "a handle of gradient noise cannot be copied or pickled, since it belongs to its optimizer's hooks; keep"
+            " its state_dict() and attach to the copied optimizer again"
+        )
+
+    @property
+    def sigma(self) -> float:
+        """Return sigma of the next update's noise, for groups without options of their own.
+
+        Of noise that is relative to the gradient it is that of the last update, in the first group that had any; nan
+        before the first one.
+        """
+        if not isinstance(self.schedule, Relative):
+            return sigma(self.schedule, self.step)
+        if self._last is None:
+            return math.nan
+        deviation, scale = self._last
+        return float(deviation) / (1.0 if scale is None else float(scale))
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave updates in this context without noise. They count: the clock goes on, and with it the noise."""
+        before, self._paused = self._paused, True
+        try:
+            yield
+        finally:
+            self._paused = before
+
+    def detach(self) -> None:
+        """Remove the noise from the optimizer. The clock stays there, so attaching again goes on counting."""
+        if _attached.get(self.optimizer, lambda: None)() is self:
+            self._steps.remove()
+            if self._endings is not None:
+                self._endings.remove()
+            _attached.pop(self.optimizer, None)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return clock and seed, for checkpoints that do not keep the optimizer's own state.
+
+        Where noise ends at a share of the gradient, also the first update without noise of each group, -1 for none.
+        """
+        state: dict[str, Any] = {"version": gaussian.VERSION, "seed": self.seed, "t": self.step}
+        if self._endings is not None:
+            self._endings.settle()
+            groups = range(len(self.optimizer.param_groups))
+            state["ended"] = [-1 if (t := self._endings.at(i)) is None else t for i in groups]
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Set the clock to that of a `state_dict`.
+
+        Raises:
+            ValueError: the state is of another seed or of another version of the noise; nothing is changed.
+        """
+        mine = self.state_dict()
+        if missing := sorted(mine.keys() - state.keys()):
+            raise ValueError(
+                f"this is no state of gradient noise: it has no {', '.join(missing)}; pass what state_dict() of a"
+                " handle returned"
+            )
+        for what in ("version", "seed"):
+            if state[what] != mine[what]:
+                raise ValueError(
+                    f"the state is of noise with {what} {state[what]}, here it is {mine[what]}; its steps cannot be"
+                    " continued" + (f": attach with seed={state[what]}" if what == "seed" else "")
+                )
+        self._steps.clock.t = int(state["t"])
+        if self._endings is not None:
+            for i, t in enumerate(state["ended"]):
+                self._endings.set(i, int(t))
+
+    def replay(self, name: str, t: int, *, sigma: float | None = None) -> Tensor:
+        """Return the noise that update t adds to one parameter: sigma_t z, whether or not it was paused then.
+
+        Args:
+            name: the parameter's name, as given by `named_parameters`, or "group.index" without them.
+            t: update, counted from 0.
+            sigma: standard deviation, where it is not a function of t: `noise.sigma` or that of `diagnostics()`.
+
+        Returns:
+            Dense tensor of the (whole) parameter's shape on the CPU: float64 for a float64 parameter, complex64
+            or complex128 for complex ones, float32 for all others.
+
+        Raises:
+            ValueError: no parameter has this name, t is no integer >= 0, or sigma is needed.
+        """
+        t = gaussian.check_step(t)
+        group, stream = self._streams.named(name)
+        schedule = schedule_of(self.optimizer.param_groups[group], self.schedule)
+        if isinstance(schedule, Relative) and sigma is None:
+            raise ValueError(
+                f"the noise of {schedule!r} follows from the gradient of update {t}, which is gone; pass the sigma that"
+                " diagnostics() told before that update, or noise.sigma after it"
+            )
+        over = self._endings is not None and self._endings.over(group, t)
+        noise = draw(stream, t, 0.0 if over else deviation(schedule, t, t, sigma))
+        if not (self._anti_pgd and t):
+            return noise
+        return noise - draw(stream, t - 1, deviation(schedule, t - 1, t, sigma))
+
+    def diagnostics(self) -> list[GroupDiagnostics]:
+        """Compare the noise of the coming update with the gradients as they are now, per parameter group.
+
+        Call it between clipping and `step`. It draws the noise of the coming update once more, a parameter at
+        a time, and copies numbers off the device: for every hundredth step, not for each. Under a process
+        group every rank has to call it. While paused the noise is what would be added.
+        """
+        if self._endings is not None:
+            self._endings.settle()
+        groups, t = self._groups(), self.step
+        for group in groups:  # one that raises does so before any drawing
+            check_at(group.schedule, t)
+        return [diagnose(group, t, self._rows, self._endings, self._anti_pgd) for group in groups]
+
+    def _groups(self) -> list[Group]:
+        """Return where noise goes now: parameters that get it and have a gradient."""
+        groups = []
+        for i, group in enumerate(self.optimizer.param_groups):
+            streams = [s for s in self._streams.of(group) if s.parameter.grad is not None]
+            groups.append(Group(i, schedule_of(group, self.schedule), streams))
+        return groups
+
+    def _add(self, t: int, scale: Tensor | None) -> bool:
+        """Add the noise of update t; return whether there was a gradient to add it to."""
+        groups = self._groups()
+        everywhere = [stream for group in groups for stream in group.streams]
+        if self._endings is not None:
+            self._endings.settle()
+        if self._paused or not everywhere or self._has_noise(everywhere, t):
+            return bool(everywhere)
+        doubts.refuse_shared(everywhere)
+        found = doses(groups, t, self._rows, scale, self._endings, anti_pgd=self._anti_pgd)
+        if self._endings is not None:
+            ask_for_ends(groups, t, self._rows, scale, self._endings)
+        if self._warn:
+            self._doubt(found, t, scale)
+        add_doses_(found, self._rows)
+        self._last = next(
+            ((dose.scale, scale) for dose in found if dose.relative and dose.scale is not None), self._last
+        )
+        self._done_at = t
+        self._done[:] = [(g, g._version) for s in everywhere if (g := s.parameter.grad) is not None]
+        return True
+
+    def _doubt(self, found: Sequence[Dose], t: int, scale: Tensor | None) -> None:
+        """Warn of what can be seen only while training: in the first updates, and of too much noise now and then."""
+        if not self._loud and (self._made < DOUBTFUL or self._made & (self._made - 1) == 0):
+            self._loud = doubts.about_dose(found, t, scale)
+        if 0 < self._made < DOUBTFUL:
+            handles = [other for ref in _attached.values() if (other := ref()) is not None and other is not self]
+            doubts.about_names(self.keys, [other.keys for other in handles if other._turn > self._turn])
+        self._made, self._turn = self._made + 1, next(_turns)
+
+    def _has_noise(self, streams: list[Stream], t: int) -> bool:
+        """Tell whether these very gradients got the noise of update t already, by a step that raised after that."""
+        if t != self._done_at or len(self._done) != len(streams):
+            return False
+        return all(s.parameter.grad is g and g._version == v for s, (g, v) in zip(streams, self._done, strict=True))

@@ -1,0 +1,69 @@
+"""The norm of a gradient over all its tensors and all ranks, and how many numbers it has.
+
+Squares are summed in float64 and the norm is rounded to float32: in whatever order and on however many ranks they are
+summed, the same norm comes out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradnoise.noise.gradients import Rows, Stream, part_of, resolved
+
+
+def count(streams: Iterable[Stream], rows: Rows) -> int:
+    """Return N, how many elements of gradients get noise, of DTensors over all ranks; a complex number is one."""
+    total = 0
+    for stream in streams:
+        grad = stream.parameter.grad
+        if grad is not None:
+            sparse = grad.layout == torch.sparse_coo
+            total += resolved(grad, rows)._values().numel() if sparse else grad.numel()
+    return total
+
+
+@torch.no_grad()
+def norm(streams: Sequence[Stream]) -> Tensor:
+    """Return the L2 norm of the gradients of parameters together, of DTensors over all ranks.
+
+    Under a process group every rank has to call it; one reduction for each mesh.
+
+    Returns:
+        0-dim, float64 rounded to what float32 can hold, on the device of the first gradient; nothing is waited for.
+    """
+    sums: dict[tuple[Any, tuple[int, ...]], Tensor] = {}
+    for stream in streams:
+        grad = stream.parameter.grad
+        if grad is None:
+            continue
+        key = _shared_among(grad)
+        if grad.layout == torch.sparse_coo:
+            grad = grad.coalesce()
+        x = part_of(grad.resolve_conj(), stream.name, stream.key).x
+        square = torch.linalg.vector_norm(x, dtype=_wide(x)) ** 2
+        sums[key] = sums[key] + square.to(sums[key].device) if key in sums else square
+    total: Tensor | None = None
+    for (mesh, dims), square in sums.items():  # in the order of parameters, which is that of all ranks
+        for dim in dims:
+            torch.distributed.all_reduce(square, group=mesh.get_group(dim))
+        total = square if total is None else total + square.to(total.device)
+    if total is None:
+        return torch.zeros((), dtype=torch.float64, device="cpu")
+    return total.sqrt().to(torch.float32).to(total.dtype)
+
+
+def _shared_among(grad: Tensor) -> tuple[Any, tuple[int, ...]]:
+    """Return the mesh of a DTensor and those of its dimensions along which it is cut; (None, ()) for other tensors."""
+    placements = getattr(grad, "placements", None)
+    if placements is None:
+        return None, ()
+    return getattr(grad, "device_mesh", None), tuple(i for i, p in enumerate(placements) if not p.is_replicate())
+
+
+def _wide(x: Tensor) -> torch.dtype:
+    """Return the precision that squares are summed in: float64 where the device has it."""
+    return torch.float32 if x.device.type == "mps" else torch.float64

@@ -1,0 +1,99 @@
+"""Which noise stream each parameter of an optimizer has, while groups are added and parameters replaced or frozen."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from gradnoise.noise.gradients import Stream
+
+
+class Streams:
+    """The noise streams of an optimizer's parameters.
+
+    Args:
+        optimizer: whose parameters.
+        seed: of the noise.
+        names: of the parameters; None for their places, "group.index".
+        where: tells by the name whether a parameter gets noise; None for all.
+
+    Raises:
+        ValueError: a parameter has no name, or `where` selects none.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        seed: int,
+        names: Mapping[Tensor, str] | None,
+        where: Callable[[str], bool] | None,
+    ) -> None:
+        self._optimizer, self._seed, self._where = optimizer, seed, where
+        self._names = None if names is None else WeakTensorKeyDictionary(names)
+        self._streams: dict[Tensor, Stream | None] = {}  # None for parameters that get no noise
+        self._name_all()
+        if not any(self._streams.values()):
+            raise ValueError("`where` selects no parameter of this optimizer; it is called with names such as"
+                             f" {self._name(*self._places()[0])!r}")  # fmt: skip
+
+    @property
+    def keys(self) -> frozenset[int]:
+        """Return the keys of the streams, one for each parameter that gets noise."""
+        return frozenset(stream.key for stream in self._streams.values() if stream)
+
+    def of(self, group: Mapping[str, Any]) -> list[Stream]:
+        """Return the streams of a group's parameters, one for a parameter that is listed twice."""
+        parameters = dict.fromkeys(group["params"])
+        if not parameters.keys() <= self._streams.keys():
+            self._name_all()  # a group was added, or parameters were replaced
+        found = []
+        for p in parameters:
+            stream = self._streams[p]
+            if stream is not None and p.requires_grad and not stream.trained:
+                self._streams[p] = stream = stream._replace(trained=True)
+            if stream is not None and (p.requires_grad or not stream.trained):
+                found.append(stream)  # others were frozen meanwhile; what never required a gradient is a master copy
+        return found
+
+    def named(self, name: str) -> tuple[int, Stream]:
+        """Return the stream of this name, and the index of its parameter group.
+
+        Raises:
+            ValueError: there is none.
+        """
+        for i, group in enumerate(self._optimizer.param_groups):
+            for stream in self.of(group):
+                if stream.name == name:
+                    return i, stream
+        known = [stream.name for stream in self._streams.values() if stream]
+        near = difflib.get_close_matches(name, known, n=1) or known[:1]
+        raise ValueError(f"no parameter with noise is named {name!r}; the nearest is {near[0]!r}")
+
+    def _places(self) -> list[tuple[str, Tensor]]:
+        """Return each parameter with its place, "group.index", in the optimizer's order."""
+        groups = enumerate(self._optimizer.param_groups)
+        return [(f"{g}.{i}", p) for g, group in groups for i, p in enumerate(group["params"])]
+
+    def _name_all(self) -> None:
+        now = {p for _, p in self._places()}
+        self._streams = {p: stream for p, stream in self._streams.items() if p in now}
+        for place, p in self._places():
+            if p not in self._streams:
+                name = self._name(place, p)
+                wanted = self._where is None or self._where(name)
+                self._streams[p] = Stream.of(p, name, self._seed) if wanted else None
+
+    def _name(self, place: str, p: Tensor) -> str:
+        if self._names is None:
+            return place
+        if p not in self._names:
+            raise ValueError(
+                f"parameter {place} (group.index) of shape {list(p.shape)} is in the optimizer but not in"
+                " named_parameters; pass the names of all its parameters"
+            )
+        return self._names[p]

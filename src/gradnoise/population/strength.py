@@ -1,0 +1,79 @@
+"""How strong each row's noise is in an update: also where that hangs on its gradient, or the noise ends with it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from gradnoise.population.constants import RowConstants
+from gradnoise.population.course import State
+
+NORM, ENDED = "norm", "ended"
+
+
+def start(rows: int, device: torch.device) -> State:
+    """Return what is remembered of the noise of rows before the first update, see `Live.noise`."""
+    return {
+        NORM: torch.zeros(rows, dtype=torch.float64, device=device),
+        ENDED: torch.full((rows,), -1, dtype=torch.int64, device=device),
+    }
+
+
+class Strength:
+    """Standard deviations of one update's noise, by tensors alone.
+
+    Args:
+        state: what is remembered, see `Live.noise`; empty where all noise is a function of t.
+        t: update, 0-dim.
+        rows: constants of the rows.
+        g: gradients [P, N].
+        quiet: bool [P, N], elements that get no noise; None for none.
+    """
+
+    def __init__(self, state: State, t: Tensor, rows: RowConstants, g: Tensor, quiet: Tensor | None) -> None:
+        self._state, self._t, self._rows = state, t, rows
+        self._root: Tensor | float = math.sqrt(g.shape[1])
+        if quiet is not None and state:
+            self._root = (~quiet).sum(1).clamp(min=1).to(torch.float64).sqrt()
+        self._size = self._now = self._before = g.new_zeros(len(g), dtype=torch.float64)
+
+    def at(self, table: Tensor | None, norm: Tensor) -> Tensor | None:
+        """Return sigma_t [P] in float64, given a table of it and the norms of the gradients that get the noise."""
+        if table is None or not self._state:
+            return None if table is None else self._rows.at(table, self._t)
+        sigma = self._sigma(table, norm, self._t)
+        self._size, self._now = norm.to(torch.float64), self._now + sigma
+        return sigma
+
+    def undone(self, table: Tensor, norm: Tensor) -> Tensor:
+        """Return sigma_{t-1} [P] of noise that is taken away again, likewise."""
+        if not self._state:
+            return self._rows.at(table, self._t)
+        sigma = self._sigma(table, norm, self._t - 1)
+        self._before = self._before + sigma
+        return sigma
+
+    def _sigma(self, table: Tensor, norm: Tensor, t: Tensor) -> Tensor:
+        sigma = self._rows.at(table, self._t)
+        if (relative := self._rows.relative) is not None:
+            size = torch.where(torch.isinf(relative), norm.to(torch.float32).to(torch.float64), relative)
+            sigma = torch.where(relative > 0, sigma / self._root * size, sigma)
+        ended = self._state[ENDED]
+        over = (ended >= 0) & (t >= ended)
+        return torch.where(over | ~torch.isfinite(sigma), 0, sigma)
+
+    def note(self, ok: Tensor) -> None:
+        """Remember the norm of the noise, and whose noise has fallen under its share of the gradient.
+
+        Args:
+            ok: rows whose update counts, bool [P].
+        """
+        if not self._state:
+            return
+        noise = self._now * self._root
+        self._state[NORM].copy_(torch.hypot(self._now, self._before) * self._root)
+        if (share := self._rows.share) is not None:
+            under = ok & (noise > 0) & (noise < share * self._size) & (self._state[ENDED] < 0)
+            self._state[ENDED].copy_(torch.where(under, self._t + 1, self._state[ENDED]))
