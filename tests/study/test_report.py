@@ -11,6 +11,7 @@ from support.report_fakes import METRIC, helpful, paired, study, trial
 
 from gradnoise.study.analysis.headline import conclusions
 from gradnoise.study.analysis.summary import summarise
+from gradnoise.study.report.compared import compared
 from gradnoise.study.report.extras import Table
 from gradnoise.study.report.figures import plots
 from gradnoise.study.report.methods import methods_used
@@ -61,7 +62,7 @@ class Page(HTMLParser):
 
 def render(results: StudyResults) -> str:
     summary = summarise(results)
-    return render_report(summary, plots(results, summary))
+    return render_report(summary, plots(results, summary), facts=compared(results, summary))
 
 
 @pytest.fixture(scope="module")
@@ -95,19 +96,20 @@ class TestPage:
 
     def test_says_the_verdict_before_all_tables_and_figures(self, written):
         html = written.read_text(encoding="utf-8")
-        headings = re.findall(r'<(?:h1|h2|p class="headline")>(.*?)</', html)
+        headings = re.findall(r"<h[12][^>]*>(.*?)</", html)
         assert headings == [
-            "A fake study",
             conclusions(summarise(helpful()))[0],
+            "Test accuracy, each arm against no noise",
             "Results beside the published ones",
             "Published claims",
-            "Verdicts, row by row",
+            "What was compared",
             "Training curves",
-            "Paired differences",
             "Success rates",
             "Noise-to-gradient ratio",
             "An extra: figure",
             "An extra table",
+            "Methods and details",
+            "Every verdict in a sentence",
             "A second reading, and what became of the runs",
             "Where this departs from the published protocol",
             "What was done",
@@ -123,8 +125,9 @@ class TestPage:
     def test_titles_warn_of_stand_in_data(self):
         html = render(study(paired(lambda arm, seed: 50.0), stand_in=True))
         assert "<title>A fake study [stand-in data: made-up numbers]</title>" in html
-        heading = re.search(r"<h1>.*?</h1>", html, flags=re.S)
-        assert heading and "stand-in data" in heading[0]
+        before, _, after = html.partition("<main>")
+        assert "[stand-in data: made-up numbers]" in before.partition("<header>")[2] and "Stand-in data" in before
+        assert after
         assert "stand-in" not in render(study(paired(lambda arm, seed: 50.0))).partition("<body>")[2]
 
     def test_escapes_the_text_of_users(self):

@@ -328,11 +328,11 @@ class TestClaims:
 
 
 class TestHeadline:
-    def test_counts_rows_then_claims_then_the_largest_effect(self):
-        headline, *notes = conclusions(summarise(helpful()))
-        assert headline == ("Noise helps in 1 of 3 rows, hurts in none and is undecided in 2.")
-        assert notes[0] == ("1 of 4 published claims are reproduced, 2 are undecided, 1 was not tested.")
-        assert notes[1].startswith("The largest effect is in “Row a”: Noise helps: +42.")
+    def test_one_line_on_all_rows_then_the_claims(self):
+        assert conclusions(summarise(helpful())) == [
+            "Noise helps in 1 of 3 rows; 2 undecided.",
+            "1 of 4 published claims are reproduced, 2 are undecided, 1 was not tested.",
+        ]
 
     @pytest.mark.parametrize(
         ("gain", "seeds", "said"),
@@ -340,7 +340,7 @@ class TestHeadline:
             (9.0, 8, "Noise helps in all 2 rows."),
             (-9.0, 8, "Noise hurts in all 2 rows."),
             (0.0, 8, "Noise makes no difference in all 2 rows."),
-            (9.0, 4, "Noise is undecided in all 2 rows."),
+            (9.0, 4, "Nothing is decided: all 2 comparisons with no noise are undecided."),
         ],
     )
     def test_rows_that_agree(self, gain, seeds, said):
@@ -350,9 +350,38 @@ class TestHeadline:
         trials = [*paired(value, seeds), *paired(value, seeds, row="b")]
         assert conclusions(summarise(study(trials, rows=("a", "b"), metric=FREE)))[0] == said
 
-    def test_a_single_comparison_speaks_for_itself(self):
-        summary = summarise(study(paired(lambda arm, seed: 50.0 + seed + (arm == "noise") * 9.0)))
-        assert conclusions(summary) == [summary.effects[0].verdict.sentence]
+    @pytest.mark.parametrize(
+        ("gain", "said"),
+        [
+            (9.0, "Noise helps: +9 points of test accuracy."),
+            (0.0, "Noise makes no difference that matters."),
+            (None, "Undecided: 8 pairs do not tell noise from no noise."),
+        ],
+    )
+    def test_a_single_comparison_speaks_for_itself(self, gain, said):
+        def value(arm: str, seed: int) -> float:
+            shift = (-1.0) ** seed * 9.0 if gain is None else gain
+            return 50.0 + seed + shift * (arm == "noise")
+
+        assert conclusions(summarise(study(paired(value), metric=FREE))) == [said]
+
+    @pytest.mark.parametrize(
+        ("gains", "said"),
+        [
+            ({"muon": 9, "eta": -9, "cos": -9, "drop": None}, "Muon helps; eta and cos hurt; 1 undecided."),
+            ({"muon": 9, "a, b": 8, "c": 7}, "All 3 arms help."),
+            ({"muon": 9, "a, b": 8, "c": -7}, "Muon and “a, b” help; c hurts."),
+            ({**dict.fromkeys("abcd", 8), "muon": 9, "x": -5}, "Muon and 4 more arms help; x hurts."),
+            ({"same": 0, "eta": -9}, "Eta hurts; same makes no difference."),
+        ],
+    )
+    def test_arms_of_one_outcome_are_named_together(self, gains, said):
+        arms = (Arm("none"), *(Arm(name) for name in gains))
+        trials = [trial("none", s, 50.0 + s) for s in range(10)]
+        for name, gain in gains.items():
+            shift = [(-1.0) ** s * 9.0 if gain is None else gain for s in range(10)]
+            trials += [trial(name, s, 50.0 + s + shift[s]) for s in range(10)]
+        assert conclusions(summarise(study(trials, arms=arms, metric=FREE)))[0] == said
 
     def test_before_any_pair_is_whole(self):
         trials = [trial("none", 0, 50.0), trial("noise", 0, None, status="running")]
@@ -368,15 +397,15 @@ class TestHeadline:
         said = conclusions(summarise(study(trials)))
         assert any(note.startswith("So far 16 of 17 trials are done.") for note in said)
 
-    def test_an_arm_of_one_row_is_named_with_its_row(self):
+    def test_an_arm_of_one_row_is_named_beside_one_of_all(self):
         arms = (Arm("none", title="no noise"), Arm("noise"), Arm("drop", title="dropout"))
         trials = [
             *paired(lambda arm, seed: 50.0 + seed + 9.0 * (arm == "noise")),
-            *paired(lambda arm, seed: 50.0 + seed + 9.0 * (arm == "noise"), row="b"),
+            *paired(lambda arm, seed: 50.0 + seed - 9.0 * (arm == "noise"), row="b"),
             *(trial("drop", s, 10.0) for s in range(8)),
         ]
-        notes = conclusions(summarise(study(trials, rows=("a", "b"), arms=arms)))
-        assert any(note.startswith("Dropout runs in one row, “Row a”: Dropout hurts: ") for note in notes)
+        said = conclusions(summarise(study(trials, rows=("a", "b"), arms=arms)))[0]
+        assert said == "Noise helps in 1 of 2 rows and hurts in 1; dropout hurts."
 
 
 class TestScores:

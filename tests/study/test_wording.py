@@ -111,7 +111,7 @@ def test_one_pair():
     said = say(compare([10.0], [60.0], level=0.99))
     assert (said.outcome, said.pairs_needed) == (Outcome.UNDECIDED, None)
     assert said.sentence == (
-        "Undecided at n = 1 pair: +50.0 points of test accuracy against no noise (p = 1). "
+        "Undecided for noise at n = 1 pair: +50.0 points of test accuracy against no noise (p = 1). "
         "Fewer than 8 pairs cannot decide anything at the 99% level. "
         "These pairs show no spread, so the number that would decide cannot be told."
     )
@@ -120,7 +120,9 @@ def test_one_pair():
 def test_undecided_names_a_range_and_what_would_have_been_seen():
     said = say(compare(BASELINE[:8], BASELINE[:8] + np.array([9.0, -4, 6, -3, 11, 2, -5, 1])))
     assert (said.outcome, said.pairs_needed) == (Outcome.UNDECIDED, Pairs(14, None))
-    assert said.sentence.startswith("Undecided at n = 8 pairs: +2.12 points of test accuracy against no noise (95%")
+    assert said.sentence.startswith(
+        "Undecided for noise at n = 8 pairs: +2.12 points of test accuracy against no noise (95%"
+    )
     assert said.sentence.endswith(
         "p = 0.38). So many pairs would have shown a difference of 6.88 points (in 80 of 100 studies). "
         "It would take 14 pairs or more to decide, perhaps far more."

@@ -66,7 +66,7 @@ def mean_curve(curves: Sequence[Curve], after: Sequence[float | None]) -> Curve:
 
 
 def quantiles(
-    curves: Sequence[Curve], levels: Sequence[float], after: Sequence[float | None]
+    curves: Sequence[Curve], levels: Sequence[float], after: Sequence[float | None], *, most: int | None = None
 ) -> tuple[np.ndarray, ...]:
     """Compute quantiles over runs at every step; at each step over those that have a finite value there.
 
@@ -74,14 +74,35 @@ def quantiles(
         curves: one per run.
         levels: quantiles wanted, in [0, 1].
         after: as in `align`.
+        most: number of steps wanted at most; of more, that many are picked, and each curve counts with what was read
+            last since the step before. None for all.
 
     Returns:
         The steps, [T], and one array [T] per level; steps without a finite value are left out.
     """
+    if most is not None:
+        curves = binned(curves, most)
     aligned = align(curves, after)
     table = np.where(np.isfinite(aligned.values), aligned.values, np.nan)
     seen = np.isfinite(table).any(axis=0)
-    return aligned.steps[seen], *(np.nanquantile(table[:, seen], level, axis=0) for level in levels)
+    known = table[:, seen]
+    of = np.quantile if np.isfinite(known).all() else np.nanquantile  # the latter is far slower
+    return aligned.steps[seen], *(of(known, level, axis=0) for level in levels)
+
+
+def binned(curves: Sequence[Curve], most: int) -> Sequence[Curve]:
+    """Thin curves to at most `most` common steps: the value that was read last since the step before, if any was."""
+    grid = np.unique(np.concatenate([c.steps for c in curves]))
+    if grid.size <= most:
+        return curves
+    grid = grid[np.unique(np.linspace(0, grid.size - 1, most).round().astype(int))]
+    thinned = []
+    for curve in curves:
+        last = np.searchsorted(curve.steps, grid, side="right") - 1
+        before = np.concatenate([[-np.inf], grid[:-1]])
+        there = (last >= 0) & (curve.steps[np.maximum(last, 0)] > before)
+        thinned.append(Curve(grid[there], curve.values[last[there]]))
+    return thinned
 
 
 def last_value(curve: Curve) -> float | None:

@@ -1,33 +1,35 @@
-"""What a study found, in sentences: the headline and the notes that belong with it."""
+"""What a study found, in one line, and the notes that belong with it."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from gradnoise.study.analysis.claims import NOT_REPRODUCED, NOT_TESTED, REPRODUCED, UNDECIDED, Finding
 from gradnoise.study.analysis.comparison import Outcome
-from gradnoise.study.analysis.shapes import Effect, Summary
+from gradnoise.study.analysis.shapes import Effect, Summary, difference_unit
+
+#: As many arms of one outcome are named in the headline, or as many arms whose rows differ.
+NAMED, MIXED = 3, 2
+
+_ONE = {Outcome.HELPS: "helps", Outcome.HURTS: "hurts", Outcome.NO_DIFFERENCE: "makes no difference"}
+_MANY = {Outcome.HELPS: "help", Outcome.HURTS: "hurt", Outcome.NO_DIFFERENCE: "make no difference"}
 
 
 def conclusions(summary: Summary) -> list[str]:
     """Return the headline, then the sentences that belong with it.
+
+    The headline is one line on all arms, such as "Muon helps; noise and cosine hurt; 2 undecided."
 
     Args:
         summary: what `summarise` returned.
     """
     done, asked = summary.done, summary.asked
     if not any(e.comparison.n for e in summary.effects):
-        return [f"No verdict yet: {done:,} of {asked:,} trials are done, and no pair is whole."]
-    headline, *others = filter(None, (_tally(summary, arm.name) for arm in summary.record.arms[1:]))
-    said = [headline]
+        return [f"No verdict yet: {done:,} of {asked:,} trials are done, and no pair is whole.", *summary.cautions]
+    said = [_headline(summary)]
     if summary.findings:
         said.append(_ledger(summary.findings))
-    decided = [e for e in summary.effects if e.verdict.outcome in (Outcome.HELPS, Outcome.HURTS)]
-    if decided and len(summary.effects) > 1:
-        largest = max(decided, key=lambda e: abs(e.comparison.difference))
-        said.append(f"The largest effect is in {_quoted(summary, largest)} {largest.verdict.sentence}")
-    said += others
     if done < asked:
         said.append(f"So far {done:,} of {asked:,} trials are done. Verdicts read before the end may change.")
     said += summary.cautions
@@ -37,39 +39,81 @@ def conclusions(summary: Summary) -> list[str]:
     return said
 
 
-def _quoted(summary: Summary, effect: Effect) -> str:
-    return f"“{summary.row_title(effect.row)}”:"
+def _headline(summary: Summary) -> str:
+    if len(summary.effects) == 1:
+        return _single(summary, summary.effects[0])
+    open_ = sum(e.verdict.outcome is Outcome.UNDECIDED for e in summary.effects)
+    if open_ == len(summary.effects):
+        return f"Nothing is decided: all {open_} comparisons with {summary.record.arms[0].label} are undecided."
+    clauses = [*_clauses(summary), *([f"{open_} undecided"] if open_ else [])]
+    text = "; ".join(clauses)
+    return f"{text[:1].upper()}{text[1:]}."
 
 
-def _tally(summary: Summary, arm: str) -> str:
-    effects = [e for e in summary.effects if e.arm == arm]
-    if not effects:
-        return ""
-    label = summary.arm_label(arm)
+def _single(summary: Summary, effect: Effect) -> str:
+    """Say what the only comparison of a study showed, and how large the difference is."""
+    label, baseline, outcome = summary.arm_label(effect.arm), summary.record.arms[0].label, effect.verdict.outcome
+    if outcome is Outcome.UNDECIDED:
+        pairs = f"{effect.comparison.n:,} pair{'s' if effect.comparison.n > 1 else ''}"
+        return f"Undecided: {pairs} do not tell {label} from {baseline}."
     label = label[:1].upper() + label[1:]
-    if len(effects) == 1:
-        sentence = effects[0].verdict.sentence
-        if len(summary.effects) == 1:
-            return sentence
-        return f"{label} runs in one row, {_quoted(summary, effects[0])} {sentence}"
-    outcomes = Counter(e.verdict.outcome for e in effects)
-    if len(outcomes) == 1:
-        everywhere = {
-            Outcome.HELPS: "helps in all",
-            Outcome.HURTS: "hurts in all",
-            Outcome.NO_DIFFERENCE: "makes no difference in all",
-            Outcome.UNDECIDED: "is undecided in all",
-        }
-        return f"{label} {everywhere[effects[0].verdict.outcome]} {len(effects)} rows."
-    same, undecided = outcomes[Outcome.NO_DIFFERENCE], outcomes[Outcome.UNDECIDED]
-    clauses = [
-        f"helps in {outcomes[Outcome.HELPS] or 'none'} of {len(effects)} rows",
-        f"hurts in {outcomes[Outcome.HURTS] or 'none'}",
-        f"makes no difference in {same}" if same else "",
-        f"is undecided in {undecided}" if undecided else "",
-    ]
-    *first, last = filter(None, clauses)
-    return f"{label} {', '.join(first)} and {last}."
+    if outcome is Outcome.NO_DIFFERENCE:
+        return f"{label} makes no difference that matters."
+    metric = summary.record.metric
+    amount = f"{effect.comparison.difference:+.3g} {difference_unit(metric)}".rstrip()
+    return f"{label} {outcome}: {amount} {'of' if metric.unit else 'in'} {metric.title}."
+
+
+def _clauses(summary: Summary) -> Iterator[str]:
+    """Yield what is decided: the arms whose rows differ one by one, then those of one outcome together."""
+    same: dict[Outcome, list[str]] = {outcome: [] for outcome in _ONE}
+    mixed: list[str] = []
+    rows = {arm.name: [e for e in summary.effects if e.arm == arm.name] for arm in summary.record.arms[1:]}
+    for arm, effects in rows.items():
+        decided = Counter(e.verdict.outcome for e in effects if e.verdict.outcome is not Outcome.UNDECIDED)
+        if len(decided) == 1 and decided.total() == len(effects):
+            same[next(iter(decided))].append(arm)
+        elif decided:
+            mixed.append(arm)
+    for arm in mixed[:MIXED]:
+        yield _by_row(summary.arm_label(arm), rows[arm])
+    if len(mixed) > MIXED:
+        yield f"{len(mixed) - MIXED} more arms differ by row"
+    for outcome, arms in same.items():
+        if arms:
+            everywhere = {len(rows[arm]) for arm in arms}
+            count = everywhere.pop() if len(everywhere) == 1 else 1
+            yield _together(summary, outcome, arms) + (f" in all {count} rows" if count > 1 else "")
+
+
+def _by_row(label: str, effects: Sequence[Effect]) -> str:
+    count = Counter(e.verdict.outcome for e in effects)
+    parts = [f"{words} in {count[outcome]}" for outcome, words in _ONE.items() if count[outcome]]
+    parts[0] += f" of {len(effects)} rows"
+    return f"{label} {_listed(parts)}"
+
+
+def _together(summary: Summary, outcome: Outcome, arms: Sequence[str]) -> str:
+    """Say what several arms do alike; of many only that with the largest difference is named."""
+    if len(arms) == 1:
+        return f"{summary.arm_label(arms[0])} {_ONE[outcome]}"
+    everybody = len(arms) == len(summary.record.arms) - 1
+    if everybody and len(arms) >= NAMED:
+        return f"all {len(arms)} arms {_MANY[outcome]}"
+    if len(arms) > NAMED:
+        sizes = {a: max(abs(e.comparison.difference) for e in summary.effects if e.arm == a) for a in arms}
+        first = max(arms, key=lambda arm: sizes[arm])
+        return f"{_quoted(summary.arm_label(first))} and {len(arms) - 1} more arms {_MANY[outcome]}"
+    return f"{_listed([_quoted(summary.arm_label(arm)) for arm in arms])} {_MANY[outcome]}"
+
+
+def _quoted(label: str) -> str:
+    """Put a label that would break a list into quotes."""
+    return f"“{label}”" if "," in label or " and " in label else label
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return " and ".join([*([", ".join(parts[:-1])] if len(parts) > 1 else []), parts[-1]])
 
 
 def _ledger(findings: Sequence[Finding]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from gradnoise.study.analysis.claims import Finding
 from gradnoise.study.analysis.comparison import Comparison
@@ -93,24 +94,47 @@ class Summary:
 
     def cell(self, row: str, arm: str) -> Cell | None:
         """Return the cell of a row and an arm; None where that arm does not run."""
-        return next((c for c in self.cells if (c.row, c.arm) == (row, arm)), None)
+        return self._cells.get((row, arm))
 
     def effect(self, row: str, arm: str) -> Effect | None:
         """Return the effect of an arm in a row; None for the baseline and where the arm does not run."""
-        return next((e for e in self.effects if (e.row, e.arm) == (row, arm)), None)
+        return self._effects.get((row, arm))
 
     def published(self, row: str, arm: str) -> dict[str, float]:
         """Gather the published numbers of a row and an arm from all claims: "best", "mean" -> number."""
-        claims = (c for c in self.record.claims if c.row == row)
-        return {name: value for c in claims for name, value in c.figures.get(arm, {}).items()}
+        return self._published.get((row, arm), {})
 
     def row_title(self, row: str) -> str:
         """Return what tables call a row."""
-        return dict(self.record.rows).get(row, row)
+        return self._titles.get(row, row)
 
     def arm_label(self, arm: str) -> str:
         """Return what tables call an arm."""
-        return next((a.label for a in self.record.arms if a.name == arm), arm)
+        return self._labels.get(arm, arm)
+
+    @cached_property
+    def _cells(self) -> dict[tuple[str, str], Cell]:
+        return {(c.row, c.arm): c for c in self.cells}
+
+    @cached_property
+    def _effects(self) -> dict[tuple[str, str], Effect]:
+        return {(e.row, e.arm): e for e in self.effects}
+
+    @cached_property
+    def _published(self) -> dict[tuple[str, str], dict[str, float]]:
+        found: dict[tuple[str, str], dict[str, float]] = {}
+        for claim in self.record.claims:
+            for arm, figures in claim.figures.items():
+                found.setdefault((claim.row, arm), {}).update(figures)
+        return found
+
+    @cached_property
+    def _titles(self) -> dict[str, str]:
+        return dict(self.record.rows)
+
+    @cached_property
+    def _labels(self) -> dict[str, str]:
+        return {arm.name: arm.label for arm in self.record.arms}
 
     @property
     def length(self) -> str:

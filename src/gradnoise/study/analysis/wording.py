@@ -92,7 +92,8 @@ def _undecided(c: Comparison, names: Names, said: Said) -> str:
     if c.n == 0:
         return f"Undecided: there are no pairs of {names.treatment} and {names.baseline} yet. {floor}"
     seen = _difference(c, names, _p(said.evidence.p, c.p)) if any(c.differences) else f"{_identical(names)} so far"
-    sentences = [f"Undecided at n = {_pairs(c.n)}: {seen}."]
+    who = "" if not any(c.differences) else f" for {names.treatment}"
+    sentences = [f"Undecided{who} at n = {_pairs(c.n)}: {seen}."]
     if c.n < least:
         sentences.append(floor)
     elif said.detectable is not None:

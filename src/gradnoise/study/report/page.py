@@ -11,24 +11,28 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from gradnoise.files import replace_atomically
 from gradnoise.study.analysis.headline import conclusions
-from gradnoise.study.analysis.shapes import Summary
+from gradnoise.study.analysis.shapes import Effect, Summary
 from gradnoise.study.analysis.summary import summarise
+from gradnoise.study.report.chart import fluid
+from gradnoise.study.report.compared import Facts, compared
 from gradnoise.study.report.export import claims_csv, curves_csv_gz, study_json, summary_csv, trials_csv
 from gradnoise.study.report.extras import Extras, Table
-from gradnoise.study.report.figures import plots
+from gradnoise.study.report.figures import DIFFERENCES, plots
 from gradnoise.study.report.latex import latex
 from gradnoise.study.report.methods import methods_used
-from gradnoise.study.report.panels import DASHES, Plot, panel_figure, sheet
+from gradnoise.study.report.panels import DASHES, dash_array
+from gradnoise.study.report.plot import Plot, sheet
 from gradnoise.study.report.svg import PALETTE, arm_slot, plain_svg, png, themed_svg
 from gradnoise.study.report.tables import chosen_headings, markdown
 from gradnoise.study.report.text import (
     SYMBOLS,
+    Line,
     best_heading,
-    caption,
     chosen_caption,
     claim_lines,
     difference_heading,
     display_title,
+    glossary,
     lines,
     with_unit,
 )
@@ -75,7 +79,7 @@ def write_report(
         **{f"figures/{name}.svg": plain_svg(figure, name) for name, figure in drawn.items()},
         **{f"figures/{name}.png": png(figure) for name, figure in drawn.items()},
         **{f"tables/{name}.csv": table.csv() for name, table in tables.items()},
-        "report.html": render_report(summary, made, extras).encode(),
+        "report.html": render_report(summary, made, extras, compared(results, summary)).encode(),
     }
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -83,13 +87,14 @@ def write_report(
     return folder / "report.html"
 
 
-def render_report(summary: Summary, made: Sequence[Plot], extras: Extras = ()) -> str:
+def render_report(summary: Summary, made: Sequence[Plot], extras: Extras = (), facts: Facts = ()) -> str:
     """Render the page as HTML: no script, nothing fetched.
 
     Args:
         summary: what `summarise` returned.
         made: what `plots` returned.
         extras: figures and tables of the experiment.
+        facts: what `compared` returned.
     """
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
@@ -100,7 +105,7 @@ def render_report(summary: Summary, made: Sequence[Plot], extras: Extras = ()) -
         keep_trailing_newline=True,
     )
     environment.filters |= {"typeset": typeset, "unit": with_unit}
-    context = {**_text(summary), **_drawings(made, extras)}
+    context = {**_text(summary), **_drawings(made, extras), "facts": facts}
     return environment.get_template("report.html.j2").render(context)
 
 
@@ -122,6 +127,9 @@ def slug(text: str) -> str:
 
 def _text(summary: Summary) -> Mapping[str, Any]:
     record, table = summary.record, lines(summary)
+    by_row: dict[str, list[Line]] = {}
+    for line in table:
+        by_row.setdefault(line.row, []).append(line)
     headline, *notes = conclusions(summary)
     return {
         "summary": summary,
@@ -130,12 +138,12 @@ def _text(summary: Summary) -> Mapping[str, Any]:
         "record": record,
         "metric": record.metric,
         "title": display_title(record),
-        "rows": [(row, title, [x for x in table if x.row == row]) for row, title in record.rows],
+        "rows": [(row, title, by_row[row]) for row, title in record.rows if row in by_row],
         "cells": {(c.row, c.arm): c for c in summary.cells},
         "fates": lambda cell: cell.by_setting if len(cell.by_setting) <= len(DASHES) else (cell.fates,),
         "has_published": any(c.figures for c in record.claims),
         "has_restarts": any(c.restarts for c in summary.cells),
-        "caption": caption(summary),
+        "terms": glossary(summary),
         "best_heading": best_heading(record),
         "chosen_headings": chosen_headings(summary),
         "chosen_caption": chosen_caption(summary),
@@ -143,38 +151,30 @@ def _text(summary: Summary) -> Mapping[str, Any]:
         "methods": methods_used(summary),
         "symbols": SYMBOLS,
         "claims": claim_lines(summary),
-        "effects": {row: [e for e in summary.effects if e.row == row] for row, _ in record.rows},
+        "effects": _effects(summary),
         "slots": {arm.name: arm_slot(i) for i, arm in enumerate(record.arms)},
     }
 
 
+def _effects(summary: Summary) -> list[tuple[str, list[Effect]]]:
+    """Return the comparisons of each row that has any, with its title."""
+    by_row: dict[str, list[Effect]] = {}
+    for effect in summary.effects:
+        by_row.setdefault(effect.row, []).append(effect)
+    return [(title, by_row[row]) for row, title in summary.record.rows if row in by_row]
+
+
 def _drawings(made: Sequence[Plot], extras: Extras) -> Mapping[str, Any]:
-    drawn = [
-        {
-            "plot": plot,
-            "panels": [
-                (
-                    panel.title,
-                    themed_svg(panel_figure(panel), f"{plot.name}-{i}", f"{plot.title}: {panel.title}"),
-                )
-                for i, panel in enumerate(plot.panels)
-            ],
-        }
-        for plot in made
-    ]
     added = [
         (name, "" if isinstance(item, Table) else themed_svg(item, f"extra-{i}", name), item)
         for i, (name, item) in enumerate(extras)
     ]
     return {
-        "plots": drawn,
+        "answer": next((plot for plot in made if plot.name == DIFFERENCES), None),
+        "plots": [plot for plot in made if plot.name != DIFFERENCES],
+        "fluid": fluid,
         "extras": added,
         "has_tables": any(isinstance(item, Table) for _, item in extras),
         "palette": PALETTE,
-        "dashes": _dash_arrays(),
+        "dash_array": dash_array,
     }
-
-
-def _dash_arrays() -> list[str]:
-    """Return the line styles of the settings as SVG dash arrays, for the legend."""
-    return ["" if isinstance(d, str) else " ".join(str(2.0 * length) for length in d[1]) for d in DASHES]

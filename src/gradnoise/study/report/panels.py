@@ -1,13 +1,7 @@
-"""Panels and how they look: axes, legends, sheets. Nothing here uses pyplot, and nothing is drawn at random.
-
-The page shows panels one by one, so that they flow on a narrow screen; a file has all panels of a plot on one
-sheet.
-"""
+"""Panels for files and how they look: axes, legends. Nothing here uses pyplot, and nothing is drawn at random."""
 
 from __future__ import annotations
 
-import math
-import textwrap
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -18,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from gradnoise.study.report.svg import ARMS, INK, MUTED, RULE, arm_slot
+from gradnoise.study.report.svg import ARMS, MUTED, RULE, arm_slot
 
 #: Line styles of the settings of a row, in turn.
 DASHES = ("solid", (0, (4, 1.6)), (0, (1, 1.4)), (0, (6, 1.5, 1, 1.5)))
@@ -36,21 +30,6 @@ class Panel:
     draw: Callable[[Axes], None]
 
 
-@dataclass(frozen=True)
-class Plot:
-    """Panels that belong together."""
-
-    name: str
-    """File name without suffix."""
-    title: str
-    caption: str
-    panels: tuple[Panel, ...]
-    arms: tuple[int, ...] = ()
-    """Arms that are drawn, by their place in the study, for the legend."""
-    settings: tuple[str, ...] = ()
-    """Settings told apart by line style, in the order of `DASHES`, for the legend."""
-
-
 def arm_colour(index: int) -> str:
     """Return the colour of the arm with this index."""
     return ARMS[arm_slot(index)]
@@ -61,39 +40,17 @@ def dash(index: int) -> str | tuple[int, tuple[float, ...]]:
     return DASHES[index % len(DASHES)]
 
 
+def dash_array(index: int) -> str:
+    """Return the line style of the setting with this index as an SVG dash array; "" for a solid line."""
+    style = dash(index)
+    return "" if isinstance(style, str) else " ".join(f"{2.0 * length:g}" for length in style[1])
+
+
 def panel_figure(panel: Panel) -> Figure:
     """Draw a panel as a separate figure, without title."""
     figure = Figure(figsize=(panel.width, panel.height), layout="constrained")
-    with _plain_text():
+    with plain_text():
         panel.draw(figure.add_subplot())
-    return figure
-
-
-def sheet(plot: Plot, arms: Sequence[str], title: str) -> Figure:
-    """Draw all panels of a plot in one figure, with titles and a legend.
-
-    Args:
-        plot: what to draw.
-        arms: labels of all arms of the study, baseline first.
-        title: what stands above.
-    """
-    columns = min(len(plot.panels), 2)
-    rows = math.ceil(len(plot.panels) / columns)
-    width = plot.panels[0].width * columns
-    height = sum(max(p.height for p in plot.panels[i * columns : (i + 1) * columns]) + 0.3 for i in range(rows))
-    figure = Figure(figsize=(width, height + 0.9), layout="constrained")
-    with _plain_text():
-        heading = textwrap.fill(title, int(11 * width))  # some 12 characters an inch at this size
-        figure.suptitle(heading, fontsize=10, color=INK, x=0.01, ha="left", linespacing=1.4)
-        for i, panel in enumerate(plot.panels):
-            axes = figure.add_subplot(rows, columns, i + 1)
-            panel.draw(axes)
-            if len(plot.panels) > 1:
-                axes.set_title(panel.title, fontsize=9.5, color=INK, loc="left", pad=18)
-        lines = [Line2D([], [], color=arm_colour(i), lw=2, label=arms[i]) for i in plot.arms]
-        if len(plot.settings) > 1:
-            lines += [Line2D([], [], color=INK, ls=dash(i), label=s) for i, s in enumerate(plot.settings)]
-        legend(figure, lines, columns=3, colour=INK)
     return figure
 
 
@@ -111,7 +68,8 @@ def legend(figure: Figure, lines: Sequence[Line2D], *, columns: int = 4, colour:
     )
 
 
-def _plain_text() -> AbstractContextManager[None]:
+def plain_text() -> AbstractContextManager[None]:
+    """Take text as it is within a block."""
     # Titles and labels come from users: a dollar sign in them is a dollar sign.
     return matplotlib.rc_context({"text.parse_math": False})
 

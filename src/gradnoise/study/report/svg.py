@@ -28,15 +28,20 @@ PALETTE = {
     "arm-3": ("#00765a", "#3fcfa2"),
     "arm-4": ("#9c3f8b", "#e391d5"),
     "arm-5": ("#7f6400", "#dfc04a"),
+    "arm-6": ("#2f353d", "#cdd3da"),
 }
 
 PAGE, INK, MUTED, RULE, BAND = (PALETTE[name][0] for name in ("page", "ink", "muted", "rule", "band"))
 ARMS = tuple(light for name, (light, _) in PALETTE.items() if name.startswith("arm-"))
 
 
+#: Arms that have a colour of their own. All others share the last colour and have their name beside what is drawn.
+TOLD_APART = len(ARMS) - 1
+
+
 def arm_slot(index: int) -> int:
-    """Return which of `ARMS` the arm with this index has: the first for the baseline, the others in turn."""
-    return 0 if index == 0 else 1 + (index - 1) % (len(ARMS) - 1)
+    """Return which of `ARMS` the arm with this index has: the first for the baseline, the last for all beyond."""
+    return min(index, TOLD_APART)
 
 
 def themed_svg(figure: Figure, slug: str, label: str) -> str:

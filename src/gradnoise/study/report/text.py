@@ -89,10 +89,11 @@ class ClaimLine:
 
 def lines(summary: Summary) -> list[Line]:
     """Return the table of a study, one line per row and arm."""
-    out: list[Line] = []
+    seen: set[str] = set()
+    out = []
     for cell in summary.cells:
-        first = all(line.row != cell.row for line in out)
-        out.append(_line(summary, cell, summary.row_title(cell.row) if first else ""))
+        out.append(_line(summary, cell, "" if cell.row in seen else summary.row_title(cell.row)))
+        seen.add(cell.row)
     return out
 
 
@@ -189,38 +190,51 @@ def display_title(record: StudyRecord) -> str:
 
 def caption(summary: Summary) -> str:
     """Explain the table in a few sentences."""
+    return " ".join(f"{term}: {meaning}." for term, meaning in glossary(summary).items())
+
+
+def glossary(summary: Summary) -> dict[str, str]:
+    """Say what the headings of the table mean: heading -> meaning, without a full stop."""
     record, metric = summary.record, summary.record.metric
-    level = f"{100.0 * _level(summary):.4g}%"
-    sentences = [
-        f"Values: {metric.title}{f' in {metric.unit}' if metric.unit else ''} at the last evaluation"
-        + ("." if metric.higher_is_better else "; lower is better."),
-        _best_caption(record),
-        f"Mean, and in brackets its {level} interval, over seeds: settings of a row are averaged within a seed first.",
-        f"Difference: mean over pairs against {record.arms[0].label}, same seed in both arms.",
-    ]
+    level, family = f"{100.0 * _level(summary):.4g}%", _families(summary)
+    unit = f" in {metric.unit}" if metric.unit else ""
+    terms = {
+        "Values": f"{metric.title}{unit} at the last evaluation"
+        + ("" if metric.higher_is_better else "; lower is better"),
+        best_heading(record): _best_caption(record),
+        "Mean": f"over seeds, in brackets its {level} interval; settings of a row are averaged within a seed first",
+        "Difference": f"mean over pairs against {record.arms[0].label}, same seed in both arms",
+        "p": f"how often so large a difference comes up where the arm changes nothing{family}",
+    }
     if metric.success is not None:
         bound = "at least" if metric.higher_is_better else "at most"
-        sentences.append(f"Success: runs that end with {bound} {attached(metric.success, metric.unit)}.")
-    sentences += _families(summary)
-    return " ".join(sentences)
+        terms["Success"] = f"runs that end with {bound} {attached(metric.success, metric.unit)}"
+    if metric.margin:
+        terms["No difference"] = f"proved to lie within {attached_margin(metric)}"
+    return terms
 
 
-def _families(summary: Summary) -> list[str]:
-    """Say over what p and verdicts are adjusted."""
+def attached_margin(metric: Metric) -> str:
+    """Write the margin of a metric, such as "±1 points"."""
+    return f"±{metric.margin or 0.0:g} {difference_unit(metric)}".rstrip()
+
+
+def _families(summary: Summary) -> str:
+    """Say over what p and verdicts are adjusted; "" where nothing is."""
     said = []
-    for primary, what in ((True, "the published claims"), (False, "all other comparisons")):
+    for primary, what in ((True, "published claims"), (False, "other comparisons")):
         family = next((e.evidence for e in summary.effects if e.primary is primary), None)
         if family and family.family > 1:
-            name = what if summary.record.claims else "all comparisons"
-            said.append(f"p and verdicts of {name} are adjusted together ({family.family}, {family.method}).")
-    return said
+            name = what if summary.record.claims else "comparisons"
+            said.append(f"the {family.family} {name} ({family.method})")
+    return f", adjusted together over {' and over '.join(said)}" if said else ""
 
 
 def _best_caption(record: StudyRecord) -> str:
     if record.selection is None:
-        return "Best: best run."
+        return "best run"
     first = _title(record.selection, record.selection.by[0])
-    return f"Chosen run: in each setting the one with the lowest {first}, then their mean."
+    return f"in each setting the one with the lowest {first}, then their mean"
 
 
 def chosen_caption(summary: Summary) -> str:
@@ -255,6 +269,11 @@ def _level(summary: Summary) -> float:
 def with_unit(heading: str, unit: str) -> str:
     """Write a heading and its unit, such as "Mean, %"."""
     return f"{heading}, {unit}" if unit else heading
+
+
+def with_better(metric: Metric) -> str:
+    """Write the name of an axis of values, such as "test accuracy, % (higher is better)"."""
+    return f"{with_unit(metric.title, metric.unit)} ({'higher' if metric.higher_is_better else 'lower'} is better)"
 
 
 def difference_heading(metric: Metric) -> str:
