@@ -111,7 +111,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, capsys):
     (tmp_path / "claims" / "deep_mlp" / "trials.csv").mkdir(parents=True)
     (tmp_path / "claims" / "deep_mlp" / "study.json").mkdir()
     assert gradnoise("claims", "--results", "claims") == 1
-    assert "error: claims/deep_mlp/study.json: Is a directory" in capsys.readouterr().err
+    assert "error: claims/deep_mlp/study.json is damaged: it is a folder, not a file" in capsys.readouterr().err
 
 
 def test_an_error_of_the_system_without_a_file_is_not_hidden(monkeypatch):

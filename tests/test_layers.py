@@ -26,7 +26,9 @@ STUDY = {
     "study.spec": ASKED,
     "study.engine": ASKED,
     "study.results": ASKED,
-    "study.store": (*ASKED, "study.results", "study.provenance", "study.codec", "study.database"),
+    "study.store": (*ASKED, "study.results", "study.provenance", "study.codec", "study.columns", "study.database"),
+    "study.database": ("errors", "files"),
+    "study.columns": ("errors", "study.canonical"),
     "study.analysis": (*ASKED, "study.results", "study.analysis"),
     "study.report": (*ASKED, "study.results", "study.analysis", "study.report"),
 }

@@ -17,6 +17,7 @@ from gradnoise.commands import Claims, Doctor, Report, Resume, Run, run_command
 from gradnoise.errors import GradnoiseError, StudyError, nearest
 from gradnoise.listing import List
 from gradnoise.paper import SYSTEMS, load_system
+from gradnoise.repairing import Repair
 from gradnoise.starting_file import New
 
 DESCRIPTION = f"""Does annealed gradient noise help? Paired studies of deep networks, ending in a verdict.
@@ -31,6 +32,7 @@ COMMANDS: Mapping[str, Callable[..., Command]] = {
     "new": New,
     "resume": Resume,
     "report": Report,
+    "repair": Repair,
     "claims": Claims,
     "doctor": Doctor,
 }

@@ -73,7 +73,7 @@ def test_killed(tmp_path, reference, moment):
     assert child.exitcode == -signal.SIGKILL  # it got there
     assert_same(run_study(small(Toy(poison={1: 7})), tmp_path, options=OPTIONS), reference)
     left = [path.name for path in tmp_path.rglob("*") if path.is_file()]
-    assert sorted(left) == [".lock", "study.sqlite"]
+    assert sorted(left) == [".lock", "study.sqlite", "study.sqlite.bak"]
 
 
 # A driver that is killed

@@ -563,10 +563,10 @@ def test_a_store_cannot_make_a_run_touch_another_folder(old, tmp_path, id, table
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("UPDATE chunks SET step = '../x'", "a chunk stands at update '../x'"),
-        ("UPDATE chunks SET step = -1", "a chunk stands at update -1"),
-        ("UPDATE chunks SET trials = '[7]'", "the trials of a chunk are"),
-        ("UPDATE chunks SET trials = '{'", "the trials of a chunk are"),
+        ("UPDATE chunks SET step = '../x'", "step of a row of chunks: '../x' is no whole number"),
+        ("UPDATE chunks SET step = -1", "step of a row of chunks: -1 is below 0"),
+        ("UPDATE chunks SET trials = '[7]'", "trials of a row of chunks: 7 is no id"),
+        ("UPDATE chunks SET trials = '{'", "trials of a row of chunks: Expecting property name"),
         ("UPDATE meta SET value = '[]' WHERE name = 'record'", "what it holds is no StudyRecord"),
         ("UPDATE meta SET value = '{\"name\": 7}' WHERE name = 'record'", "what it holds is no StudyRecord"),
         ('UPDATE meta SET value = replace(value, \'"seeds":[0,1]\', \'"seeds":[0,"x"]\')', "'x' is no int"),

@@ -331,7 +331,7 @@ def test_a_damaged_file(tmp_path, how, readonly):
         store.extend(RECORD, TRIALS, [IDS])
     damage(tmp_path, how)
     for _ in range(2):  # the second time shows that no lock was left behind
-        with pytest.raises(StudyError, match=r"study.sqlite cannot be opened: .*move the folder away and run again"):
+        with pytest.raises(StudyError, match=r"the store is damaged: .*; save what can .* `gradnoise repair .*`"):
             Store(tmp_path, readonly=readonly)
 
 
@@ -356,5 +356,5 @@ def test_a_process_that_dies_before_the_tables_are_there(tmp_path):
 
 def test_a_directory_of_that_name(tmp_path):
     (tmp_path / FILE).mkdir()
-    with pytest.raises(StudyError, match="cannot be opened: unable to open database file"):
+    with pytest.raises(StudyError, match=r"study.sqlite is a folder, not a file; choose another folder"):
         Store(tmp_path)

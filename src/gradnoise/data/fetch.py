@@ -8,6 +8,7 @@ import http.client
 import os
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -17,8 +18,9 @@ from pathlib import Path
 from urllib.response import addinfourl
 
 from gradnoise.errors import DataError, DataNotFoundError
-from gradnoise.files import replace_atomically
+from gradnoise.files import read_bytes, replace_atomically
 
+from . import idx
 from .idx import gunzip
 from .sources import IdxFile, Source, has_digest, recognise
 
@@ -27,6 +29,7 @@ UNVERIFIED_VARIABLE = "GRADNOISE_DATA_UNVERIFIED"
 
 ANSWER_SECONDS = 5.0  # look-up, connection and first answer of a mirror: offline machines must go on quickly
 STALL_SECONDS = 20.0  # silence in the middle of a download
+TOTAL_SECONDS = 900.0  # of a whole download: a server that sends a byte now and then must not keep a study waiting
 MAX_BYTES = 64 << 20  # over twice the largest file: a wrong address must not fill the memory
 _CHUNK = 1 << 16
 
@@ -110,7 +113,7 @@ def read_payload(file: IdxFile, path: Path) -> tuple[bytes, bool]:
         DataError: unreadable, or called ``.gz`` and not whole gzip.
     """
     try:
-        data = path.read_bytes()
+        data = read_bytes(path, idx.MAX_BYTES)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error}).") from None
     if path.suffix != ".gz":
@@ -197,11 +200,13 @@ def _check_download(file: IdxFile, data: bytes) -> None:
 
 def _download(url: str, progress: Progress | None) -> bytes:
     name = url.rpartition("/")[2]
-    chunks, done = [], 0
+    chunks, done, deadline = [], 0, time.monotonic() + TOTAL_SECONDS
     with _open(url) as response:
         length = response.headers.get("Content-Length")
         total = int(length) if length else None
-        while chunk := response.read(_CHUNK):
+        while chunk := response.read1(_CHUNK):  # what has come, not all that was asked for: bytes may come one by one
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{name} was not here after {TOTAL_SECONDS:g} s ({done:,} bytes came)")
             chunks.append(chunk)
             done += len(chunk)
             if done > MAX_BYTES:

@@ -4,14 +4,17 @@ An idx file is big-endian: int32 magic ``0x0800 | ndim`` (unsigned bytes), one i
 bytes themselves, last dimension fastest. Anything else is a `DataError` that names the file and its fault.
 """
 
-import gzip
+import io
 import math
-import zlib
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gradnoise.errors import DataError
+from gradnoise.files import UNREADABLE, unpacked
+
+#: A file may have, and unfold to, so many bytes: five times the largest.
+MAX_BYTES = 256 << 20
 
 SIDE = 28
 CLASSES = 10
@@ -32,7 +35,8 @@ def gunzip(data: bytes, where: str) -> bytes:
         The unpacked bytes.
 
     Raises:
-        DataError: `data` is empty, a Git-LFS pointer, a web page, not gzip, cut short or damaged.
+        DataError: `data` is empty, a Git-LFS pointer, a web page, not gzip, cut short, damaged, or unfolds to over
+            MAX_BYTES.
     """
     _reject_foreign(data, where)
     if not data.startswith(_GZIP_MAGIC):
@@ -40,11 +44,11 @@ def gunzip(data: bytes, where: str) -> bytes:
             raise DataError(f"{where} is not gzip but an unpacked idx file: take the .gz off its name.")
         raise DataError(f"{where} is not gzip: it starts with the bytes {data[:4].hex(' ')}, not 1f 8b.")
     try:
-        return gzip.decompress(data)
+        return unpacked(io.BytesIO(data), MAX_BYTES).read()
     except EOFError:
         raise DataError(f"{where} is cut short: its gzip stream stops before the end.") from None
-    except (OSError, zlib.error) as error:
-        raise DataError(f"{where} is damaged: {error}.") from None
+    except UNREADABLE as error:
+        raise DataError(f"{where} is damaged: {getattr(error, 'strerror', None) or error}.") from None
 
 
 def parse_images(payload: bytes, where: str) -> NDArray[np.uint8]:

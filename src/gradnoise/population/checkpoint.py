@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from gradnoise.errors import CheckpointError
-from gradnoise.files import replace_atomically, unfinished
+from gradnoise.files import clear_unfinished, make_room, opened, replace_atomically
 
 KEEP = 2
 
@@ -59,8 +59,10 @@ def _tidy(folder: Path, step: int) -> None:
     """
     known = steps(folder)
     keep = [s for s in known if s <= step][-KEEP:]
-    for stale in (*(path_for(folder, s) for s in known if s not in keep), *unfinished(folder)):
+    for stale in (path_for(folder, s) for s in known if s not in keep):
+        make_room(stale, folder=False)
         stale.unlink(missing_ok=True)
+    clear_unfinished(folder)
 
 
 def load(folder: Path, step: int, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -79,10 +81,17 @@ def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
         CheckpointError: there is no such file, or it is damaged or holds other objects.
     """
     try:
-        with zipfile.ZipFile(path) as archive:  # torch.load checks no checksum
-            if damaged := archive.testzip():
-                raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
-        return torch.load(path, map_location=device, weights_only=True)
+        with opened(path) as file:
+            with zipfile.ZipFile(file) as archive:  # torch.load checks no checksum
+                if packed := [part.filename for part in archive.infolist() if part.compress_type != zipfile.ZIP_STORED]:
+                    raise zipfile.BadZipFile(f"{packed[0]} is compressed, and might unfold to any size")
+                if damaged := archive.testzip():
+                    raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
+            file.seek(0)
+            state = torch.load(file, map_location=device, weights_only=True)
+        if not isinstance(state, dict):
+            raise TypeError(f"it holds a {type(state).__name__}, not the state of a population")
+        return state
     except Exception as error:
         raise CheckpointError(
             f"cannot read {path}: {type(error).__name__}: {error}; use an older one or start again"

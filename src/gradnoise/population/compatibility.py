@@ -26,6 +26,9 @@ def check_same(state: Mapping[str, Any], mine: Mapping[str, Any]) -> None:
             )
     if gone := sorted(set(state["alive"]) - set(mine["alive"])):
         raise PopulationError(f"replicas {gone} of the checkpoint have left this population; build it anew")
+    for name in ("t", "since"):
+        if isinstance(state[name], bool) or not isinstance(state[name], int) or not 0 <= state[name] < 2**63:
+            raise PopulationError(f"the checkpoint stands at {name} = {state[name]!r}; updates are counted from 0")
 
 
 def _layout(state: Mapping[str, Any]) -> list[str]:

@@ -39,6 +39,10 @@ BUILT_IN = {
 }
 
 
+class DamagedError(StudyError):
+    """What was to be a configuration is no JSON."""
+
+
 def tag_of(kind: type) -> str:
     """Return the tag of a dataclass: its own class attribute `tag`, or "module:qualname".
 
@@ -88,7 +92,7 @@ def restore(text: str, known: Iterable[type] = ()) -> Any:
     except (ValueError, RecursionError) as error:
         if isinstance(error, StudyError):
             raise
-        raise StudyError(f"a configuration in the store is damaged: {error}") from error
+        raise DamagedError(f"a configuration in the store is damaged: {error}") from error
 
 
 def checked_id(id: str) -> str:
@@ -98,7 +102,7 @@ def checked_id(id: str) -> str:
         StudyError: it is not of the form of an id.
     """
     if not (isinstance(id, str) and re.fullmatch("[0-9a-f]{12}|[0-9a-f]{16}", id)):
-        raise StudyError(f"the store is damaged: {id!r} is no id of a trial or chunk; run the study in a new folder")
+        raise StudyError(f"{id!r:.80} is no id of a trial or chunk")
     return id
 
 

@@ -7,6 +7,7 @@ so that stores of older and of newer versions can be read.
 from __future__ import annotations
 
 import dataclasses
+import json
 import types
 from collections.abc import Mapping
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -29,10 +30,8 @@ def read(kind: type[T], plain: Any) -> T:
     """
     try:
         return _dataclass(kind, plain)
-    except (TypeError, ValueError) as error:
-        raise StudyError(
-            f"the store is damaged: what it holds is no {kind.__name__} ({error}); run the study in a new folder"
-        ) from error
+    except (TypeError, ValueError, RecursionError, OverflowError) as error:
+        raise StudyError(f"what it holds is no {kind.__name__} ({error})") from error
 
 
 def _dataclass(kind: type[T], plain: Any) -> T:
@@ -61,6 +60,9 @@ def _value(hint: Any, plain: Any) -> Any:
     if isinstance(origin, type) and issubclass(origin, Mapping):
         if not isinstance(plain, Mapping):
             raise TypeError(f"{plain!r} is no mapping")
-    elif hint in PLAIN and not isinstance(plain, (int, float) if hint is float else hint):
-        raise TypeError(f"{plain!r} is no {hint.__name__}")
+    elif hint in PLAIN and (
+        not isinstance(plain, (int, float) if hint is float else hint) or (isinstance(plain, bool) and hint is not bool)
+    ):
+        raise TypeError(f"{plain!r:.80} is no {hint.__name__}")
+    json.dumps(plain, ensure_ascii=False).encode()  # half of a pair of surrogates could not be written anywhere
     return plain

@@ -7,7 +7,7 @@ same numbers.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -96,10 +96,12 @@ class Kept:
     Args:
         state: what was saved; None when there is nothing, and the chunk starts over.
         losses: each newer checkpoint that should be there and is not, or cannot be read; one sentence each.
+        older: reads the one before it, for a state that turns out to be of something else.
     """
 
     state: Mapping[str, Any] | None
     losses: tuple[str, ...] = ()
+    older: Callable[[], Kept] = lambda: Kept(None)
 
 
 class Keep(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import gzip
+import io
 import json
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -14,11 +14,15 @@ from typing import Any, TypeVar
 import numpy as np
 
 from gradnoise.errors import StudyError
-from gradnoise.study.canonical import TAG_KEY, checked_id
+from gradnoise.files import UNREADABLE, opened, read_bytes, unpacked
+from gradnoise.study.canonical import TAG_KEY
 from gradnoise.study.codec import read
+from gradnoise.study.columns import checked
 from gradnoise.study.results import Curve, StudyRecord, StudyResults, TrialResult
 
 RECORD, TRIALS, CURVES = "study.json", "trials.csv", "curves.csv.gz"
+#: Bytes that a table may have, and unfold to.
+MOST_BYTES, MOST_UNPACKED = 1 << 30, 4 << 30
 
 
 def read_results(folder: str | Path, *, curves: bool = False) -> StudyResults:
@@ -39,9 +43,9 @@ def read_results(folder: str | Path, *, curves: bool = False) -> StudyResults:
     if not path.exists():
         raise StudyError(f"{folder} has no {RECORD}; write its tables again with `gradnoise report`")
     try:
-        record = read(StudyRecord, json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise StudyError(f"{path} is damaged: {error}") from error
+        record = read(StudyRecord, json.loads(read_bytes(path, MOST_BYTES).decode()))
+    except (ValueError, OSError, RecursionError) as error:
+        raise StudyError(f"{path} is damaged: {_reason(error)}") from error
     lines = _lines(folder / TRIALS, dict)
     config = [name for name in (lines[0] if lines else ()) if name.startswith("config.")]
     nothing = {name for name in config if not any(line[name] for line in lines)}
@@ -59,9 +63,17 @@ def _lines(path: Path, parse: Callable[[dict[str, str]], T]) -> list[T]:
     """Read and parse every line of a table."""
     if not path.exists():
         raise StudyError(f"{path} is not there; write the tables again with `gradnoise report`")
-    opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rt", newline="", encoding="utf-8") as file:
-        return _parsed(path, csv.DictReader(file), parse)
+    try:
+        with opened(path, MOST_BYTES) as file:
+            content = unpacked(file, MOST_UNPACKED) if path.suffix == ".gz" else file
+            with io.TextIOWrapper(content, newline="", encoding="utf-8") as text:
+                return _parsed(path, csv.DictReader(text), parse)
+    except (*UNREADABLE, csv.Error, UnicodeDecodeError) as error:
+        raise StudyError(f"{path} is damaged: {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _parsed(path: Path, lines: Iterable[dict[str, str]], parse: Callable[[dict[str, str]], T]) -> list[T]:
@@ -69,10 +81,12 @@ def _parsed(path: Path, lines: Iterable[dict[str, str]], parse: Callable[[dict[s
     found = []
     for number, line in enumerate(lines, start=2):
         try:
+            if None in line or None in line.values():
+                raise ValueError("it has not as many cells as the first line has names")
             found.append(parse(line))
         except KeyError as error:
             raise StudyError(f"{path} has no column {error}; write it again with `gradnoise report`") from error
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError, AttributeError) as error:
             raise StudyError(f"{path}, line {number}: {error}") from error
     return found
 
@@ -82,19 +96,14 @@ def _trial(line: Mapping[str, str], metric: str, nothing: Collection[str]) -> Tr
     final = {key.removeprefix("final."): float(v) for key, v in line.items() if key.startswith("final.") and v}
     config = {k.removeprefix("config."): v for k, v in line.items() if k.startswith("config.") and (v or k in nothing)}
     best = float(line["best"]) if line["best"] else math.nan
-    step = int(line["step"])
+    numbers: dict[str, object] = {name: int(line[name]) for name in ("step", "seed")}
+    numbers["diverged_at"] = int(line["diverged_at"]) if line["diverged_at"] else None
+    texts = {name: line[name] for name in ("id", "row", "setting", "arm", "status")}
     return TrialResult(
-        id=checked_id(line["id"]),
-        row=line["row"],
-        setting=line["setting"],
-        arm=line["arm"],
-        seed=int(line["seed"]),
+        **checked("trials", texts | numbers),
         config=_nested(config),
-        status=line["status"],
-        step=step,
-        diverged_at=int(line["diverged_at"]) if line["diverged_at"] else None,
         final=final,
-        curves={metric: Curve(np.array([step]), np.array([best]))} if math.isfinite(best) else {},
+        curves={metric: Curve(np.array([int(line["step"])]), np.array([best]))} if math.isfinite(best) else {},
         # a run that is finished and not counted yet has a final value of the metric, and none in the column `final`
         waiting=line["status"] == "finished" and not line["final"] and metric in final,
     )

@@ -6,8 +6,8 @@ import dataclasses
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,20 @@ from typing import Any
 import numpy as np
 
 from gradnoise.errors import StudyError
-from gradnoise.study.canonical import canonical, checked_id, restore
+from gradnoise.study.canonical import DamagedError, canonical, restore
 from gradnoise.study.codec import read
-from gradnoise.study.database import FILE, LOOKS, NEVER_STARTED, Database
+from gradnoise.study.columns import COLUMNS, checked
+from gradnoise.study.database import COPY_COMMITS, COPY_SECONDS, FILE, LOOKS, NEVER_STARTED, Database, damaged
 from gradnoise.study.engine import SliceResult
 from gradnoise.study.provenance import now
 from gradnoise.study.results import Curve, Event, Look, StudyRecord, StudyResults, TrialResult
 from gradnoise.study.spec import Trial
+
+#: A row of metrics that cannot be.
+NO_MEASURE = (
+    "typeof(metric) != 'text' OR typeof(step) != 'integer' OR step < 0"
+    " OR typeof(value) NOT IN ('real', 'integer', 'null')"
+)
 
 __all__ = ["FILE", "Chunk", "Store", "chunk_id", "note_look"]
 
@@ -94,6 +101,9 @@ class Store(Database):
                     " WHERE id = ? AND status NOT IN ('finished', 'diverged')",
                     (status, step, result.diverged.get(trial), json.dumps(result.final.get(trial, {})), trial),
                 )
+        if self.read_back("SELECT step FROM chunks WHERE id = ?", (result.chunk,)) != (result.step,):
+            raise damaged(self.folder, "what was committed is not in it; something else has written to it")
+        self.copy(lambda seconds, commits: commits >= COPY_COMMITS and seconds >= COPY_SECONDS)
 
     # --- reading ----------------------------------------------------------------------------------
 
@@ -102,7 +112,8 @@ class Store(Database):
         plain = self.meta("record")
         if plain is None:
             raise StudyError(NEVER_STARTED.format(self.folder))
-        return read(StudyRecord, plain)
+        with self._reading():
+            return read(StudyRecord, plain)
 
     def trials(self, known: Iterable[type] = ()) -> dict[str, Trial]:
         """Return all trials by id, also those that an earlier run of the study asked for and this one does not.
@@ -112,65 +123,88 @@ class Store(Database):
         """
         if self.meta("record") is None:
             return {}
-        experiment = self.record().experiment
-        rows = self.db.execute("SELECT id, row, setting, arm, seed, config FROM trials ORDER BY position")
-        known = tuple(known)
-        return {
-            checked_id(id): Trial(experiment, row, setting, arm, seed, restore(config, known))
-            for id, row, setting, arm, seed, config in rows
-        }
+        experiment, known, trials = self.record().experiment, tuple(known), {}
+        columns = ("id", "row", "setting", "arm", "seed")
+        for *values, config in self.rows("SELECT id, row, setting, arm, seed, config FROM trials ORDER BY position"):
+            with self._reading():
+                fields = checked("trials", dict(zip(columns, values, strict=True)))
+            try:
+                values = restore(config, known)
+            except DamagedError as error:
+                raise damaged(self.folder, error) from error
+            id = fields.pop("id")
+            trials[id] = Trial(experiment, **fields, config=values)
+        return trials
 
     def chunks(self) -> list[Chunk]:
         """Return all chunks in the order in which they were planned."""
-        rows = self.db.execute("SELECT id, trials, step, done FROM chunks ORDER BY rowid")
-        return [Chunk(checked_id(id), _ids(body), _whole(step), bool(done)) for id, body, step, done in rows]
+        return [Chunk(**fields) for fields in self._all("chunks", "id", "trials", "step", "done", order="rowid")]
 
     def events(self) -> list[Event]:
-        """Return what went wrong without harm to the numbers, in order."""
-        if not self.db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'events'").fetchone()[0]:
-            return []  # a file of an older version, opened for reading
-        return [Event(*row) for row in self.db.execute("SELECT time, chunk, sentence FROM events ORDER BY rowid")]
+        """Return what went wrong without harm to the numbers, in order; none in a file of an older version."""
+        if "events" not in self._tables():
+            return []
+        return [Event(**fields) for fields in self._all("events", order="rowid")]
 
     def looks(self) -> tuple[Look, ...]:
         """Return the times at which verdicts were read, in order; none in a file of an older version."""
-        if not self.db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'looks'").fetchone()[0]:
+        if "looks" not in self._tables():
             return ()
-        rows = self.db.execute("SELECT time, asked, seeds FROM looks ORDER BY rowid")
-        return tuple(Look(time, asked, tuple(map(int, json.loads(seeds)))) for time, asked, seeds in rows)
+        return tuple(Look(**fields) for fields in self._all("looks", order="rowid"))
 
     def measured(self, trial: str, step: int) -> dict[str, float]:
         """Return the metrics of one trial after so many updates; empty when it was not evaluated there."""
-        rows = self.db.execute("SELECT metric, value FROM metrics WHERE trial = ? AND step = ?", (trial, step))
-        return {metric: np.nan if value is None else value for metric, value in rows}
+        rows = self.rows("SELECT metric, value FROM metrics WHERE trial = ? AND step = ?", (trial, step))
+        with self._reading():
+            return {metric: np.nan if value is None else float(value) for metric, value in rows}
 
     def counts(self) -> dict[str, int]:
         """Return the number of trials by status."""
-        return dict(self.db.execute("SELECT status, count(*) FROM trials GROUP BY status"))
+        return dict(self.rows("SELECT status, count(*) FROM trials GROUP BY status"))
 
     def seconds(self) -> float:
         """Return the time spent in slices, summed over workers."""
-        return self.db.execute("SELECT coalesce(sum(seconds), 0) FROM chunks").fetchone()[0]
+        return next(self.rows("SELECT coalesce(sum(seconds), 0) FROM chunks"))[0]
 
     def results(self) -> StudyResults:
         """Return the study as reports and tables want it; events stand in the provenance of the record."""
-        record, curves = self.record(), self._curves()
-        events = tuple(("event", f"{e.time}, chunk {e.chunk}: {e.sentence}") for e in self.events())
-        waiting = {trial for chunk in self.chunks() if not chunk.done for trial in chunk.trials}
-        columns = ("id", "row", "setting", "arm", "seed", "config", "status", "step", "diverged_at", "final")
-        trials = []
-        for values in self.db.execute(f"SELECT {', '.join(columns)} FROM trials ORDER BY position"):
-            fields: dict[str, Any] = dict(zip(columns, values, strict=True))
-            id = checked_id(fields["id"])
-            fields |= {name: json.loads(fields[name]) for name in ("config", "final")}
-            trials.append(TrialResult(**fields, curves=curves.get(id, {}), waiting=id in waiting))
+        with self.snapshot():
+            record, curves, looks = self.record(), self._curves(), self.looks()
+            events = tuple(("event", f"{e.time}, chunk {e.chunk}: {e.sentence}") for e in self.events())
+            waiting = {trial for chunk in self.chunks() if not chunk.done for trial in chunk.trials}
+            trials = tuple(
+                TrialResult(**fields, curves=curves.get(fields["id"], {}), waiting=fields["id"] in waiting)
+                for fields in self._all("trials", order="position")
+            )
         record = dataclasses.replace(record, provenance=record.provenance + events)
-        return StudyResults(record, tuple(trials), self.looks())
+        return StudyResults(record, trials, looks)
+
+    def _all(self, table: str, *columns: str, order: str) -> Iterator[dict[str, Any]]:
+        """Yield the rows of a table by column, every value checked; all columns where none is named."""
+        columns = columns or tuple(COLUMNS[table])
+        for values in self.rows(f"SELECT {', '.join(columns)} FROM {table} ORDER BY {order}"):
+            with self._reading():
+                fields = checked(table, dict(zip(columns, values, strict=True)))
+            yield fields
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Say of a value that cannot be that the store is damaged."""
+        try:
+            yield
+        except (TypeError, ValueError) as error:
+            raise damaged(self.folder, error) from error
 
     def _curves(self) -> dict[str, Mapping[str, Curve]]:
         """Read all curves: trial -> metric -> curve."""
         points: dict[str, dict[str, tuple[list[int], list[float]]]] = {}
+        wrong = (
+            "typeof(metric) != 'text' OR typeof(step) != 'integer' OR typeof(value) NOT IN ('real', 'integer', 'null')"
+        )
+        for row in self.rows(f"SELECT trial, metric, step, value FROM metrics WHERE {wrong} LIMIT 1"):
+            raise damaged(self.folder, f"a measured value is {row!r}")
         query = "SELECT trial, metric, step, value FROM metrics ORDER BY trial, metric, step"
-        for trial, metric, step, value in self.db.execute(query):
+        for trial, metric, step, value in self.rows(query):
             steps, values = points.setdefault(trial, {}).setdefault(metric, ([], []))
             steps.append(step)
             values.append(np.nan if value is None else value)
@@ -225,16 +259,3 @@ def _standing(result: SliceResult, trial: str) -> tuple[str, int]:
     if trial in result.finished:
         return "finished", result.finished[trial]
     return "finished" if result.done else "running", result.step
-
-
-def _ids(body: str) -> tuple[str, ...]:
-    try:
-        return tuple(checked_id(id) for id in json.loads(body))
-    except (TypeError, ValueError) as error:
-        raise StudyError(f"the store is damaged: the trials of a chunk are {body!r}; run in a new folder") from error
-
-
-def _whole(step: object) -> int:
-    if not isinstance(step, int) or step < 0:
-        raise StudyError(f"the store is damaged: a chunk stands at update {step!r}; run the study in a new folder")
-    return step

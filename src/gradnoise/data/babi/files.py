@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from gradnoise.errors import DataError, DataNotFoundError
+from gradnoise.files import opened, read_bytes, unpacked
 
 from ..fetch import DATA_VARIABLE, UNVERIFIED_VARIABLE, cache_folder, user_folder
 from ..sources import has_digest
@@ -20,6 +21,9 @@ INSIDE = "tasks_1-20_v1-2/en"
 ARCHIVE = "tasks_1-20_v1-2.tar.gz"
 FOLDERS = ("babi/en", f"babi/{INSIDE}", "babi", INSIDE, "en", ".")
 ARCHIVES = (f"babi/{ARCHIVE}", ARCHIVE)
+GZIP = b"\x1f\x8b"
+#: Bytes that a file, the archive, and what it unfolds to may have; many times what the official ones have.
+MAX_BYTES, MAX_ARCHIVE, MAX_UNPACKED = 64 << 20, 256 << 20, 1 << 30
 OFFICIAL = f"http://www.thespermwhale.com/jaseweston/babi/{ARCHIVE}"
 
 
@@ -82,7 +86,7 @@ def _find(environ: Mapping[str, str]) -> tuple[Callable[[str], bytes], str]:
 def _folder(folder: Path) -> Callable[[str], bytes]:
     def read(name: str) -> bytes:
         try:
-            return (folder / name).read_bytes()
+            return read_bytes(folder / name, MAX_BYTES)
         except OSError as error:
             raise DataError(f"{folder / name} cannot be read ({error.strerror}); all 40 files are needed.") from None
 
@@ -91,10 +95,17 @@ def _folder(folder: Path) -> Callable[[str], bytes]:
 
 def _archive(path: Path) -> Callable[[str], bytes]:
     try:
-        with tarfile.open(path) as archive:
-            members = dict(_members(archive, path))
-    except (OSError, EOFError, tarfile.TarError) as error:
-        raise DataError(f"{path} cannot be read as a tar.gz archive ({error}).") from None
+        with opened(path, MAX_ARCHIVE) as file:
+            packed = file.read(2) == GZIP
+            file.seek(0)
+            stream = unpacked(file, MAX_UNPACKED) if packed else file
+            with tarfile.open(fileobj=stream, mode="r|") as archive:  # never back: a link is not followed
+                members = dict(_members(archive, path))
+    except DataError:
+        raise
+    except Exception as error:  # tarfile has many words for damage, those of zlib and of its own slips among them
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise DataError(f"{path} cannot be read as a tar.gz archive ({reason}).") from None
 
     def read(name: str) -> bytes:
         if name not in members:
@@ -109,5 +120,11 @@ def _members(archive: tarfile.TarFile, path: Path) -> Iterator[tuple[str, bytes]
         name = PurePosixPath(member.name)
         if name.is_absolute() or ".." in name.parts:
             raise DataError(f"{path} has a member {member.name!r} outside its folder; the official archive has none.")
-        if name.parent == PurePosixPath(INSIDE) and (stream := archive.extractfile(member)):
+        if name.parent != PurePosixPath(INSIDE) or member.isdir():
+            continue
+        if not member.isreg():
+            raise DataError(f"{path} has a link or device {member.name!r}; the official archive has files alone.")
+        if member.size > MAX_BYTES:
+            raise DataError(f"{path} has {member.name!r} of {member.size:,} bytes; at most {MAX_BYTES:,} are read.")
+        if stream := archive.extractfile(member):
             yield name.name, stream.read()

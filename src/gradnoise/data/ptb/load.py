@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gradnoise.errors import DataError, DataNotFoundError, nearest
+from gradnoise.files import read_bytes
 
 from ..fetch import DATA_VARIABLE, UNVERIFIED_VARIABLE, cache_folder, user_folder
 from ..sources import has_digest
@@ -16,6 +17,8 @@ from .chain import topics_chain
 from .published import HOW_TO_GET, PARTS, PUBLISHED
 from .text import EOS, Corpus, encode, read_words
 
+#: Bytes that a file may have: two hundred times those of the published training part.
+MAX_BYTES = 1 << 30
 NAMES = ("auto", "ptb", "generated")
 #: Folders below the user's folder that may hold the files; the last one is the layout of simple-examples.tgz.
 LAYOUTS = ("ptb", ".", "data", "simple-examples/data")
@@ -131,7 +134,7 @@ def _read_once(stamps: tuple[tuple[str, str, tuple[int, int]], ...], any_corpus:
     payloads = {}
     for part, path in where.items():
         try:
-            payloads[part] = Path(path).read_bytes()
+            payloads[part] = read_bytes(path, MAX_BYTES)
         except OSError as error:
             raise DataError(f"{path} cannot be read ({error.strerror or error}).") from None
     published = all(has_digest(payloads[part], PUBLISHED[part].sha256) for part in PARTS)

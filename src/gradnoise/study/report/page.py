@@ -82,8 +82,7 @@ def write_report(
         "report.html": render_report(summary, made, extras, compared(results, summary)).encode(),
     }
     for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        replace_atomically(folder / name, lambda file, content=content: file.write(content))
+        replace_atomically(folder / name, lambda file, content=content: file.write(content), within=folder)
     return folder / "report.html"
 
 

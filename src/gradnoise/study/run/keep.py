@@ -5,10 +5,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gradnoise.errors import CheckpointError
+from gradnoise.files import make_room
 from gradnoise.population import checkpoint
 from gradnoise.study.canonical import checked_id
 from gradnoise.study.engine import Kept
@@ -26,19 +28,27 @@ class FolderKeep:
 
     def save(self, chunk: str, step: int, state: Mapping[str, Any]) -> None:
         """Write the state so that at any moment the old or the new checkpoint is whole."""
+        make_room(self._of(chunk), folder=True)
+        make_room(checkpoint.path_for(self._of(chunk), step), folder=False)
         checkpoint.save(self._of(chunk), step, state)
 
     def latest(self, chunk: str, step: int) -> Kept:
         """Read the newest whole checkpoint of at most `step` updates."""
-        folder, losses = self._of(chunk), []
+        folder = self._of(chunk)
         steps = [s for s in checkpoint.steps(folder) if s <= step]
-        if step and step not in steps:
-            losses.append(f"the checkpoint of update {step} is missing")
-        for candidate in reversed(steps):
+        missing = [f"the checkpoint of update {step} is missing"] if step and step not in steps else []
+        return self._newest(folder, steps, missing)
+
+    def _newest(self, folder: Path, steps: list[int], losses: list[str]) -> Kept:
+        """Read the last of some checkpoints that can be read."""
+        while steps:
+            *steps, last = steps
             try:
-                return Kept(checkpoint.load(folder, candidate), tuple(losses))
+                state = checkpoint.load(folder, last)
             except CheckpointError as error:
-                losses.append(f"the checkpoint of update {candidate} cannot be read ({self._reason(error)})")
+                losses = [*losses, f"the checkpoint of update {last} cannot be read ({self._reason(error)})"]
+                continue
+            return Kept(state, tuple(losses), partial(self._newest, folder, steps, []))
         return Kept(None, tuple(losses))
 
     def drop(self, chunk: str) -> None:

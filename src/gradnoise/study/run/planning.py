@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from gradnoise.errors import StudyError
+from gradnoise.study.database import damaged
 from gradnoise.study.engine import Engine, Job, JobTrial, Measurement, Worker
 from gradnoise.study.run.options import Options
 from gradnoise.study.run.resolve import Resolved
@@ -98,8 +98,8 @@ def remaining(resolved: Resolved, store: Store | None, known: Mapping[str, Trial
     chunks = store.chunks() if store else []
     taken = {t for chunk in chunks for t in chunk.trials}
     trials = {**known, **resolved.trials}
-    if lost := taken - trials.keys():
-        raise StudyError(f"the store is damaged: a chunk has an unknown trial {min(lost)}; run in a new folder")
+    if store and (lost := taken - known.keys()):
+        raise damaged(store.folder, f"a chunk has an unknown trial {min(lost)}")
     return Remaining(
         resolved,
         begun=tuple(c for c in chunks if not c.done and any(t in resolved.trials for t in c.trials)),

@@ -229,17 +229,23 @@ class PopulationWorker:
         if not step:
             return population, ()
         kept = self.keep.latest(job.chunk, step)
-        losses = kept.losses
-        if kept.state is not None:
+        losses = list(kept.losses)
+        while kept.state is not None:
             try:
                 population.load_state_dict(kept.state)
-            except PopulationError as error:  # whole, but of another version, or put there by somebody
+                break
+            except Exception as error:  # whole, but of another version or kind, or put there by somebody
                 population = self.engine.build(job.trials)
-                losses = (*losses, f"the checkpoint of chunk {job.chunk} cannot be used ({error})")
+                kept = kept.older()
+                losses += [f"the checkpoint of chunk {job.chunk} cannot be used ({_first_line(error)})", *kept.losses]
         if not losses:
             return population, ()
         again = f"trained again from update {population.t}" if population.t else "trained again from the start"
         return population, tuple(f"{loss}: {again}" for loss in losses)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _peak_bytes() -> int:

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from gradnoise.errors import StudyError
+from gradnoise.files import check_within
 from gradnoise.study.engine import Job, Keep, Measurement, SliceResult
 from gradnoise.study.results import StudyResults
 from gradnoise.study.run.executors import AUTO, LOCAL, Executor, InProcess, WorkerDied, executor_named
@@ -114,7 +115,7 @@ def run_study(
     if file := LOADING.get():
         raise StudyError(f"{file} runs a study while it is loaded; put that under `if __name__ == '__main__':`")
     folder, options = Path(folder), options or Options()
-    keep = keep or FolderKeep(folder.absolute() / CHECKPOINTS)  # a worker may stand in another folder
+    keep = keep or _kept_in(folder)
     chosen = executor_named(executor, options.workers) if isinstance(executor, str) and executor != AUTO else executor
     resolved = resolve(study, options, here=executor in LOCAL)
     with Store(folder) as store:
@@ -126,6 +127,8 @@ def run_study(
             record = merged_record(resolved, store, known, command, trains=bool(plan.chunks))
             chunks = [[t.id for t in job.trials] for job, _ in plan.chunks]
             store.extend(record, list(resolved.trials.values()), chunks)
+            if plan.chunks:
+                store.copy()
             run = _Run(resolved, store, keep, workers, plan, observer or Observer())
             run.to_the_end(options.slice_seconds)
         for chunk in store.chunks():  # a run that was killed may have left checkpoints of chunks that are done
@@ -133,7 +136,21 @@ def run_study(
                 keep.drop(chunk.id)
         if plan.chunks or "finished" not in dict(record.provenance):
             store.put_record(finished_record(record, store.seconds()))
+            store.copy()  # the whole file is checked before anybody is told that the study is finished
         return store.results()
+
+
+def _kept_in(folder: Path) -> FolderKeep:
+    """Return the place of checkpoints in a study's folder, which somebody else may have made.
+
+    Raises:
+        StudyError: it leads elsewhere.
+    """
+    try:
+        check_within(folder / CHECKPOINTS, folder)
+    except OSError as error:
+        raise StudyError(f"{error.filename}: {error.strerror}") from error
+    return FolderKeep(folder.absolute() / CHECKPOINTS)  # a worker may stand in another folder
 
 
 @contextmanager

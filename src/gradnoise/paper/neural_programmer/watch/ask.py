@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +15,7 @@ from rich.text import Text
 from tyro.conf import Positional, arg
 
 from gradnoise.errors import PopulationError
+from gradnoise.files import read_bytes
 from gradnoise.paper.neural_programmer.machine.choices import Choices
 from gradnoise.paper.neural_programmer.machine.model import NeuralProgrammer
 from gradnoise.paper.neural_programmer.problems.checks import Asked, Table, check_columns, question_of, table_of
@@ -28,6 +30,8 @@ from gradnoise.study import StudyError
 
 #: Rows of the table that is asked about where there is none of the user's, and its largest number.
 ROWS, LARGEST = 10, 100
+#: Bytes that a table may have.
+LARGEST_FILE = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -89,9 +93,11 @@ def read_csv(task: Task, path: Path) -> Table:
         PopulationError: it is no table of the task.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = [[cell.strip() for cell in line] for line in csv.reader(file) if line]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        content = read_bytes(path, LARGEST_FILE).decode("utf-8-sig")
+        lines = [[cell.strip() for cell in line] for line in csv.reader(io.StringIO(content, newline="")) if line]
+    except OSError as error:
+        raise StudyError(f"--table {path}: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
         raise StudyError(f"--table {path}: {error}") from error
     if not lines:
         raise StudyError(f"--table {path}: the file is empty; its first line names the columns")

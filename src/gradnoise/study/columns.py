@@ -1,0 +1,139 @@
+"""What the columns of a store may hold: every value is checked before anything is done with it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gradnoise.study.canonical import checked_id
+
+STATUS = ("pending", "running", "finished", "diverged")
+#: The largest number of updates or seconds that is believed; SQLite keeps integers of 64 bits.
+MOST = 2**63 - 1
+
+
+def text(value: object) -> str:
+    """Return text; that of a store is UTF-8, and so can be written again."""
+    if not isinstance(value, str):
+        raise ValueError(f"{_short(value)} is no text")
+    return value
+
+
+def whole(value: object) -> int:
+    """Return a whole number."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{_short(value)} is no whole number")
+    return value
+
+
+def count(value: object) -> int:
+    """Return a whole number >= 0."""
+    if whole(value) < 0:
+        raise ValueError(f"{_short(value)} is below 0")
+    return whole(value)
+
+
+def count_or_none(value: object) -> int | None:
+    """Return a whole number >= 0, or None."""
+    return None if value is None else count(value)
+
+
+def flag(value: object) -> bool:
+    """Return whether a number is 1; it must be 0 or 1."""
+    if value not in (0, 1):
+        raise ValueError(f"{_short(value)} is neither 0 nor 1")
+    return bool(value)
+
+
+def seconds(value: object) -> float:
+    """Return a finite number >= 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ValueError(f"{_short(value)} is no time")
+    return float(value)
+
+
+def status(value: object) -> str:
+    """Return the status of a trial."""
+    if value not in STATUS:
+        raise ValueError(f"{_short(value)} is no status")
+    return str(value)
+
+
+def ids(value: object) -> tuple[str, ...]:
+    """Return the ids of trials, from a list in JSON."""
+    return tuple(checked_id(id) for id in _json(value, list))
+
+
+def seeds(value: object) -> tuple[int, ...]:
+    """Return seeds, from a list in JSON."""
+    return tuple(whole(seed) for seed in _json(value, list))
+
+
+def config(value: object) -> Mapping[str, Any]:
+    """Return a configuration as plain values."""
+    return _json(value, dict)
+
+
+def measures(value: object) -> Mapping[str, float]:
+    """Return metrics by name."""
+    found = _json(value, dict)
+    for name, number in found.items():
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise ValueError(f"{name} = {_short(number)} is no number")
+    return found
+
+
+#: Table -> column -> what makes a value of it.
+COLUMNS: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
+    "trials": {
+        "id": checked_id,
+        "row": text,
+        "setting": text,
+        "arm": text,
+        "seed": whole,
+        "config": config,
+        "status": status,
+        "step": count,
+        "diverged_at": count_or_none,
+        "final": measures,
+    },
+    "chunks": {"id": checked_id, "trials": ids, "step": count, "done": flag, "seconds": seconds},
+    "events": {"time": text, "chunk": text, "sentence": text},
+    "looks": {"time": text, "asked": count, "seeds": seeds},
+}
+
+
+def checked(table: str, values: Mapping[str, object]) -> dict[str, Any]:
+    """Return some values of a row, each as it is meant.
+
+    Args:
+        table: name of the table.
+        values: as they stand in the file, by column.
+
+    Raises:
+        ValueError: a value cannot be; the message says which.
+    """
+    made = {}
+    for column, value in values.items():
+        try:
+            made[column] = COLUMNS[table][column](value)
+        except (ValueError, TypeError, RecursionError, OverflowError) as error:
+            raise ValueError(f"{column} of a row of {table}: {error}") from error
+    return made
+
+
+def _json(value: object, kind: type) -> Any:
+    written = text(value)
+    found = json.loads(written)
+    if "\\u" in written:
+        json.dumps(found, ensure_ascii=False).encode()  # half of a pair of surrogates could not be written anywhere
+    if not isinstance(found, kind):
+        raise ValueError(f"{_short(value)} is no JSON of that kind")
+    return found
+
+
+def _short(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."
