@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "gradnoise"
-BASE = ("errors", "files")
+BASE = ("errors", "files", "given")
 #: Floor -> the packages of ours that it may import, itself included.
 FLOORS = {
     "errors": (),
     "files": (),
+    "given": (),
     "noise": ("noise",),
     "integrations": ("noise", "integrations"),
     "data": (*BASE, "data"),
@@ -20,7 +21,7 @@ FLOORS = {
     "paper": (*BASE, "noise", "data", "population", "study", "paper"),
 }
 #: Room of the study lab -> what it may import of ours. What is asked, kept and told knows nothing of what trains.
-ASKED = ("errors", "files", "study.canonical", "study.spec", "study.engine", "study.description")
+ASKED = ("errors", "files", "given", "study.canonical", "study.spec", "study.engine", "study.description")
 STUDY = {
     "study.canonical": ("errors",),
     "study.spec": ASKED,

@@ -355,7 +355,7 @@ def settings_with(**values: Any) -> tuple[Setting, ...]:
         (lambda: small(settings=settings_with(lr=-1.0)), OPTIONS, PopulationError, "lr = -1.0: a learning rate is"),
         (lambda: small(settings=settings_with(clip=0.0)), OPTIONS, PopulationError, "clip = 0.0: a threshold is > 0"),
         (lambda: small(settings=settings_with(noise=0.1)), OPTIONS, PopulationError, "noise = 0.1: a schedule is a"),
-        (lambda: small(settings=settings_with(noise=lambda t: 0.1)), OPTIONS, StudyError, "not function"),
+        (lambda: small(settings=settings_with(noise=lambda t: 0.1)), OPTIONS, StudyError, "a function by its name"),
         (small, Options(device="cuda:9"), StudyError, r"device 'cuda:9' cannot be used here \(.*\); use --device cpu"),
         (small, Options(device="gpu"), StudyError, "device 'gpu' cannot be used here"),
     ],

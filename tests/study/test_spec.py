@@ -203,7 +203,8 @@ def test_a_nested_class():
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"noise": lambda t: 0.1}, "frozen dataclasses, not function .*Annealed"),
+        ({"noise": lambda t: 0.1}, "keeps a function by its name, and <lambda> has none .*top level"),
+        ({"noise": Annealed(0.1).__call__}, "frozen dataclasses and functions of t, not method .*Annealed"),
         ({"lr": np.int64(3)}, "not int64"),
         ({"kind": Annealed}, "not type"),
         ({"names": {"a"}}, "not set"),

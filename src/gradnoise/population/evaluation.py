@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from gradnoise.errors import PopulationError
+from gradnoise.given import scalar, shown
 from gradnoise.population.course import Batch, Metrics
 from gradnoise.population.experiment import Experiment
 from gradnoise.population.stacked import StackedModules
@@ -59,21 +61,31 @@ def _examine(experiment: Experiment, config: Any, modules: StackedModules, metri
 
 
 def checked(name: str, method: str, metrics: Any, *, empty: bool = False) -> Metrics:
-    """Return metrics if they are what they must be: a dict of scalar tensors.
+    """Return metrics as scalar tensors: those given as numbers, of Python or NumPy, become float64.
 
     Raises:
-        PopulationError: they are not.
+        PopulationError: they are no dict of scalars.
     """
-    if not isinstance(metrics, dict) or not (metrics or empty):
-        found = "an empty dict" if isinstance(metrics, dict) else f"a {type(metrics).__name__}"
-        raise PopulationError(f"{name}.{method} returned {found}; return a dict of scalar tensors")
-    for metric, value in metrics.items():
-        if metric in RESERVED:
-            raise PopulationError(
-                f"{name}.{method}: metric {metric!r} has the name of a measure of training that is recorded anyway"
-                f" ({', '.join(RESERVED)}); give it another name"
-            )
-        if not isinstance(value, Tensor) or value.shape:
-            found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"type {type(value).__name__}"
-            raise PopulationError(f"{name}.{method}: metric {metric!r} has {found}; metrics are tensors of shape ()")
-    return metrics
+    if not isinstance(metrics, Mapping) or not (metrics or empty):
+        found = "an empty dict" if isinstance(metrics, Mapping) else f"a {type(metrics).__name__}"
+        raise PopulationError(f"{name}.{method} returned {found}; return a dict of scalar tensors or numbers")
+    return {metric: _scalar(f"{name}.{method}", metric, value) for metric, value in metrics.items()}
+
+
+def _scalar(where: str, metric: Any, value: Any) -> Tensor:
+    if not isinstance(metric, str):
+        raise PopulationError(f"{where}: the name of a metric is text, not {shown(metric)}")
+    if metric in RESERVED:
+        raise PopulationError(
+            f"{where}: metric {metric!r} has the name of a measure of training that is recorded anyway"
+            f" ({', '.join(RESERVED)}); give it another name"
+        )
+    if isinstance(value, Tensor) and not value.shape:
+        return value
+    number = None if isinstance(value, Tensor) else scalar(value)  # a tensor of vmap has no Python number
+    if isinstance(number, int | float):
+        return torch.tensor(float(number), dtype=torch.float64)
+    has_shape = hasattr(value, "shape")
+    found = f"shape {tuple(value.shape)}" if has_shape else f"type {type(value).__name__}"
+    hint = "; take its mean, or a number of it by [i]" if has_shape else ""
+    raise PopulationError(f"{where}: metric {metric!r} has {found}; metrics are tensors of shape () or numbers{hint}")

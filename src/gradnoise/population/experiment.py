@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from gradnoise.errors import PopulationError, nearest
+from gradnoise.given import checked, hints_of
 from gradnoise.population.course import Batch, Course, Goal, Metrics, Model
-from gradnoise.population.training import Training
+from gradnoise.population.training import Training, training_value
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class Experiment(ABC):
 
     @abstractmethod
     def evaluate(self, model: Model, held_out: Batch, config: Any) -> Metrics:
-        """Return scalar metrics of one replica in evaluation mode, without gradient."""
+        """Return metrics of one replica, tensors of shape () or numbers, in evaluation mode and without gradient."""
 
     def diverged_metrics(self) -> dict[str, float]:
         """Return the metrics that a diverged replica counts with; {} leaves it out of means."""
@@ -150,9 +151,26 @@ class Experiment(ABC):
         return frozenset(f.name for kind in (Training, self.Config) for f in dataclasses.fields(kind))
 
     def configured(self, config: Mapping[str, Any]) -> Any:
-        """Return the experiment's own settings, an instance of `Config`, from a flat configuration."""
+        """Return the experiment's own settings, an instance of `Config`, from a flat configuration.
+
+        Raises:
+            PopulationError: a value is of another type than its field.
+        """
         own = {f.name for f in dataclasses.fields(self.Config)}
-        return self.Config(**{k: v for k, v in config.items() if k in own})
+        return self.Config(**self.given({k: v for k, v in config.items() if k in own}))
+
+    def given(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a flat configuration, or part of one, in our terms: "adam" as Adam(), a number of NumPy as a number.
+
+        Raises:
+            PopulationError: a value is of another type than its setting; the message says what is allowed.
+        """
+        engine = {f.name for f in dataclasses.fields(Training)}
+        own, found = hints_of(self.Config), {}
+        for name, value in config.items():
+            value = training_value(name, value) if name in engine else value
+            found[name] = checked("", name, own.get(name, Any), value, PopulationError)
+        return found
 
     def check_keys(self, names: Iterable[str]) -> None:
         """Refuse a name that is no setting.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeAlias
 
 from gradnoise.errors import PopulationError, nearest
+from gradnoise.given import checked, hints_of, shown
 from gradnoise.noise.schedule import Relative, Schedule, sigma, until_share
 from gradnoise.population.optimizers import SGD, Optimizer
+from gradnoise.population.translate import as_optimizer
 
 LearningRate: TypeAlias = float | Callable[[int], float]
 """A number, or a callable t -> learning rate of update t = 0, 1, 2, ..."""
@@ -53,7 +55,11 @@ class Training:
     anti_pgd: bool = False
 
     def __post_init__(self) -> None:
-        """Check ranges."""
+        """Check types, then ranges."""
+        for field_ in fields(self):
+            value = getattr(self, field_.name)
+            if (new := training_value(field_.name, value)) is not value:
+                object.__setattr__(self, field_.name, new)
         self.rate(0)
         if self.clip is not None and not self.clip > 0:
             raise PopulationError(f"clip = {self.clip}: a threshold is > 0, or None for no clipping")
@@ -64,19 +70,9 @@ class Training:
                 )
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise PopulationError(f"dropout = {self.dropout} is outside [0, 1)")
-        if not (hasattr(self.optimizer, "init") and hasattr(self.optimizer, "update")):
-            raise PopulationError(
-                f"optimizer = {self.optimizer!r}: give one of gradnoise.population, such as Adam(), or an object with"
-                " the methods init and update"
-            )
         self._check_noise()
 
     def _check_noise(self) -> None:
-        for name, schedule in (("noise", self.noise), ("weight_noise", self.weight_noise)):
-            if schedule is not None and not (isinstance(schedule, Relative) or callable(schedule)):
-                raise PopulationError(
-                    f"{name} = {schedule!r}: a schedule is a callable such as Annealed(0.01), or None"
-                )
         onto_weights = self.weight_noise
         if isinstance(onto_weights, Relative) or (onto_weights is not None and until_share(onto_weights) is not None):
             raise PopulationError(
@@ -96,6 +92,8 @@ class Training:
             PopulationError: it is not a finite number > 0.
         """
         rate = self.lr(t) if callable(self.lr) else self.lr
+        if isinstance(rate, bool) or not isinstance(rate, int | float):
+            rate = checked("", f"lr at t = {t}", float, rate, PopulationError)  # a 0-dim tensor is a number, too
         if not (math.isfinite(rate) and rate > 0):
             at = f" at t = {t}" if callable(self.lr) else ""
             raise PopulationError(f"lr = {rate}{at}: a learning rate is a finite number > 0")
@@ -126,3 +124,30 @@ class Training:
         # named where they are not the defaults alone: checkpoints of versions without them stay readable
         later = {"noise_on": self.noise_on, "until": getattr(self.noise, "until", None), "anti_pgd": self.anti_pgd}
         return found | {name: value for name, value in later.items() if value not in ("all", None, False)}
+
+
+def training_value(name: str, value: Any) -> Any:
+    """Return a value of one of the settings as `Training` keeps it.
+
+    Raises:
+        PopulationError: it is of another type than the setting's; the message says what is allowed.
+    """
+    if name == "optimizer":
+        return as_optimizer(value)
+    if name in ("noise", "weight_noise"):
+        return _schedule(name, value)
+    if name == "lr" and (isinstance(value, type) or (hasattr(value, "step") and hasattr(value, "get_last_lr"))):
+        raise PopulationError(
+            f"lr = {shown(value)}: give a number, a schedule such as Cosine(0.1, steps=1000), or a callable t ->"
+            " learning rate; a scheduler of torch belongs to an optimizer of torch"
+        )
+    return checked("", name, hints_of(Training).get(name, Any), value, PopulationError)
+
+
+def _schedule(name: str, value: Any) -> Any:
+    """Return a schedule of sigma_t^2, or None."""
+    if isinstance(value, type):
+        raise PopulationError(f"{name} is the class {value.__name__} itself; give an object, {value.__name__}(...)")
+    if value is None or callable(value) or isinstance(value, Relative):
+        return value
+    raise PopulationError(f"{name} = {shown(value)}: a schedule is a callable such as Annealed(0.01), or None")

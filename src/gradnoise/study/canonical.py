@@ -1,23 +1,27 @@
 """Configurations as text: what a trial's id is the hash of, and what a store keeps.
 
 Ids are for ever. A dataclass is therefore written under a tag that stays what it was when the class was first
-released, wherever the class lives now.
+released, wherever the class lives now. A function of t is written under its name, with a hash of its values.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import FunctionType
 from typing import Any
 
 from gradnoise.errors import StudyError
 
 #: Key under which the tag of a dataclass is written.
 TAG_KEY = ""
+#: Key under which a function of t has a hash of what it returns.
+VALUES_KEY = "values"
 
 #: Tag -> where the class lives. Fixed here: a store never decides what is imported.
 BUILT_IN = {
@@ -43,8 +47,8 @@ class DamagedError(StudyError):
     """What was to be a configuration is no JSON."""
 
 
-def tag_of(kind: type) -> str:
-    """Return the tag of a dataclass: its own class attribute `tag`, or "module:qualname".
+def tag_of(kind: type | FunctionType) -> str:
+    """Return the tag of a dataclass or function: its own attribute `tag`, or "module:qualname".
 
     Give your own class a `tag` before the first study with it, and it may be moved and renamed later.
     """
@@ -60,15 +64,16 @@ def canonical(value: Any) -> str:
     return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def restore(text: str, known: Iterable[type] = ()) -> Any:
+def restore(text: str, known: Iterable[type | FunctionType] = ()) -> Any:
     """Read the configuration that `canonical` wrote.
 
     Args:
         text: canonical JSON.
-        known: dataclasses that may occur in it besides our own; nothing that the text names is imported.
+        known: dataclasses and functions that may occur in it besides our own; nothing that the text names is imported.
 
     Raises:
-        StudyError: the text holds a dataclass that is not known, or other fields than it has.
+        StudyError: the text holds a dataclass or function that is not known, other fields than it has, or other values
+            than it now returns.
     """
     by_tag = {tag_of(kind): kind for kind in known}
 
@@ -82,6 +87,8 @@ def restore(text: str, known: Iterable[type] = ()) -> Any:
                 f"the study was run with {tag!r}, which neither this package nor the experiment's own module defines;"
                 " run it with the code that it was run with"
             )
+        if isinstance(kind, FunctionType):
+            return _same_function(kind, tag, plain)
         try:
             return kind(**plain)
         except (TypeError, ValueError) as error:
@@ -106,8 +113,10 @@ def checked_id(id: str) -> str:
     return id
 
 
-def dataclasses_in(value: Any) -> Iterator[type]:
-    """Yield the types of all dataclasses in a configuration."""
+def dataclasses_in(value: Any) -> Iterator[type | FunctionType]:
+    """Yield the types of all dataclasses in a configuration, and its functions."""
+    if isinstance(value, FunctionType):
+        yield value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         yield type(value)
         value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
@@ -116,6 +125,35 @@ def dataclasses_in(value: Any) -> Iterator[type]:
     if isinstance(value, list | tuple):
         for item in value:
             yield from dataclasses_in(item)
+
+
+def _same_function(function: FunctionType, tag: str, plain: Mapping[str, Any]) -> FunctionType:
+    if plain.get(VALUES_KEY) != _values_hash(function):
+        raise StudyError(
+            f"the study was run with a function {tag} that returned other values than it does now; bring them back, or"
+            " choose another folder with --out"
+        )
+    return function
+
+
+def _values_hash(function: Callable[[int], Any]) -> str:
+    """Return a hash of what a function returns at t = 0, 1, 2, 4, ... 2^20, which stands for its code."""
+    values = []
+    for t in (0, *(1 << k for k in range(21))):
+        try:
+            values.append(repr(float(function(t))))
+        except Exception as error:  # a schedule may end somewhere
+            values.append(type(error).__name__)
+    return hashlib.sha256(" ".join(values).encode()).hexdigest()[:12]
+
+
+def _function(function: FunctionType) -> dict[str, str]:
+    if "<" in function.__qualname__:  # <lambda> or <locals>
+        raise StudyError(
+            f"a configuration keeps a function by its name, and {function.__qualname__} has none that is found again:"
+            " write `def` at the top level of a file, or a frozen dataclass with a method __call__"
+        )
+    return {TAG_KEY: tag_of(function), VALUES_KEY: _values_hash(function)}
 
 
 def _built_in(tag: str) -> type | None:
@@ -134,6 +172,8 @@ def _plain(value: Any) -> Any:
             )
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if not _is_later(f, value)}
         return {TAG_KEY: tag_of(kind)} | {name: _plain(x) for name, x in fields.items()}
+    if isinstance(value, FunctionType):
+        return _function(value)
     if isinstance(value, Mapping):
         if wrong := [k for k in value if not isinstance(k, str)]:
             raise StudyError(f"keys of a configuration are text, not {wrong[0]!r}")
@@ -145,8 +185,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, int | float | str | bool | None):
         return value
     raise StudyError(
-        f"a configuration may hold numbers, text, None, lists and frozen dataclasses, not {type(value).__name__}"
-        f" ({value!r}); write a noise schedule as a dataclass such as Annealed(0.01)"
+        "a configuration may hold numbers, text, None, lists, frozen dataclasses and functions of t, not"
+        f" {type(value).__name__} ({value!r}); write a noise schedule as a dataclass such as Annealed(0.01)"
     )
 
 

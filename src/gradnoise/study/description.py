@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gradnoise.errors import StudyError
+from gradnoise.given import settle
 
 Config = Mapping[str, Any]
 
@@ -31,6 +32,10 @@ class Arm:
     values: Config = field(default_factory=dict)
     title: str = ""
     may_equal_baseline: bool = False
+
+    def __post_init__(self) -> None:
+        """Check types."""
+        settle(self, StudyError)
 
     @property
     def label(self) -> str:
@@ -92,7 +97,8 @@ class Metric:
     rate: bool = False
 
     def __post_init__(self) -> None:
-        """Check that a margin is one, and that a rate has a success."""
+        """Check types, that a margin is one, and that a rate has a success."""
+        settle(self, StudyError)
         if self.margin is not None and not 0.0 <= self.margin < math.inf:
             raise StudyError(
                 f"metric {self.name!r}: margin is {self.margin}; it must be a finite number >= 0, in the unit of the"
@@ -124,6 +130,10 @@ class Selection:
 
     by: tuple[str, ...]
     report: tuple[Metric, ...]
+
+    def __post_init__(self) -> None:
+        """Check types."""
+        settle(self, StudyError)
 
 
 @dataclass(frozen=True, kw_only=True)

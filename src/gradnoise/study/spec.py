@@ -8,9 +8,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import FunctionType
 from typing import Any, Protocol
 
 from gradnoise.errors import StudyError, nearest
+from gradnoise.given import checked, scalar, settle
 from gradnoise.study.canonical import canonical, dataclasses_in
 from gradnoise.study.description import Arm, Claim, Config, Description, Metric, Selection
 
@@ -35,8 +37,9 @@ STUDY_KEYS = ("steps", "eval_every", "study_seed")
 class Subject(Protocol):
     """What a study must know of the experiment or engine that it asks about.
 
-    It may also have a method `keys()` that returns all keys a configuration may have; a study then refuses others. An
-    engine may have an attribute `hardware`, text on what it trains on, which goes into the provenance.
+    It may also have a method `keys()` that returns all keys a configuration may have; a study then refuses others. With
+    a method `given(configuration)` it returns values in its own terms, such as "adam" as Adam(). An engine may have an
+    attribute `hardware`, text on what it trains on, which goes into the provenance.
     """
 
     @property
@@ -67,6 +70,26 @@ def known_keys(subject: Subject) -> frozenset[str] | None:
     return None if known is None else frozenset(known)  # type: ignore[call-overload]
 
 
+def in_its_terms(subject: Subject, values: Config) -> Config:
+    """Return a configuration, or part of one, as an experiment keeps it; the same object where nothing changes."""
+    given: Any = getattr(subject, "given", None)
+    plain = {key: scalar(value) for key, value in values.items()}
+    found = given(plain) if callable(given) else plain
+    return values if all(found[key] is value for key, value in values.items()) else found  # type: ignore[index]
+
+
+def seeds_of(value: Any) -> tuple[int, ...]:
+    """Return trial seeds: those given, or 0 .. n - 1 for a number n of them.
+
+    Raises:
+        StudyError: it is no number and no whole numbers.
+    """
+    value = scalar(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return tuple(range(value))
+    return checked("Study: ", "seeds", tuple[int, ...], value, StudyError)
+
+
 @dataclass(frozen=True)
 class Setting:
     """One point of the grid, pooled into a table row.
@@ -88,6 +111,10 @@ class Setting:
     name: str | None = None
     steps: int | None = None
     eval_every: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check types."""
+        settle(self, StudyError)
 
     @property
     def label(self) -> str:
@@ -132,7 +159,7 @@ class Study(Description):
     Args:
         experiment: what is trained and how it is measured; or an engine that trains it.
         settings: the grid.
-        seeds: trial seeds; the same seeds run in every arm and setting. Fewer than six can decide nothing.
+        seeds: trial seeds, or how many; the same seeds run in every arm and setting. Fewer than six can decide nothing.
         steps: optimizer updates per trial.
         eval_every: updates between evaluations.
         base: configuration shared by all trials (learning rate, batch size, depth, ...).
@@ -148,7 +175,8 @@ class Study(Description):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check what can be checked before anything is trained."""
+        """Bring values to their types, and check what can be checked before anything is trained."""
+        self._settle()
         if len(self.arms) < 2:
             raise StudyError(f"study {self.name!r} has {len(self.arms)} arm(s); a comparison needs two or more")
         for what, names in (("arm", [a.name for a in self.arms]), ("seed", list(self.seeds))):
@@ -168,6 +196,19 @@ class Study(Description):
             steps, every = self.lengths(setting)
             if not 1 <= every <= steps:
                 raise StudyError(f"steps = {steps} and eval_every = {every}: need 1 <= eval_every <= steps")
+
+    def _settle(self) -> None:
+        object.__setattr__(self, "seeds", seeds_of(self.seeds))
+        settle(self, StudyError)
+        if isinstance(self.experiment, type):
+            kind = self.experiment.__name__
+            raise StudyError(f"study {self.name!r}: experiment is the class {kind} itself; give an object, {kind}()")
+        if known_keys(self.experiment) is not None:
+            self._check_keys()  # a wrong name comes before a wrong value
+        arms = tuple(dataclasses.replace(a, values=in_its_terms(self.experiment, a.values)) for a in self.arms)
+        settings = tuple(dataclasses.replace(s, values=in_its_terms(self.experiment, s.values)) for s in self.settings)
+        for name, value in (("base", in_its_terms(self.experiment, self.base)), ("arms", arms), ("settings", settings)):
+            object.__setattr__(self, name, value)
 
     def _check_settings(self) -> None:
         if not self.settings:
@@ -274,12 +315,12 @@ class Study(Description):
         config |= {"steps": steps, "eval_every": every, "study_seed": self.seed}
         return Trial(self.subject, setting.row, setting.label, arm.name, seed, config)
 
-    def dataclasses(self) -> set[type]:
-        """Return the dataclasses that configurations in this study's store may hold.
+    def dataclasses(self) -> set[type | FunctionType]:
+        """Return the dataclasses and functions that configurations in this study's store may hold.
 
         These are its own ones, and those of the module that the experiment's class is defined in.
         """
         experiments = (self.experiment, getattr(self.experiment, "experiment", self.experiment))
         modules = [vars(sys.modules[type(x).__module__]) for x in experiments]
         own = {x for module in modules for x in module.values() if isinstance(x, type) and dataclasses.is_dataclass(x)}
-        return own | {kind for _, values in self._values() for kind in dataclasses_in(values)}
+        return {*own, *(kind for _, values in self._values() for kind in dataclasses_in(values))}

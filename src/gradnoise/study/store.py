@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -115,11 +116,11 @@ class Store(Database):
         with self._reading():
             return read(StudyRecord, plain)
 
-    def trials(self, known: Iterable[type] = ()) -> dict[str, Trial]:
+    def trials(self, known: Iterable[type | FunctionType] = ()) -> dict[str, Trial]:
         """Return all trials by id, also those that an earlier run of the study asked for and this one does not.
 
         Args:
-            known: dataclasses that may occur in configurations besides our own, see `Study.dataclasses`.
+            known: dataclasses and functions that may occur in configurations besides our own, see `Study.dataclasses`.
         """
         if self.meta("record") is None:
             return {}

@@ -1,0 +1,140 @@
+"""What a user gives, brought to its declared type where that loses nothing, and refused in his own words where not.
+
+One reader for every frozen dataclass of settings: `settle(self, error)` in its `__post_init__`. Ranges are checked
+there, after it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import reprlib
+import types
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+_WORDS = {int: "a whole number", float: "a number", bool: "True or False", str: "text", type(None): "None"}
+
+
+class WrongType(ValueError):
+    """A value is of another type than was declared; the message says what is needed."""
+
+
+def shown(value: object) -> str:
+    """Return a value as a message shows it: short."""
+    return _SHORT.repr(value)
+
+
+def scalar(value: Any) -> Any:
+    """Return the Python number that a NumPy scalar or a tensor of one number without axes holds; others as they are."""
+    if type(value) in _WORDS or getattr(value, "shape", None) != () or not hasattr(value, "item"):
+        return value
+    return value.item()
+
+
+def read(hint: Any, value: Any) -> Any:
+    """Return a value as its declared type has it.
+
+    A number of NumPy or torch becomes Python's, a whole float an int where an int is declared, and a list or range a
+    tuple where a tuple is. Types that say nothing of plain values let everything pass.
+
+    Raises:
+        WrongType: it is of another type.
+    """
+    value = scalar(value) if hint in _WORDS or get_origin(hint) in (Union, types.UnionType) else value
+    if hint in _WORDS:
+        return _plain(hint, value)
+    origin, of = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return _one_of(of, value)
+    if origin is tuple:
+        return _tuple(of, value)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return _instance(Mapping, value, "a dict")
+    if origin is Callable:
+        return _instance(Callable, value, "a callable")
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return _instance(hint, value, f"a {hint.__name__}, such as {hint.__name__}(...)")
+    return value
+
+
+def _plain(kind: type, value: Any) -> Any:
+    if kind is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    good = isinstance(value, int | float if kind is float else kind) and (kind is bool or not isinstance(value, bool))
+    if not good:
+        raise WrongType(_WORDS[kind])
+    return value
+
+
+def _one_of(kinds: tuple[Any, ...], value: Any) -> Any:
+    """Read a value as the first of some types that takes it as it is, else as the first that takes it at all."""
+    words, found = [], []
+    for kind in kinds:
+        try:
+            found.append(read(kind, value))
+        except WrongType as error:
+            words.append(str(error))
+    if not found:
+        raise WrongType(" or ".join(words))
+    return next((x for x in found if x is value), found[0])
+
+
+def _tuple(of: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
+    word = f"a tuple of which each is {_word(of[0])}" if of else "a tuple"
+    if isinstance(value, str | bytes | Mapping) or not hasattr(value, "__iter__") or dataclasses.is_dataclass(value):
+        raise WrongType(word)
+    values = tuple(value)
+    if not (len(of) == 2 and of[1] is Ellipsis):
+        if len(values) != len(of):
+            raise WrongType(f"{len(of)} values")
+        return tuple(read(kind, x) for kind, x in zip(of, values, strict=True))
+    try:
+        return tuple(read(of[0], x) for x in values)
+    except WrongType:
+        raise WrongType(word) from None
+
+
+def _word(hint: Any) -> str:
+    return _WORDS.get(hint) or f"a {getattr(hint, '__name__', hint)}"
+
+
+def _instance(kind: Any, value: Any, word: str) -> Any:
+    if not isinstance(value, kind):
+        raise WrongType(word)
+    return value
+
+
+@lru_cache
+def hints_of(kind: type) -> Mapping[str, Any]:
+    """Return the declared types of a class; none where they cannot be found out, as in a function."""
+    try:
+        return get_type_hints(kind)
+    except Exception:  # whatever a name in a user's annotation stands for
+        return {}
+
+
+def checked(where: str, name: str, hint: Any, value: Any, error: type[Exception]) -> Any:
+    """Return a value as its declared type has it, see `read`; raise `error` with a sentence where it is of another."""
+    try:
+        return value if isinstance(hint, TypeVar) else read(hint, value)
+    except WrongType as wrong:
+        is_class = isinstance(value, type)
+        given = f"the class {value.__name__} itself" if is_class else f"{shown(value)}, a {type(value).__name__}"
+        raise error(f"{where}{name} is {given}; it must be {wrong}") from None
+
+
+def settle(instance: Any, error: type[Exception], where: str = "") -> None:
+    """Bring every field of a frozen dataclass to its declared type.
+
+    Raises:
+        error: a field is of another type; the message names it.
+    """
+    hints = hints_of(type(instance))
+    for field in dataclasses.fields(instance):
+        value = getattr(instance, field.name)
+        new = checked(where or f"{type(instance).__name__}: ", field.name, hints.get(field.name, Any), value, error)
+        if new is not value:
+            object.__setattr__(instance, field.name, new)
