@@ -18,6 +18,7 @@ FLOORS = {
     "data": (*BASE, "data"),
     "population": (*BASE, "noise", "population"),
     "study": (*BASE, "noise", "population", "study"),
+    "dose": (*BASE, "noise", "population", "study", "dose"),
     "paper": (*BASE, "noise", "data", "population", "study", "paper"),
 }
 #: Room of the study lab -> what it may import of ours. What is asked, kept and told knows nothing of what trains.

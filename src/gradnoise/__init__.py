@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gradnoise.dose import find
     from gradnoise.noise import (
         Annealed,
         Fixed,
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
         add_gradient_noise_,
         attach,
         backend,
+        flip_labels,
     )
 
 __version__ = "0.1.0"
@@ -33,11 +35,15 @@ __all__ = [
     "add_gradient_noise_",
     "attach",
     "backend",
+    "find",
+    "flip_labels",
 ]
 
 
 def __getattr__(name: str) -> Any:
     """Import the noise core, and torch with it, when it is first asked for: stores and reports do without."""
+    if name == "find":
+        return importlib.import_module("gradnoise.dose").find
     if name in __all__:
         return getattr(importlib.import_module("gradnoise.noise"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

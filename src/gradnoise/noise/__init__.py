@@ -5,6 +5,7 @@ from gradnoise.noise.diagnostics import GroupDiagnostics
 from gradnoise.noise.dosing import add_gradient_noise_
 from gradnoise.noise.gaussian import backend
 from gradnoise.noise.handle import Noise
+from gradnoise.noise.labels import flip_labels
 from gradnoise.noise.schedule import Annealed, Fixed, Relative, Schedule
 
 __all__ = [
@@ -17,4 +18,5 @@ __all__ = [
     "add_gradient_noise_",
     "attach",
     "backend",
+    "flip_labels",
 ]

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from gradnoise.noise import doubts
 from gradnoise.noise.gradients import Rows, check_rows
-from gradnoise.noise.handle import Noise, attached
+from gradnoise.noise.handle import Noise, Place, attached, check_place
 from gradnoise.noise.inner import innermost
 from gradnoise.noise.naming import names_of
 from gradnoise.noise.schedule import Schedule, check_schedule
@@ -24,6 +24,7 @@ def attach(
     where: Callable[[str], bool] | None = None,
     rows: Rows = "present",
     anti_pgd: bool = False,
+    on: Place = "gradients",
     warn: bool = True,
 ) -> Noise:
     """Make every `optimizer.step()` add noise to the gradients first: g <- g + sigma_t z, once per update.
@@ -54,6 +55,8 @@ def attach(
         rows: "present" adds noise to those rows that a sparse gradient has, "all" to every row.
         anti_pgd: anticorrelated noise (Orvieto et al. 2022): take away what the update before added,
             g <- g + sigma_t z_t - sigma_{t-1} z_{t-1}. With SGD the sum of the noise so far is sigma_t z_t.
+        on: "gradients", or "weights" for noise that is added to the parameters after every update and stays there, from
+            streams of their own: an ablation. It has no gradient to be relative to, or to end by.
         warn: warn where something goes wrong without a word: noise is more than 10 times the gradient (looked at in
             the first updates and after every doubling of t), another optimizer's noise is the same, the optimizer
             clips or rescales after the noise, its state dict does not keep the clock.
@@ -80,8 +83,9 @@ def attach(
     if where is not None and not callable(where):
         raise ValueError(f"where must be a function of a parameter's name that returns True or False, got {where!r}")
     check_rows(rows)
+    check_place(on, schedule)
     names = None if named_parameters is None else names_of(named_parameters)
-    noise = Noise(inner, schedule, seed, names, where, rows, warn, anti_pgd)
+    noise = Noise(inner, schedule, seed, names, where, rows, warn, anti_pgd, on)
     if warn:
         doubts.about_clipping(inner)
         doubts.about_saving(inner)

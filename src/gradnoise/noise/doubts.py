@@ -117,7 +117,8 @@ def about_dose(doses: Sequence[Dose], t: int, scale: Tensor | None) -> bool:
         f" much (rho = {rho:.3g}), so that the update is nearly all noise. The norm of noise is sigma times the root of"
         f" the number of elements, here {elements:,}, and so the same eta is stronger on a larger network. Attach"
         f" Relative(0.1), noise of a tenth of the gradient on a network of any size, or an eta that is"
-        f" {(10 * rho) ** 2:.2g} times smaller; attach(..., warn=False) silences this"
+        f" {(10 * rho) ** 2:.2g} times smaller; gradnoise.find looks for the largest dose that does no harm."
+        " attach(..., warn=False) silences this"
     )
     return True
 

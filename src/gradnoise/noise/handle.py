@@ -7,7 +7,7 @@ import itertools
 import math
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -21,11 +21,36 @@ from gradnoise.noise.stepping import BeforeUpdate
 from gradnoise.noise.streams import Streams
 from gradnoise.noise.until import Endings
 
+Place: TypeAlias = Literal["gradients", "weights"]
+"""What noise is added to."""
+
 DOUBTFUL = 4
 """Updates in which a handle looks out for what is probably a mistake."""
 
 _turns = itertools.count()
 _attached: weakref.WeakKeyDictionary[Optimizer, weakref.ref[Noise]] = weakref.WeakKeyDictionary()
+
+
+def check_place(on: str, schedule: Schedule) -> None:
+    """Refuse what is no place for noise, or no schedule for it.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if on not in ("gradients", "weights"):
+        raise ValueError(f"on must be 'gradients' or 'weights', got {on!r}")
+    if on == "weights" and (isinstance(schedule, Relative) or until_share(schedule) is not None):
+        raise ValueError(
+            f"noise on weights has no gradient to be compared with, as {schedule!r} asks for; give a schedule such as"
+            " Annealed(1e-6)"
+        )
+
+
+def _weights_of(p: Tensor) -> Tensor:
+    """Return a stand-in for a parameter, whose gradient is the parameter's own memory."""
+    stand_in = p.detach()
+    stand_in.grad = p.detach()
+    return stand_in
 
 
 def attached(optimizer: Optimizer) -> bool:
@@ -52,10 +77,11 @@ class Noise:
         rows: Rows,
         warn: bool,
         anti_pgd: bool,
+        on: Place,
     ) -> None:
         self.optimizer, self.schedule, self.seed = optimizer, schedule, seed
         self._rows: Rows = rows
-        self._warn, self._anti_pgd = warn, anti_pgd
+        self._warn, self._anti_pgd, self._on = warn, anti_pgd, on
         self._made, self._turn = 0, -1  # updates made, and when the last one was among those of all handles
         self._loud = False  # whether it was said that there is too much noise
         # Gradients that have the noise of `_done_at`, and their versions; only while a step runs, or has raised.
@@ -66,10 +92,11 @@ class Noise:
         schedules = [schedule_of(group, schedule) for group in optimizer.param_groups]
         for own in schedules:  # what is unusable is found here, not in the first step
             check_at(own, 0)
-        self._streams = Streams(optimizer, seed, names, where)
+        key = seed if on == "gradients" else gaussian.stream_key(seed, on)  # not the numbers that gradients would get
+        self._streams = Streams(optimizer, key, names, where)
         ending = [i for i, own in enumerate(schedules) if until_share(own) is not None]
         self._endings = Endings(optimizer, ending) if ending else None
-        self._steps = BeforeUpdate(optimizer, self._add, self._done.clear)
+        self._steps = BeforeUpdate(optimizer, self._add, self._made_update)
         _attached[optimizer] = weakref.ref(self)
 
     @property
@@ -191,7 +218,8 @@ class Noise:
     def diagnostics(self) -> list[GroupDiagnostics]:
         """Compare the noise of the coming update with the gradients as they are now, per parameter group.
 
-        Call it between clipping and `step`. It draws the noise of the coming update once more, a parameter at
+        With noise on weights their norm stands in the place of the gradient's. Call it between clipping and `step`. It
+        draws the noise of the coming update once more, a parameter at
         a time, and copies numbers off the device: for every hundredth step, not for each. Under a process
         group every rank has to call it. While paused the noise is what would be added.
         """
@@ -207,6 +235,8 @@ class Noise:
         groups = []
         for i, group in enumerate(self.optimizer.param_groups):
             streams = [s for s in self._streams.of(group) if s.parameter.grad is not None]
+            if self._on == "weights":
+                streams = [s._replace(parameter=_weights_of(s.parameter)) for s in streams]
             groups.append(Group(i, schedule_of(group, self.schedule), streams))
         return groups
 
@@ -216,7 +246,7 @@ class Noise:
         everywhere = [stream for group in groups for stream in group.streams]
         if self._endings is not None:
             self._endings.settle()
-        if self._paused or not everywhere or self._has_noise(everywhere, t):
+        if self._on == "weights" or self._paused or not everywhere or self._has_noise(everywhere, t):
             return bool(everywhere)
         doubts.refuse_shared(everywhere)
         found = doses(groups, t, self._rows, scale, self._endings, anti_pgd=self._anti_pgd)
@@ -231,6 +261,13 @@ class Noise:
         self._done_at = t
         self._done[:] = [(g, g._version) for s in everywhere if (g := s.parameter.grad) is not None]
         return True
+
+    def _made_update(self, found: bool, t: int, overflow: Tensor | None) -> None:
+        """Let the gradients of an update go; noise on weights is added now."""
+        self._done.clear()
+        if self._on == "weights" and found and not self._paused:
+            scale = None if overflow is None else 1 - overflow
+            add_doses_(doses(self._groups(), t, self._rows, scale, anti_pgd=self._anti_pgd), self._rows)
 
     def _doubt(self, found: Sequence[Dose], t: int, scale: Tensor | None) -> None:
         """Warn of what can be seen only while training: in the first updates, and of too much noise now and then."""

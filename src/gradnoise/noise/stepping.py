@@ -35,10 +35,11 @@ class BeforeUpdate:
     Args:
         optimizer: whose steps.
         add: called with t and loss scale.
-        made: called when a step has ended without an exception.
+        made: called when a step has ended without an exception: whether it found gradients, t, and, where the device
+            decides whether the update was skipped for an overflow, a 0-dim tensor that is not 0 then.
     """
 
-    def __init__(self, optimizer: Optimizer, add: AddNoise, made: Callable[[], None]) -> None:
+    def __init__(self, optimizer: Optimizer, add: AddNoise, made: Callable[[bool, int, Tensor | None], None]) -> None:
         hook_steps(optimizer)
         self.clock, self._made = Clock(optimizer), made
         self._running: FrameType | None = None  # the call of `step` that is under way
@@ -91,9 +92,10 @@ class BeforeUpdate:
         if _step_frame() is not self._running:
             return
         self._running = None
-        self._made()
+        overflow = getattr(optimizer, "found_inf", None)
+        self._made(bool(self._found), self.clock.t, overflow)
         if self._found:
-            self.clock.advance(getattr(optimizer, "found_inf", None))
+            self.clock.advance(overflow)
         elif self._waits:
             self._tell(
                 f"{type(optimizer).__name__}.step ended without the step that it inherits, before which the noise is"
