@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from gradnoise import __version__
+from gradnoise.cluster_commands import Worker
 from gradnoise.commands import Claims, Doctor, Report, Resume, Run, run_command
 from gradnoise.errors import GradnoiseError, StudyError, nearest
 from gradnoise.listing import List
@@ -31,6 +32,7 @@ COMMANDS: Mapping[str, Callable[..., Command]] = {
     "run": Run,
     "new": New,
     "resume": Resume,
+    "worker": Worker,
     "report": Report,
     "repair": Repair,
     "claims": Claims,

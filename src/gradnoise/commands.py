@@ -38,8 +38,8 @@ class Machine:
     chunk: Annotated[int | None, arg(help_behavior_hint="(default: measured)")] = None
     """Replicas trained as one program."""
     executor: str = "auto"
-    """Where slices of training run: here (in this process), processes (worker processes of this machine), or auto,
-    whichever of these is faster."""
+    """Where slices of training run: here (in this process), processes (worker processes of this machine), auto
+    (whichever of these is faster), or spool (workers on any machine that reaches the folder, see gradnoise worker)."""
     compile: bool = False
     """Compile the training step (slow to start; needs a C++ compiler on a CPU)."""
 

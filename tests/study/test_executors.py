@@ -84,7 +84,7 @@ def test_executors_are_found_by_name():
     assert isinstance(executor_named("here", None), InProcess) and executor_named("here", 1).slots == 1
     processes = executor_named("processes", 3)
     assert isinstance(processes, Processes) and processes.slots == 3
-    with pytest.raises(StudyError, match="no executor 'proceses': there are auto, here, processes; did you mean 'proc"):
+    with pytest.raises(StudyError, match="no executor 'proceses': there are auto, here, processes, spool; did"):
         executor_named("proceses", None)
     with pytest.raises(StudyError, match="executor 'here' is one worker, not 2; use 'processes'"):
         executor_named("here", 2)
@@ -245,7 +245,7 @@ class Mortal:
             future.set_result(self.engine.worker(self.keep).advance(job, step, seconds))
         return future
 
-    def close(self) -> None:
+    def close(self, finished: bool = False) -> None:
         self.closed = True
 
 

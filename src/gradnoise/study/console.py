@@ -20,7 +20,7 @@ from gradnoise.errors import StudyError
 from gradnoise.study.analysis import Summary, summarise
 from gradnoise.study.report import Extras, print_summary, write_report
 from gradnoise.study.results import StudyResults
-from gradnoise.study.run.executors import AUTO, Executor
+from gradnoise.study.run.executors import AUTO, SPOOL, Executor
 from gradnoise.study.run.options import Options
 from gradnoise.study.run.planning import Plan
 from gradnoise.study.run.runner import Observer, Progress, run_study
@@ -63,6 +63,8 @@ def run_and_report(
     """
     folder, console = Path(folder), console or Console(highlight=False)
     command = command or shlex.join(["python", *sys.argv])
+    if executor == SPOOL:
+        console.print(f"Workers, on machines that reach the folder: gradnoise worker --study {folder}", soft_wrap=True)
     try:
         with _terminal(study, console) as observer:
             results = run_study(

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+from collections.abc import Mapping
 from concurrent.futures import Future
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 from gradnoise.errors import StudyError, nearest
 from gradnoise.study.engine import Engine, Job, Keep, Measurement, SliceResult, Worker
 
-#: Name -> module and class; the class is called with the number of workers, or None for as many as pay.
+#: Workers that pull slices from the study's folder.
+SPOOL = "spool"
+#: Name -> module and class; the class is called with the number of workers, or None for as many as pay. Its arguments
+#: by keyword are its settings; one that is called `folder` gets the study's folder.
 #: A new executor is one file and one line here; an `Executor` that the caller made needs no name.
 EXECUTORS = {
     "here": ("gradnoise.study.run.executors", "InProcess"),
     "processes": ("gradnoise.study.run.processes", "Processes"),
+    SPOOL: ("gradnoise.study.run.spool.executor", "SpoolExecutor"),
 }
-#: Decides between the two above.
+#: Decides between "here" and "processes".
 AUTO = "auto"
 #: Names of executors that train on this machine.
-LOCAL = (AUTO, *EXECUTORS)
+LOCAL = (AUTO, "here", "processes")
 
 
 class WorkerDied(RuntimeError):
@@ -29,7 +36,7 @@ class Executor(Protocol):
     """Owns workers and hands them slices. A driver uses these five members only.
 
     Attributes:
-        slots: how many slices run at once; known once it has started.
+        slots: how many slices run at once; known once it has started, and it may change.
     """
 
     slots: int
@@ -49,8 +56,13 @@ class Executor(Protocol):
         """
         ...
 
-    def close(self) -> None:
-        """Stop at once; running slices are lost and will be run again."""
+    def close(self, finished: bool = False) -> None:
+        """Stop at once; running slices are lost and will be run again.
+
+        Args:
+            finished: whether nothing of the study is left to train, so that workers elsewhere may go. It may be closed
+                so without a start.
+        """
         ...
 
 
@@ -83,18 +95,39 @@ class InProcess:
             future.set_exception(error)
         return future
 
-    def close(self) -> None:
+    def close(self, finished: bool = False) -> None:
         """Let the worker go, and what it holds in memory."""
         self._worker = None
 
 
-def executor_named(name: str, workers: int | None) -> Executor:
+def executor_named(
+    name: str, workers: int | None, folder: Path | None = None, settings: Mapping[str, Any] | None = None
+) -> Executor:
     """Return an executor that has not started yet.
 
+    Args:
+        name: in `EXECUTORS`.
+        workers: how many; None for as many as pay.
+        folder: of the study, for executors that use it.
+        settings: what else it shall be made with.
+
     Raises:
-        StudyError: there is none of that name.
+        StudyError: there is none of that name, or it has no such setting.
     """
+    names = (AUTO, *EXECUTORS)
     if name not in EXECUTORS:
-        raise StudyError(f"no executor {name!r}: there are {', '.join(LOCAL)}{nearest(name, LOCAL)}")
+        raise StudyError(f"no executor {name!r}: there are {', '.join(names)}{nearest(name, names)}")
     module, kind = EXECUTORS[name]
-    return getattr(importlib.import_module(module), kind)(workers)
+    made = getattr(importlib.import_module(module), kind)
+    known = [p.name for p in inspect.signature(made).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    settings = dict(settings or {})
+    own = [setting for setting in known if setting != "folder"]
+    for setting in settings:
+        if setting not in own:
+            has = f"it has {', '.join(own)}" if own else "it has none"
+            raise StudyError(f"executor {name!r} has no setting {setting!r}: {has}{nearest(setting, own)}")
+    if "folder" in known:
+        if folder is None:
+            raise StudyError(f"executor {name!r} needs the study's folder")
+        settings["folder"] = folder
+    return made(workers, **settings)

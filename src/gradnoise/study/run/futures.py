@@ -67,7 +67,7 @@ class FuturesExecutor:
         """Hand a slice to the pool."""
         return self._submit("advance", job, step, seconds)
 
-    def close(self) -> None:
+    def close(self, finished: bool = False) -> None:
         """Cancel what has not begun; what runs ends by itself after its slice, and is forgotten."""
         with self._lock:
             self._closed = True

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,7 @@ class Options:
         slice_seconds: training is handed out in slices of about this length, and committed after each.
         worker_seconds: work that takes longer than this in one process is given to worker processes, where
             `workers` is None: starting them costs more than it saves below that.
+        settings: of the executor that is chosen by name, such as the address of a cluster.
     """
 
     workers: int | None = None
@@ -25,3 +28,4 @@ class Options:
     chunk: int | None = None
     slice_seconds: float = 8.0
     worker_seconds: float = 20.0
+    settings: Mapping[str, Any] = field(default_factory=dict)

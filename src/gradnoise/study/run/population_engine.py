@@ -5,6 +5,7 @@ Everything of the study lab that knows populations stands in this file.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import resource
 import sys
@@ -53,6 +54,20 @@ class PopulationEngine:
                 " gradnoise.population.Experiment"
             )
         return cls(subject, device, compile)
+
+    def on(self, device: str) -> PopulationEngine:
+        """Return the same engine on another device of the same kind.
+
+        Raises:
+            StudyError: it is of another kind, which gives other last bits.
+        """
+        mine, other = torch.device(self.device).type, _kind(device)
+        if other != mine:
+            raise StudyError(
+                f"the study trains on {mine}, not on {other}: its trials would differ by where they ran; start its"
+                f" driver with --device {other} to train there"
+            )
+        return dataclasses.replace(self, device=device)
 
     @property
     def name(self) -> str:
@@ -150,6 +165,18 @@ class PopulationEngine:
             yield
         finally:
             torch.set_num_threads(before)
+
+
+def _kind(device: str) -> str:
+    """Return the kind of a device, "cuda" for "cuda:1".
+
+    Raises:
+        StudyError: there is no such kind.
+    """
+    try:
+        return torch.device(device).type
+    except RuntimeError as error:
+        raise StudyError(f"no device {device!r}: there are cpu, cuda, cuda:1 and what else torch knows") from error
 
 
 class TrialLike(Protocol):

@@ -33,7 +33,7 @@ class Processes:
         start_seconds: a process that has not begun after this time is ended and started anew.
     """
 
-    def __init__(self, workers: int | None = None, start_seconds: float = START_SECONDS) -> None:
+    def __init__(self, workers: int | None = None, *, start_seconds: float = START_SECONDS) -> None:
         self.slots = workers or 0
         self._start_seconds = start_seconds
         self._places: list[_Place] = []
@@ -60,7 +60,7 @@ class Processes:
         empty = [p for p in free if p.chunk is None]
         return (has or empty or free)[0]
 
-    def close(self) -> None:
+    def close(self, finished: bool = False) -> None:
         """Kill the processes."""
         for place in self._places:
             place.close()

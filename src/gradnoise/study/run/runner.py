@@ -30,6 +30,8 @@ CHECKPOINTS = "checkpoints"
 
 #: A chunk whose worker dies, or whose checkpoint is lost, this often in a row ends the study with a clear message.
 MOST_SETBACKS = 3
+#: Seconds between two looks at the number of slots.
+SLOTS_SECONDS = 1.0
 
 #: The file that is just loaded for the study in it, while which nothing is trained; empty for none.
 LOADING: ContextVar[str] = ContextVar("loading", default="")
@@ -65,7 +67,7 @@ class Observer:
 def dry_run(study: Study, folder: str | Path, options: Options | None = None, executor: str = AUTO) -> Plan:
     """Return what `run_study` would do, timed in this process; nothing is written."""
     folder, options = Path(folder), options or Options()
-    chosen = None if executor == AUTO else executor_named(executor, options.workers)
+    chosen = _chosen(executor, options, folder)
     resolved = resolve(study, options, here=True)
     if (folder / FILE).exists():
         with Store(folder, readonly=True) as store:
@@ -73,7 +75,7 @@ def dry_run(study: Study, folder: str | Path, options: Options | None = None, ex
     else:
         left = remaining(resolved, None, {})
     worker = resolved.engine.worker(FolderKeep(folder / CHECKPOINTS))
-    if chosen is None:
+    if isinstance(chosen, str):
         workers = count_workers(left, options, worker)
     else:
         workers = chosen.slots or resolved.engine.local_workers()
@@ -99,7 +101,8 @@ def run_study(
             study with more seeds, settings or arms adds to it.
         options: how to run.
         command: the command line, for the report.
-        executor: where slices run: "here", "processes", "auto" for what is faster of these, or an object.
+        executor: where slices run: "here", "processes", "auto" for what is faster of these, another name in
+            `gradnoise.study.run.executors.EXECUTORS`, or an object.
         keep: where checkpoints lie; None for a folder within `folder`.
         observer: is told of the plan and of every commit.
         adds: whether trials of the study are added that the folder lacks; otherwise only those in it are trained on,
@@ -116,7 +119,7 @@ def run_study(
         raise StudyError(f"{file} runs a study while it is loaded; put that under `if __name__ == '__main__':`")
     folder, options = Path(folder), options or Options()
     keep = keep or _kept_in(folder)
-    chosen = executor_named(executor, options.workers) if isinstance(executor, str) and executor != AUTO else executor
+    chosen = _chosen(executor, options, folder)
     resolved = resolve(study, options, here=executor in LOCAL)
     with Store(folder) as store:
         known = known_trials(resolved, store)
@@ -153,21 +156,36 @@ def _kept_in(folder: Path) -> FolderKeep:
     return FolderKeep(folder.absolute() / CHECKPOINTS)  # a worker may stand in another folder
 
 
+def _chosen(executor: Executor | str, options: Options, folder: Path) -> Executor | str:
+    """Return the executor of a name; "auto" stays what it is, since it needs a look at the work."""
+    if not isinstance(executor, str):
+        return executor
+    if executor == AUTO:
+        if options.settings:
+            raise StudyError(f"executor 'auto' has no setting {min(options.settings)!r}; name the executor that has it")
+        return executor
+    return executor_named(executor, options.workers, folder, options.settings)
+
+
 @contextmanager
 def _started(executor: Executor | str, left: Remaining, options: Options, keep: Keep) -> Iterator[Executor]:
     """Start the executor for what is left, if anything is, and close it whatever happens."""
     engine = left.resolved.engine
     if not left.replica_steps:
+        if not isinstance(executor, str):
+            executor.close(finished=True)
         yield InProcess()
         return
     if isinstance(executor, str):  # auto
         workers = count_workers(left, options, engine.worker(keep))
         executor = executor_named("processes" if workers > 1 else "here", workers)
+    finished = False
     try:
         executor.start(engine, keep)
         yield executor
+        finished = True
     finally:
-        executor.close()
+        executor.close(finished)
 
 
 def _measure(workers: Executor, job: Job, whole: bool) -> Measurement:
@@ -207,7 +225,8 @@ class _Run:
             while waiting and len(running) < self.workers.slots:
                 job, step = self._next(waiting)
                 running[self.workers.advance(job, step, slice_seconds)] = job, step
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
+            more = SLOTS_SECONDS if waiting else None  # there may be more slots by then
+            for future in wait(running, timeout=more, return_when=FIRST_COMPLETED).done:
                 job, step = running.pop(future)
                 reached = self._take_in(job, step, future)
                 if reached is not None:
