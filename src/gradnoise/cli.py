@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import tyro
 from rich.console import Console
@@ -43,8 +44,11 @@ COMMANDS: Mapping[str, Callable[..., Command]] = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command `gradnoise`."""
     console = Console(highlight=False)
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        _parsed(list(sys.argv[1:] if arguments is None else arguments))(console)
+        with _busy(console, words):
+            command = _parsed(words)
+        command(console)
     except GradnoiseError as error:
         _fail(str(error))
     except OSError as error:
@@ -53,6 +57,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(f"{error.filename}: {error.strerror}")
     except KeyboardInterrupt:
         sys.exit(130)  # while training, the study itself says how to go on
+
+
+def _busy(console: Console, words: Sequence[str]) -> AbstractContextManager[object]:
+    """Show that something happens while what a command needs is imported."""
+    slow = words[:1] in (["run"], ["resume"]) and not {"-h", "--help"} & set(words)
+    return console.status("loading torch") if slow else nullcontext()
 
 
 def _parsed(words: list[str]) -> Command:

@@ -94,8 +94,11 @@ class Run:
         """Run it and print the verdict."""
         from gradnoise.study_file import StudyFile, its_own_errors
 
-        if (source := StudyFile.named(self.name)) is None:
-            self._run(*self._of_a_system(), console)
+        source = StudyFile.named(self.name)
+        if source is None:
+            with console.status(f"loading {self.name}"):
+                asked = self._of_a_system()
+            self._run(*asked, console)
             return
         study = self._of_a_file(source)
         with its_own_errors(source):
@@ -221,18 +224,23 @@ class Resume:
 
 @dataclass(frozen=True)
 class Report:
-    """Write the report of a study again from its folder, and print its table."""
+    """Write the report of a study again from its folder, and print the answer.
+
+    Example: gradnoise report runs/nram-paper --table
+    """
 
     folder: Positional[Path]
     """Folder of a `gradnoise run`, or one of results/, which has the tables of a study without its store."""
     out: Annotated[Path | None, arg(help_behavior_hint="(default: the study's folder)")] = None
     """Where to write report, tables and figures."""
+    table: bool = False
+    """Print the whole table, too."""
 
     def __call__(self, console: Console) -> None:
         """Write and print."""
         from gradnoise.paper.rebuild import renewed, system_of
         from gradnoise.study import Store, read_results
-        from gradnoise.study.console import conclude, keep_look
+        from gradnoise.study.console import conclude, keep_look, no_figures
         from gradnoise.study.exported import RECORD
         from gradnoise.study.store import FILE
 
@@ -242,9 +250,10 @@ class Report:
             with Store(self.folder, readonly=True) as store:
                 results = store.results()
         if system := system_of(results.record):
-            summary = conclude(renewed(results, system), self.out or self.folder, console, system.extras)
+            results, figures = renewed(results, system), system.extras
         else:
-            summary = conclude(results, self.out or self.folder, console)
+            figures = no_figures
+        summary = conclude(results, self.out or self.folder, console, figures, table=self.table)
         if (self.folder / FILE).exists():
             keep_look(self.folder, summary, console)
 

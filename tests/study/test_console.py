@@ -29,7 +29,7 @@ def lines(text: str) -> str:
 
 
 class Interrupting(Toy):
-    """Ctrl-C in the middle of an update, after some evaluations."""
+    """Ctrl-C in the middle of an update, after some evaluations, of which the timing makes one."""
 
     def __init__(self, after: int) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ def test_a_run_from_start_to_report(tmp_path):
     results = run_and_report(small(), tmp_path, options=OPTIONS, command="make it", console=console)
     text = lines(shown(console))
     assert "8 trials in 2 populations, 1 worker, about" in text
-    assert "Row a" in text and "Row b" in text and "undecided" in text.lower()
+    assert "? noise Row a" in text and "? noise Row b" in text and "undecided" in text
     assert f"Report: {tmp_path / 'report.html'}" in shown(console)
     assert len(results.trials) == 8 and (tmp_path / "report.html").exists() and (tmp_path / "trials.csv").exists()
     assert ("command", "make it") in results.record.provenance
@@ -71,7 +71,8 @@ def test_progress_on_a_terminal_counts_trials_and_successes(tmp_path):
     easy = small(Toy(poison={1: 7}), metric=metric.__class__("error", "error", higher_is_better=False, success=50.0))
     run_and_report(easy, tmp_path, options=OPTIONS, console=console)
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown(console))
-    assert "8/8 trials, 4 diverged, successes noise: 2 none: 2" in text
+    assert "8/8 trials, 4 diverged" in text and "successes noise: 2 none: 2" in text
+    assert re.search(r"error so far, Row [ab]: none \d+\.\d+, noise \d+\.\d+", text)
     timing = text[: text.index("8 trials in")]
     assert "timing a few updates" in timing and "left" not in timing  # nothing is known yet
 
@@ -90,7 +91,7 @@ def test_figures_of_the_experiment_come_into_the_report(tmp_path):
 
 def test_a_lost_checkpoint_is_told_of(tmp_path):
     with pytest.raises(SystemExit):
-        run_and_report(small(Interrupting(4)), tmp_path, options=OPTIONS, console=terminal())
+        run_and_report(small(Interrupting(5)), tmp_path, options=OPTIONS, console=terminal())
     for path in tmp_path.glob("checkpoints/*/*"):
         path.write_bytes(b"rotten")
     console = terminal()
@@ -106,8 +107,8 @@ def test_a_lost_checkpoint_is_told_of(tmp_path):
 @pytest.mark.parametrize(
     ("after", "message"),
     [
-        (0, "Stopped: 0 of 8 trials are finished, the others stand at their last checkpoint."),
-        (4, "Stopped: 4 of 8 trials are finished, the others stand at their last checkpoint."),
+        (1, "Stopped: 0 of 8 trials are finished, the others stand at their last checkpoint."),
+        (5, "Stopped: 4 of 8 trials are finished, the others stand at their last checkpoint."),
     ],
 )
 def test_ctrl_c_says_how_to_go_on(tmp_path, after, message):

@@ -15,7 +15,7 @@ from support.small import small
 from gradnoise.study import Claim, Metric, Selection, Store, StudyError
 from gradnoise.study.analysis.selection import choose, chosen_trials
 from gradnoise.study.analysis.summary import summarise
-from gradnoise.study.report import print_summary, write_report
+from gradnoise.study.report import print_table, write_report
 from gradnoise.study.report.tables import markdown
 from gradnoise.study.report.text import best_heading, lines
 from gradnoise.study.results import StudyRecord, StudyResults, TrialResult
@@ -126,7 +126,7 @@ class TestShown:
     def test_every_table_shows_it(self, results, tmp_path):
         summary = summarise(results)
         file = io.StringIO()
-        print_summary(summary, Console(file=file, width=200))
+        print_table(summary, Console(file=file, width=200))
         page = write_report(results, tmp_path, summary=summary).read_text(encoding="utf-8")
         for text in (file.getvalue(), markdown(summary), page):
             assert "training error" in text and "lower train loss" in text and "10.5" in text and "16.6" in text

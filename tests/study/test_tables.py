@@ -1,5 +1,6 @@
 import dataclasses
 import io
+import re
 
 import pytest
 from rich.console import Console
@@ -10,15 +11,24 @@ from gradnoise.study.analysis.shapes import Summary
 from gradnoise.study.analysis.statistics import Interval
 from gradnoise.study.analysis.summary import summarise
 from gradnoise.study.report.latex import latex
-from gradnoise.study.report.tables import markdown, print_summary, terminal_table
+from gradnoise.study.report.tables import markdown
+from gradnoise.study.report.terminal import print_summary, print_table, terminal_table
 from gradnoise.study.report.text import bounds, decimals, display_title, lines, number, p_value
 from gradnoise.study.spec import Arm, Claim
 
 
 def printed(summary: Summary, width: int = 100, **options: bool) -> str:
     file = io.StringIO()
-    print_summary(summary, Console(file=file, width=width, **options))  # type: ignore[arg-type]
+    console = Console(file=file, width=width, **options)  # type: ignore[arg-type]
+    print_table(summary, console)
+    print_summary(summary, console)
     return file.getvalue()
+
+
+def answer(summary: Summary, width: int = 80) -> list[str]:
+    file = io.StringIO()
+    print_summary(summary, Console(file=file, width=width))
+    return [line.rstrip() for line in file.getvalue().splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +110,42 @@ class TestTerminal:
         metric = dataclasses.replace(METRIC, success=None)
         text = printed(summarise(study(paired(lambda arm, seed: 50.0), metric=metric)))
         assert "Runs" in text and "Success" not in text and "(paper)" not in text
+
+
+class TestAnswer:
+    def test_five_lines_of_eighty_columns(self, summary):
+        said = answer(summary)
+        assert said[0] == conclusions(summary)[0] and said[-1] == conclusions(summary)[1]
+        assert len(said) == 5 and max(map(len, said)) <= 80
+        assert re.fullmatch(r"▲ noise  Row a  \+42\.\d \[\+42\.\d, \+42\.\d\] points +p = 0\.\d+", said[1])
+        assert all(line.startswith("? noise  Row") and "needs" in line for line in said[2:4])
+
+    def test_the_largest_decided_differences_are_shown_and_the_others_counted(self):
+        gains = {"a": 2.0, "b": -30.0, "c": 5.0, "d": 9.0, "e": None}
+        arms = (Arm("none"), *map(Arm, gains))
+        trials = [trial("none", s, 50.0 + s) for s in range(10)]
+        for name, gain in gains.items():
+            shifts = [40.0 * (-1.0) ** s if gain is None else gain for s in range(10)]
+            trials += [trial(name, s, 50.0 + s + shifts[s]) for s in range(10)]
+        said = answer(summarise(study(trials, arms=arms)))
+        assert [line[:3] for line in said[1:4]] == ["▼ b", "▲ d", "▲ c"]
+        assert said[4] == "2 more in the report." and len(said) == 5
+
+    def test_long_titles_are_cut_and_no_line_breaks(self):
+        results = study([*paired(lambda arm, seed: 50.0 + 9.0 * (arm == "noise") + seed)], rows=("a", "b"))
+        record = dataclasses.replace(results.record, rows=(("a", "A title " * 20), ("b", "b")))
+        said = answer(summarise(dataclasses.replace(results, record=record)))
+        assert "…" in said[1] and len(said[1]) <= 80 and said[1].endswith("p = 0.0078")
+
+    def test_what_weakens_the_answer_comes_after_it(self):
+        trials = [*paired(lambda arm, seed: 50.0 + seed), trial("none", 8, None, status="pending")]
+        said = answer(summarise(study(trials, stand_in=True)))
+        assert said.index("Stand-in data: made-up numbers.") == 2 and said[3].startswith("So far 16 of 17 trials")
+
+    def test_no_difference_says_within_what(self):
+        results = study(paired(lambda arm, seed: 50.0 + seed + (arm == "noise") * 0.1 * (-1) ** seed),
+                        metric=dataclasses.replace(METRIC, success=None))  # fmt: skip
+        assert answer(summarise(results))[1].endswith("points  within ±1 points")
 
 
 class TestLatex:

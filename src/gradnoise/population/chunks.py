@@ -35,6 +35,29 @@ def best_size(
     return size, timings[size]
 
 
+def usual_seconds(population: Population, steps: int, eval_every: int, *, updates: int = 5) -> float:
+    """Time some updates and an evaluation of a population that was trained a little.
+
+    Args:
+        population: it is trained on, for at most `updates` and not beyond `steps`.
+        steps: updates of its runs.
+        eval_every: updates between evaluations.
+        updates: how many to time.
+
+    Returns:
+        Seconds per update of all replicas, with its share of the evaluations; of the latter alone if none was left.
+    """
+    count = max(min(updates, steps - population.t), 0)
+    start = time.perf_counter()
+    for _ in range(count):
+        population.step()
+    population.settle()
+    middle = time.perf_counter()
+    if population.alive:
+        population.evaluate()
+    return (middle - start) / max(count, 1) + (time.perf_counter() - middle) / eval_every
+
+
 def _seconds(work: Callable[[], None]) -> float:
     start = time.perf_counter()
     work()

@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, Task, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
 from gradnoise.errors import StudyError
 from gradnoise.study.analysis import Summary, summarise
-from gradnoise.study.report import Extras, print_summary, write_report
+from gradnoise.study.progress import duration, terminal, workers
+from gradnoise.study.report import Extras, print_summary, print_table, write_report
 from gradnoise.study.results import StudyResults
 from gradnoise.study.run.executors import AUTO, SPOOL, Executor
 from gradnoise.study.run.options import Options
 from gradnoise.study.run.planning import Plan
-from gradnoise.study.run.runner import Observer, Progress, run_study
+from gradnoise.study.run.runner import run_study
 from gradnoise.study.spec import Study
 from gradnoise.study.store import Store, note_look
 
 Figures = Callable[[StudyResults], Extras]
+
+
+def no_figures(results: StudyResults) -> Extras:
+    """Add nothing to a report."""
+    return ()
 
 
 def run_and_report(
@@ -38,7 +41,7 @@ def run_and_report(
     command: str | None = None,
     executor: Executor | str = AUTO,
     console: Console | None = None,
-    figures: Figures = lambda _: (),
+    figures: Figures = no_figures,
     adds: bool = True,
 ) -> StudyResults:
     """Run a study with a progress bar, print its verdict, and write its report into `folder`.
@@ -66,7 +69,7 @@ def run_and_report(
     if executor == SPOOL:
         console.print(f"Workers, on machines that reach the folder: gradnoise worker --study {folder}", soft_wrap=True)
     try:
-        with _terminal(study, console) as observer:
+        with terminal(study, console) as observer:
             results = run_study(
                 study, folder, options=options, command=command, executor=executor, observer=observer, adds=adds
             )
@@ -77,11 +80,25 @@ def run_and_report(
     return results
 
 
-def conclude(results: StudyResults, folder: Path, console: Console, figures: Figures = lambda _: ()) -> Summary:
-    """Print the verdict, write the report, and return what was concluded."""
+def conclude(
+    results: StudyResults, folder: Path, console: Console, figures: Figures = no_figures, *, table: bool = False
+) -> Summary:
+    """Write the report, print the answer and where the report is, and return what was concluded.
+
+    Args:
+        results: a study.
+        folder: where to write.
+        console: where to print.
+        figures: further figures and tables for the report, made from the results.
+        table: whether to print the whole table, too.
+    """
     summary = summarise(results)
+    path = write_report(results, folder, figures(results), summary=summary)
+    if table:
+        print_table(summary, console)
+        console.print()
     print_summary(summary, console)
-    console.print(f"Report: {write_report(results, folder, figures(results), summary=summary)}", soft_wrap=True)
+    console.print(Text(f"Report: {path}"), soft_wrap=True)
     return summary
 
 
@@ -109,9 +126,9 @@ def describe_plan(plan: Plan, study: Study, folder: Path, console: Console) -> N
     }
     if plan.chunks:
         rows |= {
-            "populations": f"{chunks} replicas, in {_workers(plan)}",
+            "populations": f"{chunks} replicas, in {workers(plan)}",
             "speed": f"{1000 * plan.seconds_per_step:.2f} ms per replica and update in one worker (timed now)",
-            "time": f"about {_duration(plan.seconds)}",
+            "time": f"about {duration(plan.seconds)}",
             "memory": f"about {plan.bytes / 2**30:.1f} GiB",
         }
     else:
@@ -119,60 +136,6 @@ def describe_plan(plan: Plan, study: Study, folder: Path, console: Console) -> N
     for name, value in rows.items():
         table.add_row(Text(name, style="bold"), value)
     console.print(table)
-
-
-class _TimeLeft(TimeRemainingColumn):
-    """The time that is left, said as such; nothing where it is not known yet."""
-
-    def render(self, task: Task) -> Text:
-        """Write it behind the time that has passed."""
-        known = task.total is not None and task.time_remaining is not None
-        return Text.assemble(super().render(task), " left") if known else Text("")
-
-
-class _Terminal(Observer):
-    """Shows a run on a terminal: a line for the plan, a bar with counts, a line for every event."""
-
-    def __init__(self, study: Study, bars: Bars) -> None:
-        self.study, self.bars = study, bars
-        self.task = bars.add_task("timing a few updates", total=None)
-        self.arms: Mapping[str, str] = {}
-        self.succeeded: Counter[str] = Counter()
-
-    def planned(self, plan: Plan) -> None:
-        """Say what will be done."""
-        self.arms = plan.arms
-        if plan.chunks:
-            left = plan.trials - plan.done
-            self.bars.console.print(
-                f"{left} trials in {len(plan.chunks)} populations, {_workers(plan)}, about {_duration(plan.seconds)}"
-            )
-
-    def progressed(self, progress: Progress) -> None:
-        """Move the bar, count successes, tell of events."""
-        if progress.result:
-            metric = self.study.metric
-            for trial, final in progress.result.final.items():
-                if trial in self.arms and metric.succeeded(final.get(metric.name, math.nan)):
-                    self.succeeded[self.arms[trial]] += 1
-            for sentence in progress.result.events:
-                self.bars.console.print(Text(f"chunk {progress.result.chunk}: {sentence}", style="yellow"))
-        text = _status(progress, self.succeeded)
-        self.bars.update(self.task, completed=progress.replica_steps, total=progress.total, description=text)
-
-
-@contextmanager
-def _terminal(study: Study, console: Console) -> Iterator[Observer]:
-    """Show a run on a terminal within a block."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        _TimeLeft(),
-    )
-    with Bars(*columns, console=console, transient=True) as bars:
-        yield _Terminal(study, bars)
 
 
 def _say_how_to_go_on(folder: Path, command: str, console: Console) -> None:
@@ -185,28 +148,6 @@ def _say_how_to_go_on(folder: Path, command: str, console: Console) -> None:
     console.print(f"Go on with: {command}", soft_wrap=True)
 
 
-def _status(progress: Progress, succeeded: Counter[str]) -> str:
-    done = progress.counts.get("finished", 0) + progress.counts.get("diverged", 0)
-    text = f"{done}/{sum(progress.counts.values())} trials"
-    if diverged := progress.counts.get("diverged"):
-        text += f", {diverged} diverged"
-    if succeeded:
-        text += ", successes " + " ".join(f"{arm}: {n}" for arm, n in sorted(succeeded.items()))
-    return text
-
-
-def _workers(plan: Plan) -> str:
-    return f"{plan.workers} worker{'s' if plan.workers > 1 else ''}"
-
-
 def _updates(study: Study) -> str:
     lengths = sorted({study.lengths(s)[0] for s in study.settings})
     return " to ".join(f"{n:,}" for n in dict.fromkeys((lengths[0], lengths[-1]))) + " updates"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

@@ -80,13 +80,15 @@ class Measurement:
 
     Args:
         size: trials to train together.
-        seconds: per trial and update at that size.
+        seconds: per trial and update at that size, evaluations included.
         bytes: most memory that the worker has used so far.
+        start: seconds until a chunk makes its first update.
     """
 
     size: int
     seconds: float
     bytes: int
+    start: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from gradnoise.study.report.extras import Extras, Table
 from gradnoise.study.report.page import write_report
 from gradnoise.study.report.panels import arm_colour, legend, style
 from gradnoise.study.report.success import dose_response, evaluated_rows, exact_tests, learning_curves
-from gradnoise.study.report.tables import markdown, print_summary
+from gradnoise.study.report.tables import markdown
+from gradnoise.study.report.terminal import print_summary, print_table
 from gradnoise.study.report.thresholds import THRESHOLDS_CAPTION, distribution, threshold_counts
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "legend",
     "markdown",
     "print_summary",
+    "print_table",
     "style",
     "threshold_counts",
     "write_report",

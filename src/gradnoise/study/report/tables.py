@@ -1,21 +1,15 @@
-"""The table of a study in a terminal and as Markdown: our numbers next to the published ones."""
+"""The table of a study as Markdown: our numbers next to the published ones."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from rich.cells import cell_len
-from rich.console import Console
-from rich.text import Text
-
-from gradnoise.study.analysis.claims import Finding
 from gradnoise.study.analysis.headline import conclusions
-from gradnoise.study.analysis.shapes import Summary, difference_unit
+from gradnoise.study.analysis.shapes import Summary
 from gradnoise.study.report.extras import Extras, Table
 from gradnoise.study.report.text import (
     SYMBOLS,
-    ChosenText,
     Line,
     best_heading,
     caption,
@@ -26,15 +20,6 @@ from gradnoise.study.report.text import (
     with_unit,
 )
 
-_STYLES = {
-    "helps": "green",
-    "reproduced": "green",
-    "hurts": "red",
-    "not reproduced": "red",
-    "undecided": "yellow",
-    "not tested": "dim",
-}
-
 
 @dataclass(frozen=True)
 class _Column:
@@ -44,110 +29,10 @@ class _Column:
     published: bool = False
 
 
-def print_summary(summary: Summary, console: Console | None = None) -> None:
-    """Print headline, table and claims of a study.
-
-    Args:
-        summary: what `summarise` returned.
-        console: where to; None for standard output, in colour if that is a terminal.
-    """
-    console = console or Console()
-    console.print(Text(display_title(summary.record), style="dim"))
-    headline, *notes = conclusions(summary)
-    console.print(Text(headline, style="bold"))
-    for note in notes:
-        console.print(Text(note))
-    console.print()
-    console.print(terminal_table(summary, console.width), no_wrap=True, overflow="ignore", crop=False)
-    console.print(Text(caption(summary), style="dim"))
-    console.print()
-    if summary.record.selection:
-        console.print(chosen_table(summary), no_wrap=True, overflow="ignore", crop=False)
-        console.print(Text(chosen_caption(summary), style="dim"))
-        console.print()
-    for finding in summary.findings:
-        console.print(_claim(finding))
-
-
-def terminal_table(summary: Summary, width: int = 80) -> Text:
-    """Lay out the table for a terminal; where `width` columns are too few, each difference gets a separate line."""
-    table = lines(summary)
-    columns = [_padded(column) for column in _terminal_columns(summary, table)]
-    heads = [column[0] for column in columns]
-    effects = [_effect(line, summary) for line in table]
-    beside = sum(map(cell_len, heads)) + 2 * len(heads) + max(e.cell_len for e in effects) <= width
-    text = Text()
-    text.append(f"{'  '.join(heads)}\n", style="dim")
-    for line, effect, *cells in zip(table, effects, *(c[1:] for c in columns), strict=True):
-        if line.title:
-            text.append(f"{line.title}\n", style="bold")
-        text.append("  ".join(cells))
-        if line.verdict:
-            text.append("  " if beside else "\n      ").append(effect)
-        text.append("\n")
-    return text
-
-
-def chosen_table(summary: Summary) -> Text:
-    """Lay out the chosen runs for a terminal: each reported metric, the published number, the mean over restarts."""
-    table = lines(summary)
-    columns = [_padded(["", *(f"  {x.label}" for x in table)])]
-    for i, heading in enumerate(chosen_headings(summary)):
-        columns.append(_padded([heading, *(_chosen_cell(x.chosen[i]) for x in table)]))
-    heads, *cells = zip(*columns, strict=True)
-    text = Text().append(f"{'  '.join(heads).rstrip()}\n", style="dim")
-    for line, row in zip(table, cells, strict=True):
-        if line.title:
-            text.append(f"{line.title}\n", style="bold")
-        text.append(f"{'  '.join(row).rstrip()}\n")
-    return text
-
-
 def chosen_headings(summary: Summary) -> list[str]:
     """Return the titles of the reported metrics with their units."""
     selection = summary.record.selection
     return [with_unit(m.title, m.unit) for m in selection.report] if selection else []
-
-
-def _chosen_cell(chosen: ChosenText) -> str:
-    return f"{_beside(chosen.value, chosen.interval, chosen.published)}; mean {chosen.mean}"
-
-
-def _terminal_columns(summary: Summary, table: list[Line]) -> list[list[str]]:
-    """Make the columns, heading first; intervals stand in brackets, published numbers in parentheses."""
-    suffix = " (paper)" if any(c.figures for c in summary.record.claims) else ""
-    best = [_beside(x.final.best, "", x.best_published) for x in table]
-    mean = [_beside(x.final.mean, x.final.mean_interval, x.mean_published) for x in table]
-    columns = [
-        ["", *(f"  {x.label}" for x in table)],
-        [f"{best_heading(summary.record)}{suffix}", *best],
-        [f"Mean{suffix}", *mean],
-    ]
-    if summary.record.metric.success is None:
-        return [*columns, ["Runs", *(x.runs for x in table)]]
-    return [*columns, ["Success", *(_beside(x.success, x.success_interval) for x in table)]]
-
-
-def _beside(number: str, interval: str, published: str = "") -> str:
-    return " ".join(filter(None, (number, interval, f"({published})" if published else "")))
-
-
-def _padded(column: list[str]) -> list[str]:
-    width = max(map(cell_len, column))
-    return [cell + " " * (width - cell_len(cell)) for cell in column]
-
-
-def _effect(line: Line, summary: Summary) -> Text:
-    if not line.verdict:
-        return Text()
-    unit = difference_unit(summary.record.metric)
-    seen = " ".join(filter(None, (line.final.difference, line.final.difference_interval, unit)))
-    text = Text(f"{seen}, p {_equals(line.p)}  " if line.p else "")
-    return text.append(_status(line.verdict))
-
-
-def _equals(p: str) -> str:
-    return p if p.startswith("<") else f"= {p}"
 
 
 def markdown(summary: Summary, extras: Extras = ()) -> str:
@@ -163,9 +48,9 @@ def markdown(summary: Summary, extras: Extras = ()) -> str:
     table = [["Row", "Arm", *(c.heading for c in columns), "Verdict"], align]
     for line in lines(summary):
         cells = (" ".join(filter(None, (c.number(line), c.interval(line)))) for c in columns)
-        table.append([_escape(line.title), _escape(line.label), *map(_escape, cells), _symbol(line.verdict)])
+        table.append([_escape(line.title), _escape(line.label), *map(_escape, cells), symbol(line.verdict)])
     claims = [
-        f"- **{_symbol(f.status)}**: {_escape(f'{f.claim.statement} ({f.claim.source}). {f.reason}')}"
+        f"- **{symbol(f.status)}**: {_escape(f'{f.claim.statement} ({f.claim.source}). {f.reason}')}"
         for f in summary.findings
     ]
     parts = [
@@ -225,16 +110,8 @@ def _columns(summary: Summary) -> list[_Column]:
     return [c for c in columns if c.heading not in unused]
 
 
-def _claim(finding: Finding) -> Text:
-    text = Text.assemble(_status(finding.status), f"  {finding.claim.id}  {finding.claim.statement}")
-    return text.append(f" ({finding.claim.source})", style="dim")
-
-
-def _status(status: str) -> Text:
-    return Text(_symbol(status), style=_STYLES.get(status, ""))
-
-
-def _symbol(status: str) -> str:
+def symbol(status: str) -> str:
+    """Write a verdict or a claim's status with its symbol; "" for none."""
     return f"{SYMBOLS[status]} {status}" if status else ""
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gradnoise.study.database import damaged
 from gradnoise.study.engine import Engine, Job, JobTrial, Measurement, Worker
@@ -29,8 +30,11 @@ class Plan:
         arms: names of the arms of the study's trials, by the trials' ids.
         done: trials of the study that were finished before.
         workers: how many will train at once.
-        seconds_per_step: of one trial and update in one worker, as timed; nan when nothing was timed.
+        seconds_per_step: of one trial and update in one worker, evaluations included, as timed; nan when nothing was
+            timed.
         bytes: memory of all workers, as far as the timing shows.
+        rows: rows of the study's trials, by the trials' ids.
+        start: seconds until a chunk makes its first update.
     """
 
     chunks: tuple[tuple[Job, int], ...]
@@ -39,6 +43,8 @@ class Plan:
     workers: int
     seconds_per_step: float
     bytes: int
+    rows: Mapping[str, str] = field(default_factory=dict)
+    start: float = 0.0
 
     @property
     def trials(self) -> int:
@@ -52,8 +58,11 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """Estimated time; evaluations not counted."""
-        return self.replica_steps * self.seconds_per_step / self.workers
+        """Estimated time: of the worker that is busy longest, where each takes the next chunk when it is free."""
+        free = [0.0] * self.workers
+        for job, step in reversed(self.chunks):  # as the runner hands them out
+            heapq.heapreplace(free, free[0] + self.start + len(job.trials) * (job.steps - step) * self.seconds_per_step)
+        return max(free)
 
 
 @dataclass(frozen=True)
@@ -119,8 +128,9 @@ def make_plan(left: Remaining, options: Options, workers: int, measure: Measure)
         measure: times some updates where training will run.
     """
     arms = {id: trial.arm for id, trial in left.resolved.trials.items()}
+    rows = {id: trial.row for id, trial in left.resolved.trials.items()}
     if not (left.begun or left.fresh):
-        return Plan((), arms, left.done, 1, math.nan, 0)
+        return Plan((), arms, left.done, 1, math.nan, 0, rows)
     sample = left.sample
     whole = not left.fresh or options.chunk is not None
     if left.fresh:
@@ -130,7 +140,7 @@ def make_plan(left: Remaining, options: Options, workers: int, measure: Measure)
     for trials in _cut(left.resolved, left.fresh, found.size):
         jobs.append((_job(chunk_id([t.id for t in trials]), trials), 0))
     workers = min(workers, len(jobs))
-    return Plan(tuple(jobs), arms, left.done, workers, found.seconds, found.bytes * workers)
+    return Plan(tuple(jobs), arms, left.done, workers, found.seconds, found.bytes * workers, rows, found.start)
 
 
 def count_workers(left: Remaining, options: Options, worker: Worker) -> int:

@@ -19,7 +19,7 @@ import torch
 
 from gradnoise.errors import PopulationError, StudyError
 from gradnoise.population import Experiment, Population, Replica, best_size
-from gradnoise.population.chunks import CANDIDATES
+from gradnoise.population.chunks import CANDIDATES, usual_seconds
 from gradnoise.study.engine import Job, Keep, Measurement, MetricRow, SliceResult
 from gradnoise.study.spec import STUDY_KEYS, Config, Subject, known_keys
 
@@ -206,12 +206,23 @@ class PopulationWorker:
         self._held: tuple[Job, Population] | None = None
 
     def measure(self, job: Job, whole: bool) -> Measurement:
-        """Time a few updates, see `best_size`; on an accelerator more replicas together always pay."""
-        most = len(job.trials)
+        """Time some updates and an evaluation, see `best_size`; on an accelerator more replicas together always pay."""
+        most, built = len(job.trials), list[Population]()
         candidates = CANDIDATES if self.engine.on_cpu and not whole else (most,)
+
+        def build(size: int) -> Population:
+            built.append(self.engine.build(job.trials[:size]))
+            return built[-1]
+
         with self.engine.threads():
-            size, seconds = best_size(lambda n: self.engine.build(job.trials[:n]), most, candidates=candidates)
-        return Measurement(size, seconds, _peak_bytes())
+            size, seconds = best_size(build, most, candidates=candidates)
+            population = next(p for p in built if len(p.replicas) == size)
+            usual = usual_seconds(population, job.steps, job.config["eval_every"])
+            seconds = max(seconds, usual / size)
+            before = time.monotonic()
+            self.engine.build(job.trials[:size]).step()  # again, as what is slow once in a process was done by now
+            start = time.monotonic() - before
+        return Measurement(size, seconds, _peak_bytes(), start)
 
     def advance(self, job: Job, step: int, seconds: float) -> SliceResult:
         """Train a chunk from `step` for about `seconds`, up to an evaluation, and keep a checkpoint of it.
