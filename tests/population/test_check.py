@@ -90,11 +90,6 @@ class VectorLoss(Regression):
         return (model(x) - y) ** 2
 
 
-class RandomLoss(Regression):
-    def loss(self, model, batch, config):
-        return super().loss(model, batch, config) + torch.rand(())
-
-
 class TakenMetric(Regression):
     def evaluate(self, model, held_out, config):
         return {"size": model(held_out).mean(), "train_loss": model(held_out).mean()}
@@ -161,7 +156,6 @@ class Mixing(Regression):
         (NanLoss(), "not finite within 3 updates at lr = 0.01; try a smaller lr"),
         (LateNan(), "not finite within 3 updates"),
         (VectorLoss(), r"regression.loss returned shape \(6,\); a loss is a scalar"),
-        (RandomLoss(), "draws random numbers"),
         (VectorMetric(), r"regression.evaluate: metric 'both' has shape \(2,\); metrics are tensors of shape \(\)"),
         (TextMetric(), "metric 'first' has type str; metrics are tensors"),
         (NoMetric(), "regression.evaluate returned an empty dict; return a dict of scalar tensors"),

@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
-from support.toys import FEATURES, Config, Regression, changed, parameters_of, replica
+from support.toys import FEATURES, Config, Regression, changed, replica
 from torch import nn
 
 from gradnoise.population import Population, PopulationError, Replica
-from gradnoise.population.dropout import MaskedDropout, replace_dropout
+from gradnoise.population.dropout import MaskedDropout
 
 
 def wide(rate: float = 0.5) -> nn.Module:
@@ -147,17 +147,35 @@ def test_building_and_training_leave_the_global_generator_alone():
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_a_layer_used_twice():
-    class Twice(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.linear, self.drop = nn.Linear(FEATURES, FEATURES), nn.Dropout(0.5)
+class Often(nn.Module):
+    """A dropout layer that is used twice, and one that the first pass does not use."""
 
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.drop(self.linear(self.drop(x))).sum(-1)
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.drop, self.late = nn.Linear(FEATURES, FEATURES), nn.Dropout(0.5), nn.Dropout(0.5)
+        self.passes = 0
 
-    with pytest.raises(PopulationError, match=r"'drop' is used 2 times .* give each use its own nn\.Dropout"):
-        population(replica(0, lr=0.1), build=Twice)
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.passes += 1
+        return self.drop(self.linear(self.drop(x if self.passes == 1 else self.late(x)))).sum(-1)
+
+
+def test_a_layer_used_twice_draws_twice_at_the_rate_of_its_replica():
+    runs = [replica(0, lr=0.1), replica(0, lr=0.1, dropout=0.0), replica(1, lr=0.1)]
+    crowd, alone = (population(*some, build=Often, dtype=torch.float64) for some in (runs, runs[:1]))
+    bare = population(runs[1], build=lambda: nn.Sequential(nn.Linear(FEATURES, FEATURES), Sum()), dtype=torch.float64)
+    for _ in range(3):
+        for run in (crowd, alone, bare):
+            run.step()
+    assert crowd.modules.loop_reasons == {}
+    assert torch.allclose(crowd.modules.theta[0], alone.modules.theta[0], rtol=1e-12)
+    assert torch.allclose(crowd.modules.theta[1], bare.modules.theta[0], rtol=1e-12)
+    assert not torch.allclose(crowd.modules.theta[0], crowd.modules.theta[1], rtol=1e-3)
+
+
+class Sum(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.sum(-1)
 
 
 @pytest.mark.parametrize("rows", [1, 4])
@@ -174,26 +192,36 @@ def test_minibatches_of_another_shape(rows):
         engine.step()
 
 
-@pytest.mark.parametrize("kind", [nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout, nn.FeatureAlphaDropout])
-def test_other_random_layers(kind):
-    with pytest.raises(PopulationError, match=f"layer '1' is a {kind.__name__}; .*only nn.Dropout"):
-        replace_dropout(nn.Sequential(nn.Linear(2, 2), kind(0.5)))
+class Functional(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(FEATURES, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.dropout(self.linear(x), 0.5, self.training).flatten()
 
 
-def test_functional_dropout():
-    class Functional(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.linear = nn.Linear(FEATURES, 1)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return nn.functional.dropout(self.linear(x), 0.5, self.training).flatten()
-
-    engine = population(replica(0, lr=0.1), build=Functional)
-    before = parameters_of(engine)
-    with pytest.raises(PopulationError, match=r"draws random numbers.*use nn\.Dropout layers"):
-        engine.step()
-    assert torch.equal(before[0], engine.modules.theta[0])
+@pytest.mark.parametrize(
+    "build",
+    [
+        Functional,
+        *(
+            (lambda kind=kind: nn.Sequential(nn.Linear(FEATURES, 8), kind(0.5), nn.Linear(8, 1), nn.Flatten(0)))
+            for kind in (nn.AlphaDropout, nn.FeatureAlphaDropout, nn.Dropout1d)
+        ),
+    ],
+)
+def test_other_random_layers_draw_for_their_replica(build):
+    runs = [replica(seed, lr=0.1) for seed in (0, 1, 0)]
+    crowd, alone = (population(*some, build=build, dtype=torch.float64) for some in (runs, runs[:1]))
+    before = alone.evaluate()
+    for _ in range(3):
+        crowd.step()
+        alone.step()
+    assert crowd.modules.loop_reasons == {}
+    assert torch.allclose(crowd.modules.theta[0], alone.modules.theta[0], rtol=1e-12)
+    assert torch.equal(crowd.modules.theta[0], crowd.modules.theta[2])
+    assert before.keys() == alone.evaluate().keys()
 
 
 def test_a_rate_without_a_layer():

@@ -11,7 +11,7 @@ from support.toys import MIXED, net_experiment, replica
 
 from gradnoise.noise.gaussian import stream_key
 from gradnoise.population import Minibatches, Population, derive_seed
-from gradnoise.population.randomness import permutation, seeded, undrawn
+from gradnoise.population.randomness import permutation, seeded, seeded_for
 
 integers = st.integers(-20, 20) | st.integers(-(2**40), 2**40)
 choices = st.tuples(integers, integers, st.sampled_from(["init", "noise", "1/init", "", "0/noise"]))
@@ -58,13 +58,13 @@ def test_seeded_puts_the_generator_back():
         assert torch.equal(torch.rand(3), inside)
 
 
-def test_undrawn():
-    torch.manual_seed(1)
+def test_seeded_for_gives_each_key_and_update_its_own_numbers():
     state = torch.get_rng_state()
-    with undrawn(CPU, KeyError("drawn")):
-        torch.rand(3, generator=torch.Generator().manual_seed(0))
-    with pytest.raises(KeyError, match="drawn"), undrawn(CPU, KeyError("drawn")):
-        torch.rand(3)
+    drawn = {}
+    for key, t in ((3, 0), (3, 1), (4, 0), (3, 0)):
+        with seeded_for(key, t, CPU):
+            drawn.setdefault((key, t), []).append(torch.rand(3).tolist())
+    assert drawn[3, 0][0] == drawn[3, 0][1] and len({str(x[0]) for x in drawn.values()}) == 3
     assert torch.equal(torch.get_rng_state(), state)
 
 

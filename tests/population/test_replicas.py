@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from support.toys import BATCH, FEATURES, Config, Regression, assert_close, parameters_of, plain, replica, trajectories
+from support.toys import BATCH, FEATURES, Config, Regression, assert_close, plain, replica, trajectories
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
@@ -286,24 +286,30 @@ class Noisy(nn.Module):
     ],
     ids=["vmap", "loop", "dropout inside nn.LSTM"],
 )
-def test_random_numbers_in_the_forward_pass(build, shape):
-    engine = population(build, shape)
-    state, before = torch.get_rng_state(), parameters_of(engine)
-    with pytest.raises(PopulationError, match="draws random numbers, which would depend on"):
-        engine.step()
-    assert torch.equal(torch.get_rng_state(), state)
-    assert torch.equal(engine.modules.theta[0], before[0]) and engine.t == 0
-
-
-def test_random_numbers_in_the_evaluation():
-    class Careless(Regression):
-        def evaluate(self, model, held_out, config):
-            return {"mean": model(torch.randn(2, FEATURES, dtype=held_out.dtype)).mean()}
-
-    engine = Population(Careless(), RUNS, trace=False)
-    engine.step()
-    with pytest.raises(PopulationError, match="draws random numbers"):
+def test_random_numbers_in_the_forward_pass_are_the_replicas_own(build, shape):
+    together, reversed_, alone = (
+        Population(Regression(lambda config: build(), shape=shape), runs, dtype=torch.float64)
+        for runs in (RUNS, RUNS[::-1], RUNS[1:2])
+    )
+    state = torch.get_rng_state()
+    for engine in (together, reversed_, alone):
+        for _ in range(3):
+            engine.step()
         engine.evaluate()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.allclose(together.modules.theta, reversed_.modules.theta.flip(0), rtol=1e-12, atol=1e-14)
+    assert torch.allclose(together.modules.theta[1], alone.modules.theta[0], rtol=1e-12, atol=1e-14)
+
+
+def test_random_numbers_in_the_evaluation_are_the_same_every_time():
+    class Sampled(Regression):
+        def evaluate(self, model, held_out, config):
+            return {"mean": model(torch.randn(2, FEATURES).to(held_out.dtype)).mean()}
+
+    engine, alone = Population(Sampled(), RUNS), Population(Sampled(), RUNS[1:2])
+    first, again = engine.evaluate()["mean"], engine.evaluate()["mean"]
+    assert torch.equal(first, again) and "evaluate" not in engine.modules.loop_reasons
+    assert torch.allclose(first[1], alone.evaluate()["mean"][0])
 
 
 def test_a_parameter_without_a_part_in_the_loss():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,10 @@ MASK = "mask"
 
 
 class MaskedDropout(nn.Module):
-    """Stands in for nn.Dropout: multiplies by a mask that the engine refills before every step."""
+    """Stands in for nn.Dropout: multiplies by a mask that the engine refills before every step.
+
+    A layer that the first pass did not use exactly once draws each time instead; `mask` then holds its rate.
+    """
 
     mask: Tensor
 
@@ -23,12 +26,16 @@ class MaskedDropout(nn.Module):
         super().__init__()
         self.p = p
         self.shapes: list[torch.Size] = []
+        self.traced = False
         self.register_buffer(MASK, torch.ones(()), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x in evaluation mode, x * mask in training; the mask is 0 or 1 / (1 - p)."""
         if not self.training:
             return x
+        if self.traced and len(self.shapes) != 1:
+            keep = 1 - self.mask
+            return x * torch.bernoulli(keep.expand(x.shape)) / keep
         if self.mask.dim() == 0:  # the dry run that finds out the mask's shape
             self.shapes.append(x.shape)
         elif self.mask.shape != x.shape:
@@ -40,16 +47,12 @@ class MaskedDropout(nn.Module):
 
 
 def replace_dropout(model: nn.Module) -> nn.Module:
-    """Swap every nn.Dropout of a model for a `MaskedDropout`, in place; other random layers are refused."""
+    """Swap every nn.Dropout of a model for a `MaskedDropout`, in place; other random layers draw when they are used."""
     for name, child in list(model._modules.items()):  # named_children() passes over a layer's second use
         if child is None:
             continue
         if type(child) is nn.Dropout:
             setattr(model, name, MaskedDropout(child.p))
-        elif isinstance(child, nn.modules.dropout._DropoutNd):
-            raise PopulationError(
-                f"layer {name!r} is a {type(child).__name__}; in a population only nn.Dropout draws masks per replica"
-            )
         else:
             replace_dropout(child)
     return model
@@ -57,12 +60,16 @@ def replace_dropout(model: nn.Module) -> nn.Module:
 
 @dataclass
 class DropoutMasks:
-    """The masks of all dropout layers of a population: one [P, ...] tensor a layer, refilled every step."""
+    """The masks of all dropout layers of a population: one [P, ...] tensor a layer, refilled every step.
+
+    `several` has the rates [P] of layers that the first pass did not use exactly once.
+    """
 
     names: list[str]
     masks: list[Tensor]
     keys: list[Tensor]
     keep: list[Tensor]
+    several: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def trace(
@@ -82,14 +89,12 @@ class DropoutMasks:
         """
         result = cls([], [], [], [])
         for name, layer in layers.items():
-            if len(layer.shapes) > 1:
-                raise PopulationError(
-                    f"dropout layer {name!r} is used {len(layer.shapes)} times in one forward pass;"
-                    " give each use its own nn.Dropout so that each has its own mask"
-                )
-            if not layer.shapes:
-                continue
+            layer.traced = True
             keep = [1 - (layer.p if rate is None else rate) for rate in rates]
+            if len(layer.shapes) != 1:
+                rows = torch.tensor(keep, dtype=theta.dtype, device=theta.device)
+                result.several[f"{name}.{MASK}"] = 1 - rows
+                continue
             result.names.append(f"{name}.{MASK}")
             result.masks.append(torch.ones(len(seeds), *layer.shapes[0], dtype=theta.dtype, device=theta.device))
             keys = [stream_key(seed, f"dropout {name}") for seed in seeds]
@@ -101,10 +106,11 @@ class DropoutMasks:
         """Draw the masks of update `t`, 0-dim int64, and return them by name of the buffer, [P, ...] each."""
         for mask, keys, keep in zip(self.masks, self.keys, self.keep, strict=True):
             bernoulli_rows_(mask.flatten(1), keys=keys, t=t.expand(len(mask)), keep=keep)
-        return dict(zip(self.names, self.masks, strict=True))
+        return dict(zip(self.names, self.masks, strict=True)) | self.several
 
     def select(self, rows: Tensor) -> None:
         """Keep some replicas."""
         self.masks = [m[rows] for m in self.masks]
         self.keys = [k.view(torch.int64)[rows].view(torch.uint64) for k in self.keys]
         self.keep = [k[rows] for k in self.keep]
+        self.several = {name: rate[rows] for name, rate in self.several.items()}

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from gradnoise.errors import PopulationError
 from gradnoise.given import scalar, shown
-from gradnoise.population.course import Batch, Metrics
+from gradnoise.population.course import Batch, Metrics, State
 from gradnoise.population.experiment import Experiment
-from gradnoise.population.stacked import StackedModules
+from gradnoise.population.stacked import DRAWS, StackedModules
 from gradnoise.population.telemetry import RESERVED
 
 #: Roles in `StackedModules.loop_reasons`.
@@ -21,7 +21,7 @@ EVALUATE, EXAM = "evaluate", "exam"
 
 
 @torch.no_grad()
-def evaluate(experiment: Experiment, config: Any, modules: StackedModules, held_out: Batch) -> Metrics:
+def evaluate(experiment: Experiment, config: Any, modules: StackedModules, held_out: Batch, draws: Tensor) -> Metrics:
     """Return the metrics of every replica, [P] each.
 
     Args:
@@ -29,6 +29,7 @@ def evaluate(experiment: Experiment, config: Any, modules: StackedModules, held_
         config: what the replicas agree on.
         modules: their models.
         held_out: what they are evaluated on.
+        draws: keys of random numbers, see `stacked.DRAWS`.
 
     Raises:
         PopulationError: the experiment returned something other than a dict of scalar tensors.
@@ -38,13 +39,16 @@ def evaluate(experiment: Experiment, config: Any, modules: StackedModules, held_
         return checked(experiment.name, "evaluate", experiment.evaluate(model, held_out, config))
 
     modules.train(False)
-    metrics = modules.call(EVALUATE, one, held_out)
+    buffers = modules.fixed | {DRAWS: draws}
+    metrics = modules.call(EVALUATE, one, held_out, buffers=buffers)
     if experiment.goal is not None and (reached := experiment.goal.reached(metrics)).any():
-        _examine(experiment, config, modules, metrics, reached.nonzero().flatten())
+        _examine(experiment, config, modules, buffers, metrics, reached.nonzero().flatten())
     return metrics
 
 
-def _examine(experiment: Experiment, config: Any, modules: StackedModules, metrics: Metrics, rows: Tensor) -> None:
+def _examine(
+    experiment: Experiment, config: Any, modules: StackedModules, buffers: State, metrics: Metrics, rows: Tensor
+) -> None:
     """Replace metrics of rows that seem done by those of the goal's exam."""
     goal = experiment.goal
     assert goal is not None
@@ -53,11 +57,12 @@ def _examine(experiment: Experiment, config: Any, modules: StackedModules, metri
         lambda model, _: checked(f"the goal of {experiment.name}", "exam", goal.exam(model, config), empty=True),
         (),
         leaves=[x[rows] for x in modules.views(modules.theta)],
-        buffers={name: x[rows] for name, x in modules.fixed.items()},
+        buffers={name: x[rows] for name, x in buffers.items()},
     )
     for name, values in found.items():
         unknown = torch.full((len(modules),), math.nan, dtype=values.dtype, device=values.device)
-        metrics[name] = metrics.get(name, unknown).index_put((rows,), values)
+        known = metrics.get(name, unknown)
+        metrics[name] = known.index_put((rows,), values.to(known.dtype))
 
 
 def checked(name: str, method: str, metrics: Any, *, empty: bool = False) -> Metrics:

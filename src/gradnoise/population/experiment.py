@@ -45,8 +45,8 @@ class Experiment(ABC):
     called like the module that the method `model` returned. All of them get the configuration, an instance of the
     class `Config`, whose fields are what an arm or setting of a study may change; everything else is refused.
 
-    Neither `loss` nor `evaluate` may draw random numbers: draw in `batch`, and test data beforehand. The engine puts
-    minibatches and held-out data on its device and casts their floating-point tensors to its precision.
+    `model`, `loss` and `evaluate` may draw random numbers with torch: they are seeded for the replica and the update.
+    The engine puts minibatches and held-out data on its device and casts their floating-point tensors to its precision.
 
     Data made on the fly, curricula and states that are carried on are a `Course`; ends before the last update are a
     `Goal`.

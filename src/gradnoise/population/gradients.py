@@ -10,8 +10,9 @@ from torch import Tensor
 from gradnoise.errors import PopulationError
 from gradnoise.population.course import Batch, Metrics
 from gradnoise.population.experiment import Experiment
+from gradnoise.population.reasons import reason_of
 from gradnoise.population.stacked import StackedModules
-from gradnoise.population.traced import Traced, losses_and_gradients
+from gradnoise.population.traced import NotRecordableError, Traced, losses_and_gradients
 
 #: Role of the loss in `StackedModules.loop_reasons`.
 LOSS = "loss"
@@ -44,14 +45,24 @@ class Gradients:
         leaves = self._modules.views(self._modules.theta)
         if not self._checked:
             self._check_first(leaves, buffers, batch, shared)
-        run = self._traced if self._trace else self._interpret
-        losses, observed, grads = run(leaves, buffers, batch, shared)
+        losses, observed, grads = self._run(leaves, buffers, batch, shared)
         for view, grad in zip(segments, grads, strict=True):
             if grad is None:  # used in a branch that no replica took, see `_check_first`
                 view.zero_()
             else:
                 view.copy_(grad)
         return losses, observed
+
+    def _run(
+        self, leaves: Sequence[Tensor], buffers: dict[str, Tensor], batch: Batch, shared: bool
+    ) -> tuple[Tensor, Metrics, Sequence[Tensor | None]]:
+        if self._trace:
+            try:
+                return self._traced(leaves, buffers, batch, shared)
+            except NotRecordableError as error:
+                self._trace = False
+                self._modules.loop_reasons[LOSS] = reason_of(error)
+        return self._interpret(leaves, buffers, batch, shared)
 
     def check(self, buffers: dict[str, Tensor], batch: Batch, shared: bool) -> None:
         """Compare what was recorded with the code as it runs now.

@@ -19,7 +19,9 @@ from gradnoise.population.evaluation import evaluate
 from gradnoise.population.experiment import Experiment
 from gradnoise.population.feed import Feed
 from gradnoise.population.gradients import Gradients
+from gradnoise.population.randomness import EVALUATION_DRAWS, LOSS_DRAWS
 from gradnoise.population.replica import Replica
+from gradnoise.population.stacked import DRAWS
 from gradnoise.population.strength import start
 from gradnoise.population.telemetry import RESERVED, means, noise_norm
 from gradnoise.population.training import Training
@@ -122,6 +124,10 @@ class Population:
         self._segments = self.modules.views(self._g)
         self._feed.select(replicas)
         self._tables = Tables(replicas, self.modules.names, self.modules.offsets, self.modules.theta)
+        self._loss_keys, self._evaluation_keys = (
+            torch.tensor([r.seed_for(purpose) for r in replicas], device=self.device)
+            for purpose in (LOSS_DRAWS, EVALUATION_DRAWS)
+        )
         self._graphs.forget()
 
     def _replicas_alive(self) -> list[Replica]:
@@ -163,6 +169,7 @@ class Population:
     def _inputs(self, batch: Batch, shared: bool) -> tuple[dict[str, Tensor], Batch, bool]:
         """Return buffers with the masks of this update, the loss's batch, and whether all replicas share it."""
         masks = self._masks.refill(self._live.t) if self._masks else {}
+        masks[DRAWS] = torch.stack([self._loss_keys, self._live.t.expand_as(self._loss_keys)], 1)
         if self.experiment.course is not None:
             batch = (batch, self._live.course)
         return self.modules.fixed | masks, batch, shared
@@ -208,7 +215,8 @@ class Population:
             return {}
         self.modules.train(True)
         self._gradients.check(*self._inputs(*self._feed(self.t, self._live.course)))
-        return evaluate(self.experiment, self.config, self.modules, self._feed.held_out())
+        draws = torch.stack([self._evaluation_keys, torch.zeros_like(self._evaluation_keys)], 1)  # always the same ones
+        return evaluate(self.experiment, self.config, self.modules, self._feed.held_out(), draws)
 
     def retire(self, metrics: Mapping[str, Tensor]) -> list[int]:
         """Let replicas go that have reached their goal by these metrics of `evaluate`; return the rows that stay."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor
 
 INIT, BATCHES, DROPOUT, NOISE = "init", "batches", "dropout", "noise"
 WEIGHT_NOISE = "weight noise"
+#: Random numbers that a model or loss draws while it is trained, and while it is evaluated.
+LOSS_DRAWS, EVALUATION_DRAWS = "draws of the loss", "draws of the evaluation"
 
 
 def derive_seed(study_seed: int, seed: int, purpose: str) -> int:
@@ -38,17 +40,21 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def undrawn(device: torch.device, error: Exception) -> Iterator[None]:
-    """Run a block, and raise `error` if it drew from torch's global generators; the CPU's is put back."""
+def seeded_for(key: int, t: int, device: torch.device) -> Iterator[Callable[[], bool]]:
+    """Run a block of update t with the global generators seeded by a replica's key, and put them back afterwards.
+
+    Yields:
+        What says after the block whether it drew from torch's generators.
+    """
 
     def states() -> list[Tensor]:
         return [torch.get_rng_state()] + ([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])
 
-    before = states()
-    yield
-    if not all(map(torch.equal, before, states())):
-        torch.set_rng_state(before[0])
-        raise error
+    after: list[Tensor] = []
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), seeded(derive_seed(key, t, "draws")):
+        before = states()
+        yield lambda: not all(map(torch.equal, before, after))
+        after += states()
 
 
 def permutation(seed: int, epoch: int, n: int) -> Tensor:

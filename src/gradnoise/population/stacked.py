@@ -13,12 +13,12 @@ from torch.utils import _pytree as pytree
 
 from gradnoise.errors import PopulationError
 from gradnoise.population.course import Batch
-from gradnoise.population.randomness import undrawn
+from gradnoise.population.random_rows import RandomRows
+from gradnoise.population.randomness import seeded_for
+from gradnoise.population.reasons import memory_ran_out, reason_of
 
-RANDOM = (
-    "the model's forward pass draws random numbers, which would depend on the replica's neighbours;"
-    " use nn.Dropout layers, or draw in `batch`, which has a seed of its own"
-)
+#: Where `buffers` hold the keys of random numbers and the update, int64 [P, 2].
+DRAWS = "random draws"
 
 
 class _Call(nn.Module):
@@ -38,11 +38,14 @@ class StackedModules:
 
     Functions of (model, batch) written for one replica run over all rows with `torch.func.vmap`; where vmap
     can't, they run in a loop over rows with the same result, and `loop_reasons` says why, by the function's role.
+    Random numbers belong to a replica in both: under vmap they are those of `RandomRows`, in a loop those of torch's
+    generator, seeded for the replica and the update.
     """
 
     def __init__(self, modules: Sequence[nn.Module], *, dtype: torch.dtype, device: torch.device) -> None:
         self.module = modules[0].to(device=device, dtype=dtype)
         self.loop_reasons: dict[str, str] = {}
+        self._random_roles: set[str] = set()
         named = self.module.named_parameters, self.module.named_buffers
         self._tied = any(len(list(n())) != len(list(n(remove_duplicate=False))) for n in named)
         trainable = [(n, p) for n, p in self.module.named_parameters() if p.requires_grad]
@@ -120,12 +123,14 @@ class StackedModules:
             dims: where their replica axis is: None for no axis, all replicas share the batch; 0; or a tuple of these,
                 one for each part of a batch that is a tuple.
             leaves: parameters [P, ...] in the order of `names`; None for those of theta.
-            buffers: buffers [P, ...] by name; None for `fixed`.
+            buffers: buffers [P, ...] by name, and `DRAWS`; None for `fixed`.
         """
         call = _Call(self.module, function)
         leaves = self.views(self.theta) if leaves is None else leaves
         state = {f"model.{n}": x for n, x in zip(self.names, leaves, strict=True)}
-        state |= {f"model.{n}": x for n, x in (self.fixed if buffers is None else buffers).items()}
+        buffers = dict(self.fixed if buffers is None else buffers)
+        draws = buffers.pop(DRAWS, None)
+        state |= {f"model.{n}": x for n, x in buffers.items()}
 
         def one(state: dict[str, Tensor], batch: Batch) -> Any:
             given = dict(state)
@@ -137,27 +142,63 @@ class StackedModules:
 
         if role not in self.loop_reasons:
             try:
+                return self._vmapped(role, one, state, batch, dims, draws)
+            except RuntimeError as error:
+                if memory_ran_out(error):
+                    raise  # no limit of vmap: a loop would only hide it
+                self.loop_reasons[role] = reason_of(error)
+        return self._loop(role, one, state, batch, dims, draws)
+
+    def _vmapped(
+        self,
+        role: str,
+        one: Callable[..., Any],
+        state: dict[str, Tensor],
+        batch: Batch,
+        dims: Any,
+        draws: Tensor | None,
+    ) -> Any:
+        if role not in self._random_roles:
+            try:
                 return vmap(one, in_dims=(0, dims))(state, batch)
             except RuntimeError as error:
-                self._fall_back(role, error)
-        return self._loop(one, state, batch, dims)
+                if draws is None or "random operation" not in str(error):
+                    raise
+                self._random_roles.add(role)
+        assert draws is not None
+        with RandomRows(draws[:, 0], draws[0, 1]):
+            return vmap(one, in_dims=(0, dims), randomness="different")(state, batch)
 
-    def _fall_back(self, role: str, error: RuntimeError) -> None:
-        """Decide whether a vmap failure is vmap's own limit (then loop) or the model's fault (then raise)."""
-        message = str(error)
-        if "random operation" in message:
-            raise PopulationError(RANDOM) from error
-        if isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in message:
-            raise error  # no limit of vmap: a loop would only hide it
-        self.loop_reasons[role] = message.strip().splitlines()[0]
-
-    def _loop(self, one: Callable[..., Any], state: dict[str, Tensor], batch: Batch, dims: Any) -> Any:
+    def _loop(
+        self,
+        role: str,
+        one: Callable[..., Any],
+        state: dict[str, Tensor],
+        batch: Batch,
+        dims: Any,
+        draws: Tensor | None,
+    ) -> Any:
         outputs = []
-        with undrawn(self.theta.device, PopulationError(RANDOM)):  # vmap refuses by itself
-            for p in range(len(next(iter(state.values())))):
-                row = {name: x[p] for name, x in state.items()}
-                outputs.append(one(row, _part(batch, dims, p)))
+        for p in range(len(next(iter(state.values())))):
+            row, part = {name: x[p] for name, x in state.items()}, _part(batch, dims, p)
+            outputs.append(self._alone(role, one, row, part, None if draws is None else draws[p]))
         return pytree.tree_map(lambda *xs: torch.stack(xs), *outputs)
+
+    def _alone(
+        self, role: str, one: Callable[..., Any], row: dict[str, Tensor], part: Batch, draw: Tensor | None
+    ) -> Any:
+        """Run a function of one replica; once it has been seen to draw, its numbers are those that vmap would give."""
+        if draw is None:
+            return one(row, part)
+        key, t = draw.tolist()
+        if role not in self._random_roles:
+            with seeded_for(key, t, self.theta.device) as drawn:
+                output = one(row, part)
+            if not drawn():
+                return output
+            self._random_roles.add(role)
+        with seeded_for(key, t, self.theta.device), RandomRows(draw[:1], draw[1], alone=True):
+            return one(row, part)
 
     def named_rows(self, p: int) -> Iterator[tuple[str, Tensor]]:
         """Yield parameters and buffers of replica p by name, as a state dict of the original module holds them."""

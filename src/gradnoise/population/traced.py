@@ -41,6 +41,10 @@ def losses_and_gradients(
     return values.detach(), {n: x.detach() for n, x in metrics.items()}, list(gradients)
 
 
+class NotRecordableError(RuntimeError):
+    """The step reads a value of a tensor in Python, so that its course cannot be recorded."""
+
+
 class Traced:
     """`losses_and_gradients`, recorded once per tuple of shapes and replayed.
 
@@ -80,7 +84,7 @@ class Traced:
 
         # buffers are copied: recording runs the step once, and a BatchNorm would count it; the rest keeps its strides
         leaves, buffers, batch = pytree.tree_unflatten(flat, spec)
-        graph = make_fx(run)(*pytree.tree_leaves((leaves, {n: x.clone() for n, x in buffers.items()}, batch)))
+        graph = _recorded(run, pytree.tree_leaves((leaves, {n: x.clone() for n, x in buffers.items()}, batch)))
         simplify(graph)
         return torch.compile(graph) if self.compile else graph
 
@@ -101,6 +105,17 @@ class Traced:
                 "the model or loss takes another path through its Python code than when training began"
                 " (a step counter, a changing attribute); keep such state in tensors, or pass trace=False"
             )
+
+
+def _recorded(run: Callable[..., Any], inputs: Sequence[Tensor]) -> fx.GraphModule:
+    try:
+        return make_fx(run)(*inputs)
+    except RuntimeError as error:
+        if "tracing tensor" not in str(error):
+            raise
+        raise NotRecordableError(
+            "a value of a tensor is read in Python, so that the step cannot be recorded"
+        ) from error
 
 
 def simplify(graph: fx.GraphModule) -> None:
