@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.samples import quick, rng, samples
 
-from gradnoise.study.analysis.statistics import BestOfK, Interval, best_of_k
+from gradnoise.study.analysis.statistics import BestOfK, Interval, best_of_k, restarts
+from gradnoise.study.analysis.statistics.arguments import affordable
 
 
 @quick
@@ -65,3 +67,24 @@ def test_best_of_k_at_its_edges():
     for k in (0, 4):
         with pytest.raises(ValueError, match=f"k is {k} with 3 restarts"):
             best_of_k([1.0, 2.0, 3.0], k, seed=0)
+
+
+def test_resamples_in_parts_are_those_drawn_at_once():
+    values = np.sort(np.random.Generator(np.random.PCG64(1)).normal(size=1_500))
+    drawn = np.random.Generator(np.random.PCG64(7)).integers(0, 1_500, size=(2_000, 1_500))
+    whole = values[np.sort(drawn, axis=1)] @ restarts._best_weights(1_500, 375)
+    assert np.allclose(restarts._resampled_best(values, 375, 7, 2_000), whole, rtol=1e-14, atol=0.0)
+
+
+def test_many_runs_are_resampled_less_often_and_few_as_often_as_asked():
+    assert affordable(100_000, 200) == 100_000 and affordable(10_000, 1_000) == 10_000
+    assert affordable(100_000, 5_000) == 4_000 and affordable(20_000, 10**6) == 1_000 and affordable(500, 10**6) == 500
+
+
+def test_memory_does_not_grow_with_runs_times_resamples():
+    values = np.random.Generator(np.random.PCG64(2)).normal(size=4_000)
+    tracemalloc.start()
+    best_of_k(values, 1_000, seed=0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 60e6

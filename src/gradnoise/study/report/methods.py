@@ -53,7 +53,7 @@ _PAIRS = Method(
 _SIGN_FLIP = Method(
     "Test of a paired difference",
     "Sign-flip permutation test of the mean, two-sided; all sign patterns up to 16 pairs that differ, 100,000 drawn "
-    "ones beyond. The null hypothesis is that the treatment changes nothing.",
+    "ones beyond, fewer beyond 200 pairs. The null hypothesis is that the treatment changes nothing.",
     "Fisher (1935), The Design of Experiments, section 21; Phipson, Smyth (2010), Stat. Appl. Genet. Mol. Biol. 9:39",
 )
 _INTERVAL = Method(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib.figure import Figure
 
 from gradnoise.files import replace_atomically
 from gradnoise.study.analysis.headline import conclusions
@@ -76,14 +77,20 @@ def write_report(
         "summary.md": markdown(summary, extras).encode(),
         "summary.tex": latex(summary).encode(),
         "curves.csv.gz": curves_csv_gz(results),
-        **{f"figures/{name}.svg": plain_svg(figure, name) for name, figure in drawn.items()},
-        **{f"figures/{name}.png": png(figure) for name, figure in drawn.items()},
+        **{f"figures/{name}": content for item in drawn.items() for name, content in _figure_files(*item)},
         **{f"tables/{name}.csv": table.csv() for name, table in tables.items()},
         "report.html": render_report(summary, made, extras, compared(results, summary)).encode(),
     }
     for name, content in files.items():
         replace_atomically(folder / name, lambda file, content=content: file.write(content), within=folder)
     return folder / "report.html"
+
+
+def _figure_files(name: str, figure: Figure) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of a figure's files; both have the same layout, which is computed once."""
+    yield f"{name}.svg", plain_svg(figure, name)
+    figure.set_layout_engine("none")
+    yield f"{name}.png", png(figure)
 
 
 def render_report(summary: Summary, made: Sequence[Plot], extras: Extras = (), facts: Facts = ()) -> str:

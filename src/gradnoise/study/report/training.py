@@ -21,7 +21,7 @@ from gradnoise.study.spec import Metric
 #: Runs of a panel, and of a plot, that are drawn as single lines; beyond, the middle 80% of them is a band.
 RUNS_EACH, RUNS = 200, 1_000
 #: Rows that are drawn; beyond, only those with the largest differences are.
-ROWS = 24
+ROWS = 12
 #: Points that the thin lines of a plot may have altogether, and any one of them; and points of a median.
 _POINTS, _POINTS_EACH, _POINTS_MEDIAN = 50_000, 200, 400
 

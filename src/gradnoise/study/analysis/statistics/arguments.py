@@ -12,6 +12,9 @@ Vector = NDArray[np.float64]
 # Differences that agree to this part of the largest one are equal: they differ by rounding alone.
 ROUNDING = 1e-12
 
+# Random signs or indices that one test or interval draws at most: with more than 200 pairs fewer resamples do.
+DRAWS = 20_000_000
+
 
 def finite_vector(values: ArrayLike, name: str) -> Vector:
     """Return the values as a one-dimensional float64 array of finite numbers.
@@ -65,6 +68,11 @@ def check_resamples(resamples: int) -> None:
     """Raise ValueError unless there is at least one resample."""
     if resamples < 1:
         raise ValueError(f"resamples is {resamples}; it must be at least 1.")
+
+
+def affordable(resamples: int, n: int) -> int:
+    """Return as many resamples of n values as stay within `DRAWS`, and never fewer than 1,000 of those asked for."""
+    return min(resamples, max(1_000, DRAWS // max(n, 1)))
 
 
 def check_counts(**counts: int) -> None:

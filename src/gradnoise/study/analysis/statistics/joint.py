@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from gradnoise.study.analysis.statistics.arguments import ROUNDING, Vector, check_resamples
+from gradnoise.study.analysis.statistics.arguments import ROUNDING, Vector, affordable, check_resamples
 
 Differences = Mapping[int, float]
 """Trial seed -> difference of one comparison."""
@@ -45,6 +45,7 @@ def joint_sign_flips(
     """
     check_resamples(resamples)
     seeds = sorted({s for d in comparisons for s in d})
+    resamples = affordable(resamples, len(seeds))
     table = table_of(comparisons, seeds)
     observed = statistic(np.ones((1, len(seeds))), table)[0]
     flipped = statistic(sign_patterns(seeds, seed, resamples), table)
@@ -71,22 +72,25 @@ def table_of(comparisons: Sequence[Differences], seeds: Sequence[int]) -> Matrix
     return table / np.where(largest > 0.0, largest, 1.0)
 
 
-def statistic(signs: Matrix, table: Matrix) -> Matrix:
+def statistic(signs: NDArray[np.generic], table: Matrix) -> Matrix:
     """Return sum d / sqrt(sum d^2) under sign patterns [R, seeds] for every comparison, [R, comparisons].
 
     It grows with the t statistic, and its denominator does not change with the signs.
     """
     norm = np.sqrt(np.square(table).sum(axis=0))
-    return (signs @ table) / np.where(norm > 0.0, norm, 1.0)
+    # In blocks of 8 MB: signs are bytes where there are many.
+    rows = max(1, 1_000_000 // max(signs.shape[1], 1))
+    blocks = [signs[i : i + rows].astype(np.float64, copy=False) @ table for i in range(0, len(signs), rows)]
+    return np.concatenate(blocks) / np.where(norm > 0.0, norm, 1.0)
 
 
-def sign_patterns(seeds: Sequence[int], seed: int, resamples: int) -> Matrix:
-    """Return sign patterns [R, n]: all 2^n of them, or drawn ones whose column depends on the trial seed alone."""
+def sign_patterns(seeds: Sequence[int], seed: int, resamples: int) -> NDArray[np.int8]:
+    """Return sign patterns [R, n] of 1 and -1: all 2^n, or drawn ones whose column depends on the trial seed alone."""
     if 2 ** len(seeds) <= resamples:
         bits = np.arange(2 ** len(seeds))[:, None] >> np.arange(len(seeds)) & 1
-        return 1.0 - 2.0 * bits
+        return (1 - 2 * bits).astype(np.int8)
     columns = [np.random.Generator(np.random.PCG64([seed, s])).integers(0, 2, resamples, np.int8) for s in seeds]
-    return 1.0 - 2.0 * np.stack(columns, axis=1)
+    return 1 - 2 * np.stack(columns, axis=1)
 
 
 def step_down(observed: Vector, flipped: Matrix, exact: bool) -> Vector:

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from gradnoise.study.analysis.statistics.arguments import (
     ROUNDING,
     Vector,
+    affordable,
     check_fraction,
     check_resamples,
     finite_vector,
@@ -27,7 +28,7 @@ def sign_flip(differences: ArrayLike, *, seed: int, resamples: int = 100_000) ->
     Args:
         differences: treatment minus baseline, one per pair, shape [n]. Zeros change no sum and are left out.
         seed: seed of the patterns drawn.
-        resamples: patterns to draw, >= 1.
+        resamples: patterns to draw, >= 1; fewer where n is large, see `affordable`.
 
     Returns:
         The p-value: never below 2 / 2^n when all patterns are counted; 1 without a difference other than 0.
@@ -44,6 +45,7 @@ def sign_flip(differences: ArrayLike, *, seed: int, resamples: int = 100_000) ->
     d = d if math.fsum(d) >= 0.0 else -d
     # Sorted, so that the order of pairs and the sign of the whole leave not one bit of the answer changed.
     d = d[np.lexsort((d, np.abs(d)))]
+    resamples = affordable(resamples, d.size)
     if 2**d.size <= resamples:
         turned = _every_set(d)
         return float(np.mean(turned | turned[::-1]))  # the set that turns the others stands at the mirrored place
@@ -93,7 +95,8 @@ def sign_flip_interval(differences: ArrayLike, level: float = 0.95, *, seed: int
         differences: one per pair, or one value per seed, shape [n].
         level: confidence level, in (0, 1).
         seed: seed of the sets drawn.
-        resamples: all 2^n sets are counted up to this many, otherwise so many are drawn, >= 1.
+        resamples: all 2^n sets are counted up to this many, otherwise so many are drawn, >= 1; fewer
+            where n is large, see `affordable`.
 
     Returns:
         The interval; (-inf, inf) with fewer than `least_pairs(1 - level)` differences, where no test can reject.
@@ -104,7 +107,7 @@ def sign_flip_interval(differences: ArrayLike, level: float = 0.95, *, seed: int
     check_resamples(resamples)
     d = finite_vector(differences, "differences")
     # A sample and its mirror image use the same sets, so that swapping the arms mirrors the interval exactly.
-    sample, mirrored = np.sort(d), np.sort(-d)
+    sample, mirrored, resamples = np.sort(d), np.sort(-d), affordable(resamples, d.size)
     if d.any() and np.array_equal(sample, mirrored):  # its own mirror image, as the interval has to be
         interval = _inverted(sample, level, seed, resamples)
         half = max(-interval.low, interval.high)

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gradnoise.study.analysis.statistics.arguments import Vector, check_fraction, check_resamples, finite_vector
+from gradnoise.study.analysis.statistics.arguments import (
+    Vector,
+    affordable,
+    check_fraction,
+    check_resamples,
+    finite_vector,
+)
 from gradnoise.study.analysis.statistics.interval import Interval, unbounded
 from gradnoise.study.analysis.statistics.means import sign_flip_interval
 
@@ -52,7 +58,7 @@ def best_of_k(
         level: confidence level, in (0, 1).
         seed: seed of the resamples.
         maximise: whether the best is the largest value.
-        resamples: bootstrap samples, >= 1.
+        resamples: bootstrap samples, >= 1; fewer where n is large, see `affordable`.
 
     Raises:
         ValueError: if k is not in 1..n.
@@ -65,9 +71,9 @@ def best_of_k(
     n, sign = values.size, 1.0 if maximise else -1.0
     if not 1 <= k <= n:
         raise ValueError(f"k is {k} with {n} restarts; it must be 1 to {n}, or run more restarts.")
-    signed = np.sort(sign * values)
+    signed, resamples = np.sort(sign * values), affordable(resamples, 2 * n)
     tails = np.array([(1.0 - level) / 2.0, (1.0 + level) / 2.0])
-    expected = np.quantile(_resample(signed, seed, resamples) @ _best_weights(n, k), tails)
+    expected = np.quantile(_resampled_best(signed, k, seed, resamples), tails)
     # The best of k lies below x with probability F(x)^k: its q-quantile is that of one restart at q^(1/k).
     single = np.quantile(signed, tails ** (1.0 / k), method="inverted_cdf")
     return BestOfK(
@@ -87,10 +93,15 @@ def _best_weights(n: int, k: int) -> Vector:
     return np.concatenate(([1.0], np.cumprod(np.maximum(i - k, 0) / (i - 1))))[::-1] * (k / n)
 
 
-def _resample(ordered: Vector, seed: int, resamples: int) -> Vector:
-    # Shape [resamples, n], each row drawn with replacement and sorted; sorting the indices sorts the values.
-    rng = np.random.Generator(np.random.PCG64(seed))
-    return ordered[np.sort(rng.integers(0, ordered.size, size=(resamples, ordered.size)), axis=1)]
+def _resampled_best(ordered: Vector, k: int, seed: int, resamples: int) -> Vector:
+    """Return the expected best of k of each resample, drawn with replacement; 8 MB of resamples at a time."""
+    rng, n, weights = np.random.Generator(np.random.PCG64(seed)), ordered.size, _best_weights(ordered.size, k)
+    rows = max(1, 1_000_000 // n)
+    parts = []
+    for start in range(0, resamples, rows):
+        drawn = rng.integers(0, n, size=(min(rows, resamples - start), n))
+        parts.append(ordered[np.sort(drawn, axis=1)] @ weights)  # sorting the indices sorts the values
+    return np.concatenate(parts)
 
 
 def _ordered(ends: Vector, level: float) -> Interval:

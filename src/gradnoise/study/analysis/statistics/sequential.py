@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from gradnoise.study.analysis.statistics.arguments import ROUNDING, Vector
+from gradnoise.study.analysis.statistics.arguments import ROUNDING, Vector, affordable
 from gradnoise.study.analysis.statistics.joint import RESAMPLES, Differences, Matrix, sign_patterns, statistic, table_of
 
 #: Bets of the e-process, in units of one over the spread seen so far.
@@ -60,13 +60,15 @@ def sequential_sign_flips(
     if not comparisons:
         return np.ones(0)
     seeds = sorted({s for d in comparisons for s in d})
+    resamples = affordable(resamples, len(seeds))
     signs = sign_patterns(seeds, seed, resamples)
     if 2 ** len(seeds) > resamples:
-        signs = np.vstack((np.ones((1, len(seeds))), signs))  # the observed pattern is one of them
+        signs = np.vstack((np.ones((1, len(seeds)), np.int8), signs))  # the observed pattern is one of them
     observed, flipped = [], []
     for look in looks:
-        table = table_of([{s: x for s, x in d.items() if s in set(look)} for d in comparisons], seeds)
-        values = statistic(np.vstack((np.ones((1, len(seeds))), signs)), table)
+        by_now = set(look)
+        table = table_of([{s: x for s, x in d.items() if s in by_now} for d in comparisons], seeds)
+        values = statistic(np.vstack((np.ones((1, len(seeds)), np.int8), signs)), table)
         values = values if one_sided else np.abs(values)
         observed.append(values[0])
         flipped.append(values[1:])
