@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from gradnoise.errors import PopulationError
+from gradnoise.population.adapt import adapted
 from gradnoise.population.course import Batch, State
 from gradnoise.population.dropout import MASK, DropoutMasks, MaskedDropout, replace_dropout
 from gradnoise.population.experiment import Experiment
@@ -50,7 +51,7 @@ def build_modules(
             model = experiment.model(config)
         if not isinstance(model, nn.Module):
             raise PopulationError(f"{experiment.name}.model returned {type(model).__name__}, not an nn.Module")
-        models.append(replace_dropout(model))
+        models.append(replace_dropout(adapted(model, experiment.name)))
     return StackedModules(models, dtype=dtype, device=device)
 
 

@@ -18,6 +18,7 @@ from gradnoise.population.gradients import LOSS
 from gradnoise.population.minibatches import Examples
 from gradnoise.population.population import Population
 from gradnoise.population.randomness import BATCHES
+from gradnoise.population.reasons import place_of
 from gradnoise.population.replica import Replica
 
 
@@ -93,9 +94,17 @@ def _leaves(batch: Batch) -> list[Any]:
 def _train(
     experiment: Experiment, replicas: list[Replica], steps: int, dtype: torch.dtype = torch.float64
 ) -> Population:
-    population = Population(experiment, replicas, dtype=dtype)
-    while population.alive and population.t < steps:
-        population.step()
+    try:
+        population = Population(experiment, replicas, dtype=dtype)
+        while population.alive and population.t < steps:
+            population.step()
+    except RuntimeError as error:
+        if dtype != torch.float64 or not any(word in str(error) for word in ("dtype", "Double", "double")):
+            raise
+        raise PopulationError(
+            f"{experiment.name}: a check trains in float64, and there {str(error).splitlines()[0]}{place_of(error)};"
+            " make constants in the precision of what they meet, by torch.ones_like(x), x.new_zeros(3) or dtype=x.dtype"
+        ) from error
     population.settle()
     return population
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from gradnoise.errors import PopulationError
 from gradnoise.population.course import Batch, State
 from gradnoise.population.draws import Draws
 from gradnoise.population.experiment import Experiment
@@ -58,6 +59,7 @@ class Feed:
             draws = Draws(self._seeds, t, self._device)
             return self._cast(self._experiment.course.batch(draws, state, self._config)), False
         batches = [self._experiment.batch(seed, t, self._config) for seed in self._distinct]
+        self._check(batches[0])
         if len(batches) == 1:
             return self._alone(batches[0]), True
         stacked = self._stacked(batches)
@@ -68,6 +70,14 @@ class Feed:
         if self._held_out is None:
             self._held_out = self._cast(self._experiment.held_out(self._config))
         return self._held_out
+
+    def _check(self, batch: Batch) -> None:
+        for x in pytree.tree_leaves(batch):
+            if not isinstance(x, Tensor | Examples):
+                raise PopulationError(
+                    f"{self._experiment.name}.batch returned a {type(x).__name__}; a batch holds tensors only, such as"
+                    " torch.tensor(x)"
+                )
 
     def _alone(self, batch: Batch) -> Batch:
         if isinstance(batch, Examples):

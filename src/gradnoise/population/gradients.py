@@ -79,13 +79,23 @@ class Gradients:
         dims = None if shared else 0
         output = self._modules.call(
             LOSS,
-            lambda model, batch: self._experiment.loss(model, batch, self._config),
+            lambda model, batch: self._tensor(self._experiment.loss(model, batch, self._config)),
             batch,
             dims if self._experiment.course is None else (dims, 0),
             leaves=leaves,
             buffers=buffers,
         )
         return output if isinstance(output, tuple) else (output, {})
+
+    def _tensor(self, output: Any) -> Any:
+        """Return what the loss returned, if it is a tensor, or a tensor and tensors by name."""
+        loss = output[0] if isinstance(output, tuple) and output else output
+        if not isinstance(loss, Tensor):
+            raise PopulationError(
+                f"{self._experiment.name}.loss returned a {type(loss).__name__}; return the scalar tensor itself, on"
+                " which `backward` would be called, not its number"
+            )
+        return output
 
     def _interpret(
         self, leaves: Sequence[Tensor], buffers: dict[str, Tensor], batch: Batch, shared: bool

@@ -11,8 +11,9 @@ import torch
 PACKAGE = str(Path(__file__).resolve().parents[1])
 #: Part of an error's text -> what to do instead.
 HINTS = {
-    "does not require grad": "torch.autograd.grad finds no graph under vmap; torch.func.grad keeps it in one program",
-    "saved_tensors_hooks": "torch.utils.checkpoint keeps what vmap cannot; leave it out, replicas are small",
+    "does not require grad": "torch.func.grad, in place of torch.autograd.grad, keeps it in one program",
+    "requires_grad_()": "torch.func.grad, in place of torch.autograd.grad, keeps it in one program",
+    ".item()": "a tensor in place of the number keeps it in one program",
 }
 
 

@@ -12,6 +12,7 @@ from torch.func import functional_call, vmap
 from torch.utils import _pytree as pytree
 
 from gradnoise.errors import PopulationError
+from gradnoise.population.adapt import no_checkpointing
 from gradnoise.population.course import Batch
 from gradnoise.population.random_rows import RandomRows
 from gradnoise.population.randomness import seeded_for
@@ -46,6 +47,7 @@ class StackedModules:
         self.module = modules[0].to(device=device, dtype=dtype)
         self.loop_reasons: dict[str, str] = {}
         self._random_roles: set[str] = set()
+        self._seen: set[str] = set()
         named = self.module.named_parameters, self.module.named_buffers
         self._tied = any(len(list(n())) != len(list(n(remove_duplicate=False))) for n in named)
         trainable = [(n, p) for n, p in self.module.named_parameters() if p.requires_grad]
@@ -140,6 +142,21 @@ class StackedModules:
                     given[name].copy_(state[name].detach())
             return output
 
+        if role not in self._seen:
+            self._seen.add(role)
+            with no_checkpointing(f"the model or its {role}"):
+                return self._called(role, one, state, batch, dims, draws)
+        return self._called(role, one, state, batch, dims, draws)
+
+    def _called(
+        self,
+        role: str,
+        one: Callable[..., Any],
+        state: dict[str, Tensor],
+        batch: Batch,
+        dims: Any,
+        draws: Tensor | None,
+    ) -> Any:
         if role not in self.loop_reasons:
             try:
                 return self._vmapped(role, one, state, batch, dims, draws)

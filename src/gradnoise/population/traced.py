@@ -36,8 +36,17 @@ def losses_and_gradients(
     with torch.enable_grad():
         tracked = [leaf.detach().requires_grad_() for leaf in leaves]
         values, metrics = losses(tracked, buffers, batch, shared)
+        if not values.requires_grad:
+            raise PopulationError("the loss has no gradient: it was detached, or computed under torch.no_grad()")
         # the sum over replicas, never the mean: a mean would scale each gradient by 1/P and so wreck clip and noise
-        gradients = torch.autograd.grad(values.sum(), tracked, allow_unused=True)
+        try:
+            gradients = torch.autograd.grad(values.sum(), tracked, allow_unused=True)
+        except RuntimeError as error:
+            if "backward through the graph a second time" not in str(error):
+                raise
+            raise PopulationError(
+                "the loss calls `backward` itself; return it, and the engine differentiates"
+            ) from error
     return values.detach(), {n: x.detach() for n, x in metrics.items()}, list(gradients)
 
 
