@@ -12,14 +12,18 @@ from pathlib import Path
 PACKAGES = ("gradnoise", "torch", "numpy", "scipy", "numba")
 
 
-def provenance(command: str = "", device: str = "") -> tuple[tuple[str, str], ...]:
+def provenance(
+    command: str = "", device: str = "", facts: tuple[tuple[str, str], ...] = ()
+) -> tuple[tuple[str, str], ...]:
     """Return lines (name, value) for a report.
 
     Args:
         command: the command line; empty for none.
         device: what the runs train on; empty where nobody says.
+        facts: what else the engine says of what it trains.
     """
     lines = [("command", command)] if command else []
+    lines += facts
     lines += [("started", now())]
     if commit := _commit():
         lines += [("commit", commit)]
@@ -58,13 +62,16 @@ def processor() -> str:
 
 
 def _commit() -> str:
-    """Return the commit of a source checkout, with + when it has changes; empty for an installed package."""
+    """Return the commit of a source checkout of this package; empty for an installed package."""
     root = Path(__file__).resolve().parents[3]
-    if not (root / ".git").exists():
-        return ""
+    return commit_of(root) if (root / ".git").exists() else ""
+
+
+def commit_of(folder: Path) -> str:
+    """Return the commit that a folder is in, with + when its checkout has changes; empty where git knows none."""
     try:
         commit = subprocess.run(
-            ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--abbrev=12"],
+            ["git", "-C", str(folder), "describe", "--always", "--dirty=+", "--abbrev=12"],
             capture_output=True,
             text=True,
             timeout=5,

@@ -39,7 +39,8 @@ class Subject(Protocol):
 
     It may also have a method `keys()` that returns all keys a configuration may have; a study then refuses others. With
     a method `given(configuration)` it returns values in its own terms, such as "adam" as Adam(). An engine may have an
-    attribute `hardware`, text on what it trains on, which goes into the provenance.
+    attribute `hardware`, text on what it trains on, and a method `facts(trials)`, (name, value) lines on what it
+    trains, one trial of each group given; both go into the provenance.
     """
 
     @property

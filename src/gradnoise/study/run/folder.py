@@ -68,7 +68,10 @@ def merged_record(
         command: the command line, for the report.
         trains: whether anything is left to train; otherwise the provenance stays as it is.
     """
-    new = StudyRecord.of(resolved.study, provenance(command, getattr(resolved.engine, "hardware", "")))
+    engine = resolved.engine
+    tell = getattr(engine, "facts", None)
+    facts = tell(_of_each_group(resolved)) if tell and trains else ()
+    new = StudyRecord.of(resolved.study, provenance(command, getattr(engine, "hardware", ""), facts))
     if store.meta("record") is None:
         return new
     old = store.record()
@@ -88,6 +91,11 @@ def merged_record(
         recipe=old.recipe if fewer else new.recipe,
         provenance=lines,
     )
+
+
+def _of_each_group(resolved: Resolved) -> list[Trial]:
+    """Return a trial of each group that trains together: those of one group share the shapes of their model."""
+    return list({resolved.engine.group(t.config): t for t in resolved.trials.values()}.values())
 
 
 def _merged_lines(old: StudyRecord, new: StudyRecord) -> tuple[tuple[str, str], ...]:

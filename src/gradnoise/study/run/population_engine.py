@@ -21,6 +21,7 @@ from gradnoise.errors import PopulationError, StudyError
 from gradnoise.population import Experiment, Population, Replica, best_size
 from gradnoise.population.chunks import CANDIDATES, usual_seconds
 from gradnoise.study.engine import Job, Keep, Measurement, MetricRow, SliceResult
+from gradnoise.study.run.facts import facts
 from gradnoise.study.spec import STUDY_KEYS, Config, Subject, known_keys
 
 #: Settings of the engine that may differ between the replicas of a population.
@@ -101,6 +102,10 @@ class PopulationEngine:
         if device.type != "cuda" or not torch.cuda.is_available():  # workers may be on another machine
             return self.device
         return f"{self.device}, {torch.cuda.get_device_name(device)}"
+
+    def facts(self, trials: Sequence[TrialLike]) -> tuple[tuple[str, str], ...]:
+        """Say what is trained, for the report: see `gradnoise.study.run.facts`."""
+        return facts(self.experiment, [self.replica(t.seed, t.config) for t in trials])
 
     def keys(self) -> frozenset[str] | None:
         """Return all keys that a configuration may have; None where the experiment does not say."""

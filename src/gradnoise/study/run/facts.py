@@ -1,0 +1,55 @@
+"""What a run trains, for its report: the model with its size, the optimizer, and the code of the experiment."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from gradnoise.population import Experiment, Replica
+from gradnoise.study.provenance import commit_of
+
+PACKAGE = Path(__file__).resolve().parents[2]
+
+
+def facts(experiment: Experiment, replicas: Sequence[Replica]) -> tuple[tuple[str, str], ...]:
+    """Return (name, value) lines for the provenance; what cannot be told is left out.
+
+    Args:
+        experiment: what is trained.
+        replicas: one of each kind that may differ in model or optimizer.
+    """
+    sizes = dict.fromkeys(filter(None, (_model(experiment, replica) for replica in replicas)))
+    optimizers = dict.fromkeys(repr(replica.training.optimizer) for replica in replicas)
+    lines = (("model", _some(sizes)), ("optimizer", _some(optimizers)), ("your code", code_of(experiment)))
+    return tuple((name, value) for name, value in lines if value)
+
+
+def code_of(experiment: object) -> str:
+    """Return file and commit of the code that defines an experiment; "" for the package's own, and where no file is."""
+    path = getattr(sys.modules.get(type(experiment).__module__), "__file__", None)
+    if path is None or PACKAGE in Path(path).resolve().parents:
+        return ""
+    commit = commit_of(Path(path).resolve().parent)
+    return f"{Path(path).name}, {f'commit {commit}' if commit else 'in no git repository'}"
+
+
+def _model(experiment: Experiment, replica: Replica) -> str:
+    """Return class and size of a model, built without memory and leaving random numbers alone; "" if it cannot be."""
+    config = experiment.Config() if replica.config is None else replica.config
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            model = experiment.model(config)
+            count = sum(p.numel() for p in model.parameters())
+    except Exception:  # some models need memory to be built; they have no line in the report
+        return ""
+    name = type(model).__name__ if type(model) is not nn.Sequential else f"{len(model)} layers in sequence"
+    return f"{name}, {count:,} parameters"
+
+
+def _some(values: Iterable[str], most: int = 3) -> str:
+    shown = list(values)
+    return "; ".join([*shown[:most], *([f"{len(shown) - most} more"] if len(shown) > most else [])])
