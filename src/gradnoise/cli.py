@@ -15,10 +15,11 @@ from rich.text import Text
 
 from gradnoise import __version__
 from gradnoise.cluster_commands import Worker
-from gradnoise.commands import Claims, Doctor, Report, Resume, Run, run_command
+from gradnoise.commands import Asked, Claims, Doctor, Report, Resume, Run, with_own_options
 from gradnoise.errors import GradnoiseError, StudyError, nearest
 from gradnoise.listing import List
 from gradnoise.paper import SYSTEMS, load_system
+from gradnoise.planning import Plan
 from gradnoise.repairing import Repair
 from gradnoise.starting_file import New
 
@@ -28,9 +29,11 @@ The systems are {", ".join(SYSTEMS)}: `gradnoise NAME` tells about one, `gradnoi
 `gradnoise --version` prints the version."""
 
 Command = Callable[[Console], None]
+#: Commands that name a study, and take the options of its system.
+OF_A_STUDY: Mapping[str, type[Asked]] = {"run": Run, "plan": Plan}
 COMMANDS: Mapping[str, Callable[..., Command]] = {
     "list": List,
-    "run": Run,
+    **OF_A_STUDY,
     "new": New,
     "resume": Resume,
     "worker": Worker,
@@ -79,7 +82,9 @@ def _parsed(words: list[str]) -> Command:
         mounted = [f"gradnoise {name} {first}" for name in SYSTEMS if first in load_system(name).commands]
         hint = f"; did you mean {mounted[0]!r}?" if mounted else nearest(first, (*COMMANDS, *SYSTEMS))
         raise StudyError(f"no command {first!r}: there are {', '.join((*COMMANDS, *SYSTEMS))}{hint}")
-    commands = {**COMMANDS, "run": run_command(words[1:])} if first == "run" else COMMANDS
+    commands = dict(COMMANDS)
+    if first in OF_A_STUDY:
+        commands[first] = with_own_options(OF_A_STUDY[first], words[1:])
     return _parse(commands, "gradnoise", DESCRIPTION, words)
 
 

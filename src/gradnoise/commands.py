@@ -8,10 +8,12 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from rich.console import Console
 from rich.table import Table
@@ -58,11 +60,8 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class Run:
-    """Run a study to its verdict and report; repeat the same command to go on after any interruption.
-
-    Examples: gradnoise run deep-mlp --scale quick; gradnoise run own_model.py --dry-run
-    """
+class Asked(ABC):
+    """A study as a command line names it, and what to do with it."""
 
     name: Positional[str]
     """Which system, or one of its other studies: deep-mlp, nram, nram/ablations; see `gradnoise list`. Or a file with a
@@ -84,45 +83,29 @@ class Run:
     eval_every: Annotated[int | None, arg(help_behavior_hint="(default: the scale's own)")] = None
     """Length between evaluations in the system's unit, for runs that evaluating slows down; a run that is interrupted
     goes on from its last evaluation."""
-    out: Annotated[Path | None, arg(help_behavior_hint="(default: runs/NAME-SCALE, runs/NAME for yours)")] = None
-    """Folder of the study."""
-    dry_run: bool = False
-    """Say what would be done and how long it would take, and do nothing."""
     machine: Machine = field(default_factory=Machine)
 
+    @abstractmethod
     def __call__(self, console: Console) -> None:
-        """Run it and print the verdict."""
+        """Do it."""
+
+    def study(self) -> tuple[Study, Path, Figures]:
+        """Return the study, the usual folder for it, and what it adds to the report."""
+        from gradnoise.study_file import StudyFile
+
+        if (source := StudyFile.named(self.name)) is None:
+            return self._of_a_system()
+        study = self._of_a_file(source)
+        return study, Path("runs") / study.name, lambda _: ()
+
+    @contextmanager
+    def own_errors(self) -> Iterator[None]:
+        """Turn errors of a user's own file, where the study is from one, into one sentence each."""
         from gradnoise.study_file import StudyFile, its_own_errors
 
         source = StudyFile.named(self.name)
-        if source is None:
-            with console.status(f"loading {self.name}"):
-                asked = self._of_a_system()
-            self._run(*asked, console)
-            return
-        study = self._of_a_file(source)
-        with its_own_errors(source):
-            self._run(study, Path("runs") / study.name, lambda _: (), console)
-
-    def _run(self, study: Study, usual_folder: Path, figures: Figures, console: Console) -> None:
-        from gradnoise.study import dry_run, run_and_report
-        from gradnoise.study.console import describe_plan
-
-        options, out = self.machine.options(), self.out or usual_folder
-        if study.experiment.stand_in:
-            console.print(Text(f"Data: {study.experiment.data_title}", style="yellow"))
-        if self.dry_run:
-            describe_plan(dry_run(study, out, options, self.machine.executor), study, out, console)
-            return
-        run_and_report(
-            study,
-            out,
-            options=options,
-            command=_command(),
-            executor=self.machine.executor,
-            console=console,
-            figures=figures,
-        )
+        with nullcontext() if source is None else its_own_errors(source):
+            yield
 
     def _of_a_system(self) -> tuple[Study, Path, Figures]:
         """Return a study of the paper, the folder for it, and what it adds to the report."""
@@ -160,20 +143,63 @@ class Run:
         return {}
 
 
-def run_command(words: Sequence[str]) -> type[Run]:
-    """Return the command `run` with the options of the system that a command line names, if it names one."""
+@dataclass(frozen=True)
+class Run(Asked):
+    """Run a study to its verdict and report; repeat the same command to go on after any interruption.
+
+    Examples: gradnoise run deep-mlp --scale quick; gradnoise run own_model.py --dry-run
+    """
+
+    out: Annotated[Path | None, arg(help_behavior_hint="(default: runs/NAME-SCALE, runs/NAME for yours)")] = None
+    """Folder of the study."""
+    dry_run: bool = False
+    """Say what would be done and how long it would take, and do nothing."""
+
+    def __call__(self, console: Console) -> None:
+        """Run it and print the verdict."""
+        with console.status(f"loading {self.name}"):
+            study, usual_folder, figures = self.study()
+        with self.own_errors():
+            self._run(study, usual_folder, figures, console)
+
+    def _run(self, study: Study, usual_folder: Path, figures: Figures, console: Console) -> None:
+        from gradnoise.study import dry_run, run_and_report
+        from gradnoise.study.console import describe_plan
+
+        options, out = self.machine.options(), self.out or usual_folder
+        if study.experiment.stand_in:
+            console.print(Text(f"Data: {study.experiment.data_title}", style="yellow"))
+        if self.dry_run:
+            describe_plan(dry_run(study, out, options, self.machine.executor), study, out, console)
+            return
+        run_and_report(
+            study,
+            out,
+            options=options,
+            command=_command(),
+            executor=self.machine.executor,
+            console=console,
+            figures=figures,
+        )
+
+
+A = TypeVar("A", bound=Asked)
+
+
+def with_own_options(command: type[A], words: Sequence[str]) -> type[A]:
+    """Return a command with the options of the system that a command line names, if it names one."""
     name = next((name for name in (word.partition("/")[0] for word in words) if name in SYSTEMS), "")
     options = load_system(name).options if name else None
     if options is None or not dataclasses.fields(options):
-        return Run
+        return command
     heading = name.replace("-", "_")  # of the options in the help
 
-    def own_options(run: Run) -> dict[str, Any]:
-        return dataclasses.asdict(getattr(run, heading))
+    def own_options(asked: Asked) -> dict[str, Any]:
+        return dataclasses.asdict(getattr(asked, heading))
 
     own = (heading, options, field(default_factory=options))
-    namespace = {"__doc__": Run.__doc__, "own_options": own_options}
-    return dataclasses.make_dataclass("Run", [own], bases=(Run,), namespace=namespace, frozen=True)
+    namespace = {"__doc__": command.__doc__, "own_options": own_options}
+    return dataclasses.make_dataclass(command.__name__, [own], bases=(command,), namespace=namespace, frozen=True)
 
 
 @dataclass(frozen=True)
@@ -239,16 +265,11 @@ class Report:
     def __call__(self, console: Console) -> None:
         """Write and print."""
         from gradnoise.paper.rebuild import renewed, system_of
-        from gradnoise.study import Store, read_results
+        from gradnoise.study import read_folder
         from gradnoise.study.console import conclude, keep_look, no_figures
-        from gradnoise.study.exported import RECORD
         from gradnoise.study.store import FILE
 
-        if (self.folder / RECORD).exists() and not (self.folder / FILE).exists():
-            results = read_results(self.folder, curves=True)
-        else:
-            with Store(self.folder, readonly=True) as store:
-                results = store.results()
+        results = read_folder(self.folder)
         if system := system_of(results.record):
             results, figures = renewed(results, system), system.extras
         else:

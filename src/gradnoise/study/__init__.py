@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from gradnoise.errors import StudyError
-from gradnoise.study.exported import read_results
+from gradnoise.study.exported import read_folder, read_results
 from gradnoise.study.results import Curve, Event, StudyRecord, StudyResults, TrialResult
 from gradnoise.study.spec import Arm, Claim, Description, Metric, Selection, Setting, Study, Trial
 from gradnoise.study.store import Store
@@ -58,6 +58,7 @@ __all__ = [
     "Trial",
     "TrialResult",
     "dry_run",
+    "read_folder",
     "read_results",
     "run_and_report",
     "run_study",

@@ -19,10 +19,24 @@ from gradnoise.study.canonical import TAG_KEY
 from gradnoise.study.codec import read
 from gradnoise.study.columns import checked
 from gradnoise.study.results import Curve, StudyRecord, StudyResults, TrialResult
+from gradnoise.study.store import FILE, Store
 
 RECORD, TRIALS, CURVES = "study.json", "trials.csv", "curves.csv.gz"
 #: Bytes that a table may have, and unfold to.
 MOST_BYTES, MOST_UNPACKED = 1 << 30, 4 << 30
+
+
+def read_folder(folder: str | Path) -> StudyResults:
+    """Read the study of a folder: from its store, or where there is none from the tables of its report.
+
+    Raises:
+        StudyError: it has neither, or what it has is damaged.
+    """
+    folder = Path(folder)
+    if (folder / RECORD).exists() and not (folder / FILE).exists():
+        return read_results(folder, curves=True)
+    with Store(folder, readonly=True) as store:
+        return store.results()
 
 
 def read_results(folder: str | Path, *, curves: bool = False) -> StudyResults:

@@ -200,9 +200,11 @@ def workers(plan: Plan) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Write a time in a unit that suits it."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
+    """Write a time for people: "40 s", "12 min", "3.5 h", "20 days", "4 years"."""
+    for most, unit, name in ((90, 1, "s"), (5400, 60, "min")):
+        if seconds < most:
+            return f"{seconds / unit:.0f} {name}"
+    hours = seconds / 3600
+    if hours < 72:
+        return f"{hours:.1f} h"
+    return f"{hours / 24:,.0f} days" if hours < 24 * 730 else f"{hours / (24 * 365):,.0f} years"

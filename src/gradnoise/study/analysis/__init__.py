@@ -5,6 +5,7 @@ The methods, functions of numpy arrays, are in `gradnoise.study.analysis.statist
 
 from gradnoise.study.analysis.comparison import Comparison, Outcome, compare
 from gradnoise.study.analysis.headline import conclusions
+from gradnoise.study.analysis.power import Need, seeds_needed
 from gradnoise.study.analysis.scores import succeeded
 from gradnoise.study.analysis.selection import chosen_trials
 from gradnoise.study.analysis.shapes import Cell, Effect, Summary
@@ -16,6 +17,7 @@ __all__ = [
     "Cell",
     "Comparison",
     "Effect",
+    "Need",
     "Outcome",
     "Summary",
     "Verdict",
@@ -24,6 +26,7 @@ __all__ = [
     "conclusions",
     "decide",
     "done_by_row",
+    "seeds_needed",
     "succeeded",
     "summarise",
 ]

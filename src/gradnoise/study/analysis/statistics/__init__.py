@@ -5,7 +5,7 @@ function that resamples takes its seed. No result depends on the order of the pa
 changes the sign of a difference and nothing more, not one bit.
 """
 
-from gradnoise.study.analysis.statistics.arguments import check_margin, finite_vector
+from gradnoise.study.analysis.statistics.arguments import check_margin, finite_vector, mean_and_spread
 from gradnoise.study.analysis.statistics.interval import Interval, scaled
 from gradnoise.study.analysis.statistics.joint import joint_sign_flips
 from gradnoise.study.analysis.statistics.mcnemar import (
@@ -17,9 +17,12 @@ from gradnoise.study.analysis.statistics.mcnemar import (
 from gradnoise.study.analysis.statistics.means import sign_flip, sign_flip_interval
 from gradnoise.study.analysis.statistics.multiplicity import gated_holm, holm
 from gradnoise.study.analysis.statistics.outlook import (
+    CONFIDENCE,
+    POWER,
     Pairs,
     detectable_mean,
     detectable_rate,
+    effect_shown,
     outlook_mean,
     outlook_rate,
     pairs_for_effect,
@@ -36,6 +39,8 @@ from gradnoise.study.analysis.statistics.sample_size import least_pairs, pairs_t
 from gradnoise.study.analysis.statistics.sequential import anytime_sign_flip, sequential_sign_flips, spent
 
 __all__ = [
+    "CONFIDENCE",
+    "POWER",
     "BestOfK",
     "Interval",
     "Pairs",
@@ -46,6 +51,7 @@ __all__ = [
     "clopper_pearson",
     "detectable_mean",
     "detectable_rate",
+    "effect_shown",
     "finite_vector",
     "fisher_exact",
     "gated_holm",
@@ -54,6 +60,7 @@ __all__ = [
     "least_pairs",
     "mcnemar_exact",
     "mcnemar_unconditional",
+    "mean_and_spread",
     "newcombe_paired",
     "outlook_mean",
     "outlook_rate",

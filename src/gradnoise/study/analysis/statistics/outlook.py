@@ -131,14 +131,27 @@ def detectable_mean(
         (z_{1-alpha/2} + z_power) s / sqrt(n - z_{1-alpha/2}^2 / 2), which `outlook_mean` inverts; None with fewer
         pairs than `least`, which show no difference whatever its size, and without a spread.
     """
-    check_fraction(power, "power")
     d = finite_vector(differences, "differences")
     found = mean_and_spread(d)
+    return None if found is None else effect_shown(found[1], d.size, alpha=alpha, least=least, power=power)
+
+
+def effect_shown(
+    spread: float, n: int, *, alpha: float = 0.05, least: int | None = None, power: float = POWER
+) -> float | None:
+    """Return the smallest mean difference that n pairs of a given spread show; what `pairs_for_effect` inverts.
+
+    Args:
+        spread: standard deviation of the differences, >= 0.
+        n: pairs.
+        alpha, least, power: see `detectable_mean`.
+    """
+    check_fraction(power, "power")
     z_alpha, z_power = stats.norm.ppf([1.0 - alpha / 2.0, power])
-    rest = d.size - z_alpha**2 / 2.0
-    if d.size < (least_pairs(alpha) if least is None else least) or rest <= 0.0 or found is None:
+    rest = n - z_alpha**2 / 2.0
+    if n < (least_pairs(alpha) if least is None else least) or rest <= 0.0:
         return None
-    return float((z_alpha + z_power) * found[1] / math.sqrt(rest))
+    return float((z_alpha + z_power) * spread / math.sqrt(rest))
 
 
 def detectable_rate(lost: int, n: int, *, alpha: float = 0.05, power: float = POWER) -> float | None:
@@ -169,13 +182,16 @@ def detectable_rate(lost: int, n: int, *, alpha: float = 0.05, power: float = PO
     return (1.0 - 2.0 * share) * first / steps if first <= steps else None
 
 
-def pairs_for_effect(spread: float, effect: float, *, alpha: float = 0.05, power: float = POWER) -> int:
+def pairs_for_effect(
+    spread: float, effect: float, *, alpha: float = 0.05, least: int | None = None, power: float = POWER
+) -> int:
     """Return how many pairs show a mean difference of a given size with a chance of `power`.
 
     Args:
         spread: standard deviation of the differences, >= 0.
         effect: mean difference to show, > 0, in the same unit.
         alpha: two-sided level of the test after adjustment, in (0, 1).
+        least: pairs with which the test can reject at all; None for `least_pairs(alpha)`.
         power: chance to show it, in (0, 1).
 
     Raises:
@@ -185,4 +201,5 @@ def pairs_for_effect(spread: float, effect: float, *, alpha: float = 0.05, power
     if not 0.0 < effect < math.inf:
         raise ValueError(f"effect is {effect}; it must be a finite number > 0, in the unit of the metric.")
     z_alpha, z_power = stats.norm.ppf([1.0 - alpha / 2.0, power])
-    return max(math.ceil(((z_alpha + z_power) * spread / effect) ** 2 + z_alpha**2 / 2.0), least_pairs(alpha))
+    needed = math.ceil(((z_alpha + z_power) * spread / effect) ** 2 + z_alpha**2 / 2.0)
+    return max(needed, least_pairs(alpha) if least is None else least)
