@@ -10,6 +10,7 @@ from support.loop import SEED, closure_for, flat, gradients, make_model, same, t
 from torch import nn
 
 import gradnoise.noise.gradients
+import gradnoise.noise.norms
 from gradnoise import Annealed, Fixed, attach
 
 
@@ -68,7 +69,8 @@ def test_asking_changes_nothing():
 def test_who_does_not_ask_pays_nothing(monkeypatch):
     """Count draws and norms: a step draws its noise once and takes no norm, but for the first one's warning."""
     calls = []
-    for module, name in ((gradnoise.noise.gradients, "add_parts_"), (torch.linalg, "vector_norm")):
+    gradients, norms = gradnoise.noise.gradients, gradnoise.noise.norms
+    for module, name in ((gradients, "add_whole_"), (gradients, "add_parts_"), (norms, "square_sum")):
         original = getattr(module, name)
 
         def count(*arguments, name=name, original=original, **options):
@@ -81,7 +83,7 @@ def test_who_does_not_ask_pays_nothing(monkeypatch):
     noise = attach(optimizer, Fixed(1.0), seed=SEED, warn=False)
     optimizer.step()
     optimizer.step()
-    assert calls == ["add_parts_", "add_parts_"]
+    assert calls == ["add_whole_", "add_whole_"]
     noise.diagnostics()
     assert len(calls) > 2
 

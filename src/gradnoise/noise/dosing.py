@@ -22,11 +22,15 @@ OPTIONS = {"noise_eta": "eta", "noise_gamma": "gamma", "noise_rho": "rho"}
 
 
 class Group(NamedTuple):
-    """A parameter group: its place in the optimizer, its schedule, and streams of the parameters that get noise."""
+    """A parameter group: its place in the optimizer, its schedule, and streams of the parameters that get noise.
+
+    `streams` are those of parameters that have a gradient, `gradients` these.
+    """
 
     place: int
     schedule: Schedule
     streams: list[Stream]
+    gradients: list[Any]
 
 
 class Dose(NamedTuple):
@@ -94,7 +98,7 @@ def _at(groups: Sequence[Group], t: int, rows: Rows, scale: Tensor | None, endin
     """Return the doses of the numbers of update t."""
     alike: dict[float, list[Stream]] = {}
     own: list[Dose] = []
-    for place, schedule, streams in groups:
+    for place, schedule, streams, _ in groups:
         over = not streams or (endings is not None and endings.over(place, t))
         if isinstance(schedule, Relative) and schedule.to == "gradient":
             ratio, elements = schedule.ratio(t), 0 if over else count(streams, rows)
@@ -121,7 +125,7 @@ def _negative(dose: Dose) -> Dose:
 
 def ask_for_ends(groups: Sequence[Group], t: int, rows: Rows, scale: Tensor | None, endings: Endings) -> None:
     """Have it found out which groups' noise, in update t, is under its share of the gradient; see `doses`."""
-    for place, schedule, streams in groups:
+    for place, schedule, streams, _ in groups:
         share = until_share(schedule)
         if share is None or not streams or endings.over(place, t):
             continue
@@ -137,10 +141,9 @@ def _under(noise: float, share: float, gradient: Tensor, scale: Tensor | None) -
     return (gradient > noise / share) & torch.isfinite(gradient)
 
 
-def add_doses_(doses: Sequence[Dose], rows: Rows) -> None:
-    """Add noise to gradients."""
-    for dose in doses:
-        add_noise_(dose.streams, dose.t, dose.sigma, rows, dose.scale)
+def add_doses_(doses: Sequence[Dose], rows: Rows) -> bool:
+    """Add noise to gradients; return whether some of them were replaced by others."""
+    return any([add_noise_(dose.streams, dose.t, dose.sigma, rows, dose.scale) for dose in doses])
 
 
 def add_gradient_noise_(
@@ -184,4 +187,4 @@ def add_gradient_noise_(
         raise ValueError(f"{schedule!r} ends at a share of the gradient: use attach, which remembers when that was")
     streams = [Stream.of(p, name, seed) for p, name in names_of(named_parameters).items()]
     streams = [stream for stream in streams if stream.parameter.grad is not None]
-    add_doses_(doses([Group(0, schedule, streams)], t, rows), rows)
+    add_doses_(doses([Group(0, schedule, streams, [])], t, rows), rows)

@@ -21,13 +21,13 @@ LOUD = 10.0
 CLIPPING = ("max_grad_norm", "grad_clip", "clip_grad", "clip_grad_norm", "gradient_clip", "clip_threshold", "clipnorm")
 
 
-def refuse_shared(streams: Sequence[Stream]) -> None:
+def refuse_shared(streams: Sequence[Stream], gradients: Sequence[Tensor]) -> None:
     """Refuse gradients that are one tensor: it would get the noise of each of its parameters.
 
     Raises:
         ValueError: two parameters share one.
     """
-    if len({id(s.parameter.grad) for s in streams}) == len(streams):
+    if len(set(map(id, gradients))) == len(streams):
         return
     seen: dict[int, str] = {}
     for stream in streams:

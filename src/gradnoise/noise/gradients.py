@@ -9,12 +9,12 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
-from gradnoise.noise.gaussian import Part, add_parts_, stream_key
+from gradnoise.noise.gaussian import Part, add_parts_, add_whole_, is_plain, stream_key
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -52,7 +52,7 @@ def check_rows(rows: str) -> None:
 
 def add_noise_(
     streams: Iterable[Stream], t: int, sigma_t: float, rows: Rows = "present", scale: Tensor | None = None
-) -> None:
+) -> bool:
     """Add noise to the gradients of parameters, each given with its name and key.
 
     Args:
@@ -61,25 +61,36 @@ def add_noise_(
         sigma_t: standard deviation of the noise; 0 touches nothing.
         rows: of sparse gradients.
         scale: loss scale that the gradients still carry, a 0-dim tensor.
+
+    Returns:
+        Whether gradients were replaced by others: sparse ones by coalesced ones.
     """
     if sigma_t == 0:
-        return
+        return False
+    streams = list(streams)
+    plain: list[Any] = [stream.parameter.grad for stream in streams]
+    if plain and is_plain(plain):  # nearly always
+        add_whole_(plain, tuple([stream.key for stream in streams]), t=t, sigma=sigma_t, scale=scale)
+        return False
     reals: list[Part] = []
     halves: list[Part] = []
+    replaced = False
     for p, name, key, _ in streams:
         grad = p.grad
         if grad is None:
             continue
         if type(grad) is Tensor and grad.layout is torch.strided and grad.dtype.is_floating_point:
-            reals.append(Part(grad, key))  # nearly all are such
+            reals.append(Part(grad, key))
             continue
         if grad.layout == torch.sparse_coo or grad.is_conj():
             p.grad = grad = resolved(grad, rows)
+            replaced = True
         (halves if grad.is_complex() else reals).append(part_of(grad, name, key))
     if reals:
         add_parts_(reals, t=t, sigma=sigma_t, scale=scale)
     if halves:  # of complex numbers: sigma^2 is the variance of both together
         add_parts_(halves, t=t, sigma=sigma_t / math.sqrt(2), scale=scale)
+    return replaced
 
 
 def part_of(grad: Tensor, name: str, key: int) -> Part:

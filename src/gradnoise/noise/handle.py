@@ -7,6 +7,7 @@ import itertools
 import math
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import NoneType
 from typing import Any, Literal, TypeAlias
 
 from torch import Tensor
@@ -15,7 +16,7 @@ from torch.optim import Optimizer
 from gradnoise.noise import doubts, gaussian
 from gradnoise.noise.diagnostics import GroupDiagnostics, diagnose, draw
 from gradnoise.noise.dosing import Dose, Group, add_doses_, ask_for_ends, doses, schedule_of
-from gradnoise.noise.gradients import Rows, Stream
+from gradnoise.noise.gradients import Rows
 from gradnoise.noise.schedule import Relative, Schedule, check_at, deviation, sigma, until_share
 from gradnoise.noise.stepping import BeforeUpdate
 from gradnoise.noise.streams import Streams
@@ -85,7 +86,8 @@ class Noise:
         self._made, self._turn = 0, -1  # updates made, and when the last one was among those of all handles
         self._loud = False  # whether it was said that there is too much noise
         # Gradients that have the noise of `_done_at`, and their versions; only while a step runs, or has raised.
-        self._done: list[tuple[Tensor, int]] = []
+        self._done: list[Tensor] = []
+        self._versions: list[int] = []
         self._done_at = -1
         self._last: tuple[Tensor, Tensor | None] | None = None  # of noise relative to the gradient, and the loss scale
         self._paused = False
@@ -234,37 +236,43 @@ class Noise:
         """Return where noise goes now: parameters that get it and have a gradient."""
         groups = []
         for i, group in enumerate(self.optimizer.param_groups):
-            streams = [s for s in self._streams.of(group) if s.parameter.grad is not None]
+            streams = self._streams.of(group)
+            gradients = [s.parameter.grad for s in streams]
+            if NoneType in set(map(type, gradients)):
+                streams = [s for s in streams if s.parameter.grad is not None]
+                gradients = [s.parameter.grad for s in streams]
             if self._on == "weights":
                 streams = [s._replace(parameter=_weights_of(s.parameter)) for s in streams]
-            groups.append(Group(i, schedule_of(group, self.schedule), streams))
+            groups.append(Group(i, schedule_of(group, self.schedule), streams, gradients))
         return groups
 
     def _add(self, t: int, scale: Tensor | None) -> bool:
         """Add the noise of update t; return whether there was a gradient to add it to."""
         groups = self._groups()
         everywhere = [stream for group in groups for stream in group.streams]
+        gradients: list[Any] = [gradient for group in groups for gradient in group.gradients]
         if self._endings is not None:
             self._endings.settle()
-        if self._on == "weights" or self._paused or not everywhere or self._has_noise(everywhere, t):
+        if self._on == "weights" or self._paused or not everywhere or self._has_noise(gradients, t):
             return bool(everywhere)
-        doubts.refuse_shared(everywhere)
+        doubts.refuse_shared(everywhere, gradients)
         found = doses(groups, t, self._rows, scale, self._endings, anti_pgd=self._anti_pgd)
         if self._endings is not None:
             ask_for_ends(groups, t, self._rows, scale, self._endings)
         if self._warn:
             self._doubt(found, t, scale)
-        add_doses_(found, self._rows)
+        if add_doses_(found, self._rows):
+            gradients = [stream.parameter.grad for stream in everywhere]
         self._last = next(
             ((dose.scale, scale) for dose in found if dose.relative and dose.scale is not None), self._last
         )
         self._done_at = t
-        self._done[:] = [(g, g._version) for s in everywhere if (g := s.parameter.grad) is not None]
+        self._done, self._versions = gradients, [g._version for g in gradients]
         return True
 
     def _made_update(self, found: bool, t: int, overflow: Tensor | None) -> None:
         """Let the gradients of an update go; noise on weights is added now."""
-        self._done.clear()
+        self._done = []
         if self._on == "weights" and found and not self._paused:
             scale = None if overflow is None else 1 - overflow
             add_doses_(doses(self._groups(), t, self._rows, scale, anti_pgd=self._anti_pgd), self._rows)
@@ -278,8 +286,9 @@ class Noise:
             doubts.about_names(self.keys, [other.keys for other in handles if other._turn > self._turn])
         self._made, self._turn = self._made + 1, next(_turns)
 
-    def _has_noise(self, streams: list[Stream], t: int) -> bool:
+    def _has_noise(self, gradients: list[Tensor], t: int) -> bool:
         """Tell whether these very gradients got the noise of update t already, by a step that raised after that."""
-        if t != self._done_at or len(self._done) != len(streams):
+        if t != self._done_at or len(self._done) != len(gradients):
             return False
-        return all(s.parameter.grad is g and g._version == v for s, (g, v) in zip(streams, self._done, strict=True))
+        same = all(mine is g for mine, g in zip(self._done, gradients, strict=True))
+        return same and self._versions == [g._version for g in gradients]

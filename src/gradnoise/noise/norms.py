@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gradnoise.noise.gaussian import is_plain, square_sum
 from gradnoise.noise.gradients import Rows, Stream, part_of, resolved
 
 
@@ -35,25 +36,30 @@ def norm(streams: Sequence[Stream]) -> Tensor:
     Returns:
         0-dim, float64 rounded to what float32 can hold, on the device of the first gradient; nothing is waited for.
     """
-    sums: dict[tuple[Any, tuple[int, ...]], Tensor] = {}
+    plain: list[Any] = [stream.parameter.grad for stream in streams if stream.parameter.grad is not None]
+    if plain and is_plain(plain):  # nearly always
+        return _root(square_sum(plain))
+    pieces: dict[tuple[Any, tuple[int, ...]], dict[torch.device, list[Tensor]]] = {}
     for stream in streams:
-        grad = stream.parameter.grad
-        if grad is None:
+        if (grad := stream.parameter.grad) is None:
             continue
         key = _shared_among(grad)
         if grad.layout == torch.sparse_coo:
             grad = grad.coalesce()
         x = part_of(grad.resolve_conj(), stream.name, stream.key).x
-        square = torch.linalg.vector_norm(x, dtype=_wide(x)) ** 2
-        sums[key] = sums[key] + square.to(sums[key].device) if key in sums else square
+        pieces.setdefault(key, {}).setdefault(x.device, []).append(x)
     total: Tensor | None = None
-    for (mesh, dims), square in sums.items():  # in the order of parameters, which is that of all ranks
+    for (mesh, dims), by_device in pieces.items():  # in the order of parameters, which is that of all ranks
+        squares = [square_sum(xs) for xs in by_device.values()]
+        square = torch.stack([s.to(squares[0].device) for s in squares]).sum()
         for dim in dims:
             torch.distributed.all_reduce(square, group=mesh.get_group(dim))
         total = square if total is None else total + square.to(total.device)
-    if total is None:
-        return torch.zeros((), dtype=torch.float64, device="cpu")
-    return total.sqrt().to(torch.float32).to(total.dtype)
+    return torch.zeros((), dtype=torch.float64, device="cpu") if total is None else _root(total)
+
+
+def _root(square: Tensor) -> Tensor:
+    return square.sqrt().to(torch.float32).to(square.dtype)
 
 
 def _shared_among(grad: Tensor) -> tuple[Any, tuple[int, ...]]:
@@ -62,8 +68,3 @@ def _shared_among(grad: Tensor) -> tuple[Any, tuple[int, ...]]:
     if placements is None:
         return None, ()
     return getattr(grad, "device_mesh", None), tuple(i for i, p in enumerate(placements) if not p.is_replicate())
-
-
-def _wide(x: Tensor) -> torch.dtype:
-    """Return the precision that squares are summed in: float64 where the device has it."""
-    return torch.float32 if x.device.type == "mps" else torch.float64

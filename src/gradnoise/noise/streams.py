@@ -36,6 +36,8 @@ class Streams:
         self._optimizer, self._seed, self._where = optimizer, seed, where
         self._names = None if names is None else WeakTensorKeyDictionary(names)
         self._streams: dict[Tensor, Stream | None] = {}  # None for parameters that get no noise
+        # Of each list of parameters, what told them and what was found: the same from step to step.
+        self._known: dict[int, tuple[tuple[list[int], list[bool]], list[Stream]]] = {}
         self._name_all()
         if not any(self._streams.values()):
             raise ValueError("`where` selects no parameter of this optimizer; it is called with names such as"
@@ -48,7 +50,19 @@ class Streams:
 
     def of(self, group: Mapping[str, Any]) -> list[Stream]:
         """Return the streams of a group's parameters, one for a parameter that is listed twice."""
-        parameters = dict.fromkeys(group["params"])
+        listed = group["params"]
+        state = list(map(id, listed)), [p.requires_grad for p in listed]
+        known = self._known.get(id(listed))
+        if known is not None and known[0] == state:
+            return known[1]
+        found = self._found(listed)
+        if len(self._known) >= len(self._optimizer.param_groups):  # a list was replaced: let its parameters go
+            self._known.clear()
+        self._known[id(listed)] = state, found
+        return found
+
+    def _found(self, listed: list[Tensor]) -> list[Stream]:
+        parameters = dict.fromkeys(listed)
         if not parameters.keys() <= self._streams.keys():
             self._name_all()  # a group was added, or parameters were replaced
         found = []
@@ -80,6 +94,7 @@ class Streams:
         return [(f"{g}.{i}", p) for g, group in groups for i, p in enumerate(group["params"])]
 
     def _name_all(self) -> None:
+        self._known.clear()
         now = {p for _, p in self._places()}
         self._streams = {p: stream for p, stream in self._streams.items() if p in now}
         for place, p in self._places():

@@ -5,10 +5,19 @@ elements and steps; Box-Muller in float32 makes four normals of each block. Ever
 same bits.
 """
 
-from gradnoise.noise.gaussian.api import add_, add_parts_, add_rows_, bernoulli_rows_, normal, word_rows
+from gradnoise.noise.gaussian.api import (
+    add_,
+    add_parts_,
+    add_rows_,
+    add_whole_,
+    bernoulli_rows_,
+    normal,
+    square_sum,
+    word_rows,
+)
 from gradnoise.noise.gaussian.arguments import check_step
 from gradnoise.noise.gaussian.backends import Backend, backend
-from gradnoise.noise.gaussian.parts import Part
+from gradnoise.noise.gaussian.parts import Part, is_plain
 from gradnoise.noise.gaussian.stream import VERSION, stream_key
 
 __all__ = [
@@ -18,10 +27,13 @@ __all__ = [
     "add_",
     "add_parts_",
     "add_rows_",
+    "add_whole_",
     "backend",
     "bernoulli_rows_",
     "check_step",
+    "is_plain",
     "normal",
+    "square_sum",
     "stream_key",
     "word_rows",
 ]

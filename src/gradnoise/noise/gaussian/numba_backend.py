@@ -18,7 +18,7 @@ from gradnoise.noise.gaussian.threads import split
 
 Array = NDArray[Any]
 
-SMALL = 1024  # up to so many elements a tensor has a call of its own
+SMALL, FEW = 1024, 8  # so few tensors of so few elements have a call each, which costs less than a table of them
 
 REAL = {torch.float32: np.float32, torch.float64: np.float64}
 """What the kernels add to."""
@@ -56,25 +56,44 @@ def add_parts_(parts: Sequence[Part], t: int, sigma: float, scale: Tensor | None
     """Add noise to parts on the CPU, see `backends.Backend`."""
     if scale is not None:
         sigma *= scale.item()
-    small: list[Tensor] = []
-    large: dict[torch.dtype, list[Part]] = {}
+    direct: dict[torch.dtype, list[Part]] = {}
     others: list[Part] = []
     for part in parts:
-        x, key, first = part
-        size = x.numel()
-        if x.dtype not in REAL or not x.is_contiguous():
-            others.append(part)
-        elif size <= SMALL and first is None:
-            kernels.adder(x.dtype)(x.data_ptr(), size, key, t, sigma)
-            small.append(x)
+        if part.x.dtype in REAL and part.x.is_contiguous():
+            direct.setdefault(part.x.dtype, []).append(part)
         else:
-            large.setdefault(x.dtype, []).append(part)
-    if small:
-        torch.autograd.graph.increment_version(small)
-    for batch in large.values():
+            others.append(part)
+    for batch in direct.values():
         _add_direct(batch, t, sigma)
     if others:
         _add_to_copies(others, t, sigma)
+
+
+def add_whole_(tensors: Sequence[Tensor], keys: Array, t: int, sigma: float, scale: Tensor | None) -> None:
+    """Add noise to contiguous tensors of one precision from their first elements on, see `backends.Backend`."""
+    if scale is not None:
+        sigma *= scale.item()
+    if len(tensors) <= FEW and all(x.numel() <= SMALL for x in tensors):
+        for x, key in zip(tensors, keys.tolist(), strict=True):
+            kernels.adder(x.dtype)(x.data_ptr(), x.numel(), key, t, sigma)
+        torch.autograd.graph.increment_version(tensors)
+        return
+    _add_runs(tensors, _whole(tensors, keys), t, sigma)
+
+
+def square_sum(tensors: Sequence[Tensor]) -> float:
+    """Return the sum of squares of all elements of contiguous tensors of one precision, in float64."""
+    keys = np.zeros(len(tensors), dtype=np.uint64)
+    return kernels.square_sum(_whole(tensors, keys), np.ones(1, REAL[tensors[0].dtype]))
+
+
+def _whole(tensors: Sequence[Tensor], keys: Array) -> Array:
+    """Return address, length, first element and key of contiguous tensors."""
+    runs = np.zeros((len(tensors), 4), dtype=np.uint64)
+    runs[:, 0] = [x.data_ptr() for x in tensors]
+    runs[:, 1] = [x.numel() for x in tensors]
+    runs[:, 3] = keys
+    return runs
 
 
 @torch.no_grad()
@@ -92,7 +111,10 @@ def _add_direct(parts: Sequence[Part], t: int, sigma: float) -> None:
     whole = [(x.data_ptr(), x.numel(), 0, key) for x, key, first in parts if first is None]
     pieces = [_runs(x, key, first) for x, key, first in parts if first is not None]
     runs = np.concatenate([np.array(whole, dtype=np.uint64).reshape(-1, 4), *pieces])
-    tensors = [part.x for part in parts]
+    _add_runs([part.x for part in parts], runs, t, sigma)
+
+
+def _add_runs(tensors: Sequence[Tensor], runs: Array, t: int, sigma: float) -> None:
     real = REAL[tensors[0].dtype]
     _run(
         kernels.add_runs, tensors, int(runs[:, 1].sum()), runs, np.uint64(t), np.array([sigma], real), np.ones(1, real)

@@ -189,6 +189,30 @@ def add_runs(runs, t, sigma, scale, lo, hi):
             _add_run(x, scale[0], runs[s, 3], t, sigma[0], signed[s, 2] + i, a, b, z)
 
 
+@_compiled()
+def square_sum(runs, like):
+    """Return the sum of squares of runs (address, length, ...) of the precision of the array `like`, in float64."""
+    signed = runs.view(np.int64)
+    total = 0.0
+    for s in range(len(runs)):
+        x = carray(_pointer(runs[s, 0]), signed[s, 1], like.dtype)
+        n = x.size // 8 * 8
+        s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0  # independent sums fill the lanes of a vector
+        for i in range(0, n, 8):
+            s0 += np.float64(x[i]) * np.float64(x[i])
+            s1 += np.float64(x[i + 1]) * np.float64(x[i + 1])
+            s2 += np.float64(x[i + 2]) * np.float64(x[i + 2])
+            s3 += np.float64(x[i + 3]) * np.float64(x[i + 3])
+            s4 += np.float64(x[i + 4]) * np.float64(x[i + 4])
+            s5 += np.float64(x[i + 5]) * np.float64(x[i + 5])
+            s6 += np.float64(x[i + 6]) * np.float64(x[i + 6])
+            s7 += np.float64(x[i + 7]) * np.float64(x[i + 7])
+        for i in range(n, x.size):
+            s0 += np.float64(x[i]) * np.float64(x[i])
+        total += ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7))
+    return total
+
+
 @functools.cache
 def adder(dtype: torch.dtype) -> Callable[[int, int, int, int, float], None]:
     """Return the kernel for one run from element 0 on: (address, length, key, t, sigma).

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 NATIVE = (torch.float32, torch.float64)
 """What kernels add to directly; other types go through a float32 copy of at most SLAB elements at a time."""
@@ -18,6 +19,19 @@ SLAB = 1 << 16
 def working(dtype: torch.dtype) -> torch.dtype:
     """Return the precision that noise is added in."""
     return dtype if dtype in NATIVE else torch.float32
+
+
+def is_plain(tensors: Sequence[Tensor]) -> bool:
+    """Tell whether tensors are whole, contiguous, of one precision that kernels take, and on the CPU."""
+    if not {Tensor, Parameter}.issuperset(map(type, tensors)):
+        return False
+    dtype, strided = tensors[0].dtype, torch.strided
+    if dtype not in NATIVE:
+        return False
+    for x in tensors:  # a loop, as it is by far the quickest
+        if x.dtype is not dtype or not x.is_cpu or x.layout is not strided or not x.is_contiguous():
+            return False
+    return True
 
 
 class Part(NamedTuple):

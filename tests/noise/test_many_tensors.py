@@ -1,0 +1,53 @@
+"""Many whole tensors in one call: the bits of each on its own, and the sum of their squares."""
+
+import math
+
+import pytest
+import torch
+
+from gradnoise.noise.gaussian import Part, add_parts_, add_whole_, is_plain, reference, square_sum
+
+SIZES = (0, 1, 3, 256, 255, 70_000, 5, 256, 1024, 1025, 66_000, 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("sizes", [SIZES, (7,), (256,) * 300, (3000, 2)], ids=["mixed", "one", "many", "two"])
+def test_each_tensor_gets_the_bits_that_it_gets_alone(dtype, sizes):
+    keys = tuple(2**64 - 1 - 7 * i for i in range(len(sizes)))
+    together, apart, slow = ([torch.linspace(-1, 1, n, dtype=dtype) for n in sizes] for _ in range(3))
+    versions = [x._version for x in together]
+    add_whole_(together, keys, t=5, sigma=0.3, scale=torch.tensor(1.7, dtype=torch.float64))
+    for x, y, key in zip(apart, slow, keys, strict=True):
+        add_parts_([Part(x, key)], t=5, sigma=0.3, scale=torch.tensor(1.7, dtype=torch.float64))
+        # the product is rounded once, as the kernels do
+        reference.add_parts_([Part(y, key)], 5, 1.0, torch.tensor(0.3 * 1.7, dtype=torch.float64))
+    assert all(map(torch.equal, together, apart)) and all(map(torch.equal, together, slow))
+    assert all(x._version > v for x, v, n in zip(together, versions, sizes, strict=True) if n)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_the_sum_of_squares(dtype):
+    tensors = [torch.randn(n, generator=torch.Generator().manual_seed(n)).to(dtype) for n in SIZES]
+    expected = math.fsum(float(x) ** 2 for t in tensors for x in t.double())
+    total = square_sum(tensors)
+    assert total.dtype == torch.float64 and float(total) == pytest.approx(expected, rel=1e-12)
+    assert float(square_sum([t[::2] for t in tensors])) == pytest.approx(
+        math.fsum(float(x) ** 2 for t in tensors for x in t[::2].double()), rel=1e-12
+    )
+
+
+def test_which_tensors_are_plain():
+    plain = [torch.zeros(3), torch.zeros(2, 2)]
+    assert is_plain(plain)
+    others = (
+        torch.zeros(4, 4)[::2, ::2], torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.bfloat16),
+        torch.zeros(3).to_sparse(), torch.zeros(3, device="meta"), torch.zeros(3, dtype=torch.complex64), None,
+    )  # fmt: skip
+    for other in others:
+        assert not is_plain([*plain, other])
+        assert other is None or is_plain([other]) == (other.dtype == torch.float64)
+
+
+def test_a_sigma_out_of_range():
+    with pytest.raises(ValueError, match="sigma must be finite and >= 0, got -1"):
+        add_whole_([torch.zeros(3)], (1,), t=0, sigma=-1.0)
