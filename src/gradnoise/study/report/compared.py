@@ -15,7 +15,13 @@ Facts = tuple[tuple[str, str], ...]
 
 #: What stands first among settings, and lines of the provenance that say what was trained.
 _FIRST = ("optimizer", "lr", "batch_size", "clip", "noise", "dropout")
-_TRAINED = ("model", "optimizer", "your code", "commit")
+_TRAINED = {
+    "model": "model",
+    "optimizer": "optimizer",
+    "learning rate": "learning rate",
+    "your code": "your code",
+    "commit": "commit of gradnoise",
+}
 #: Settings that several rows or settings of a row have are listed up to so many.
 _MOST = 5
 
@@ -43,7 +49,7 @@ def compared(results: StudyResults, summary: Summary) -> Facts:
     seeds = len(record.seeds)
     lines.append(("runs", f"{seeds} seeds, {summary.asked:,} trials of {summary.length}, on {record.data_title}"))
     known = dict(record.provenance)
-    return (*lines, *((name, known[name]) for name in _TRAINED if known.get(name)))
+    return (*lines, *((words, known[name]) for name, words in _TRAINED.items() if known.get(name)))
 
 
 def _shared_and_varied(configs: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, list[Any]]]:

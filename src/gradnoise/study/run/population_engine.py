@@ -18,7 +18,7 @@ from typing import Protocol
 import torch
 
 from gradnoise.errors import PopulationError, StudyError
-from gradnoise.population import Experiment, Population, Replica, best_size
+from gradnoise.population import Experiment, Population, Replica, Training, best_size
 from gradnoise.population.chunks import CANDIDATES, usual_seconds
 from gradnoise.study.engine import Job, Keep, Measurement, MetricRow, SliceResult
 from gradnoise.study.run.facts import facts
@@ -105,7 +105,8 @@ class PopulationEngine:
 
     def facts(self, trials: Sequence[TrialLike]) -> tuple[tuple[str, str], ...]:
         """Say what is trained, for the report: see `gradnoise.study.run.facts`."""
-        return facts(self.experiment, [self.replica(t.seed, t.config) for t in trials])
+        usual = () if any("lr" in t.config for t in trials) else (("learning rate", f"{Training().lr:g}, the default"),)
+        return (*facts(self.experiment, [self.replica(t.seed, t.config) for t in trials]), *usual)
 
     def keys(self) -> frozenset[str] | None:
         """Return all keys that a configuration may have; None where the experiment does not say."""
