@@ -24,6 +24,7 @@ from numba import carray, types  # pyright: ignore[reportPrivateImportUsage]
 from numba.core import cgutils
 
 from gradnoise.noise.gaussian import constants
+from gradnoise.noise.gaussian.numba_cache import keep_on_disk
 
 BATCH = 256  # blocks per batch; divides 2^32, so the upper counter word is constant within a batch
 ALIGN = 8  # short batches are rounded up to whole vectors; surplus draws are discarded
@@ -48,10 +49,12 @@ def _compiled(signature: Any = None, **options: Any) -> Callable[[Callable[..., 
     options = {"nogil": True, "boundscheck": False, "error_model": "numpy", **options}
 
     def decorate(function: Callable[..., Any]) -> Any:
-        try:
-            return numba.njit(signature, cache=True, **options)(function)
-        except RuntimeError:  # Numba finds no writable cache folder
-            return numba.njit(signature, **options)(function)
+        compiled: Any = numba.njit(**options)(function)
+        keep_on_disk(compiled)
+        if signature is not None:
+            compiled.compile(signature)
+            compiled.disable_compile()
+        return compiled
 
     return decorate
 
