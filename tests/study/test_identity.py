@@ -63,6 +63,7 @@ def committed(folder: str) -> dict[str, tuple[str, str, int]]:
     ("folder", "recipe"),
     [
         ("deep_mlp", ("deep-mlp", "paper", "mnist", 6, 30_000)),
+        ("deep_mlp_pixels", ("deep-mlp/pixels", "paper", "mnist", 9, 30_000)),
         ("deep_mlp_quick", ("deep-mlp", "quick", "mnist")),
         ("memn2n/tasks", ("memn2n", "paper", "babi")),
         ("memn2n/joint", ("memn2n", "paper", "babi", None, 100)),
