@@ -13,11 +13,12 @@ FLOORS = {
     "errors": (),
     "files": (),
     "given": (),
+    "reporting": (),
     "noise": ("noise",),
     "integrations": ("noise", "integrations"),
     "data": (*BASE, "data"),
     "population": (*BASE, "noise", "population"),
-    "study": (*BASE, "noise", "population", "study"),
+    "study": (*BASE, "reporting", "noise", "population", "study"),
     "dose": (*BASE, "noise", "population", "study", "dose"),
     "paper": (*BASE, "noise", "data", "population", "study", "paper"),
 }

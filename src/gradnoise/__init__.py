@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         backend,
         flip_labels,
     )
+    from gradnoise.reporting import report
 
 __version__ = "0.1.0"
 
@@ -37,6 +38,7 @@ __all__ = [
     "backend",
     "find",
     "flip_labels",
+    "report",
 ]
 
 
@@ -44,6 +46,8 @@ def __getattr__(name: str) -> Any:
     """Import the noise core, and torch with it, when it is first asked for: stores and reports do without."""
     if name == "find":
         return importlib.import_module("gradnoise.dose").find
+    if name == "report":
+        return importlib.import_module("gradnoise.reporting").report
     if name in __all__:
         return getattr(importlib.import_module("gradnoise.noise"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

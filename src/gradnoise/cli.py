@@ -16,6 +16,7 @@ from rich.text import Text
 from gradnoise import __version__
 from gradnoise.cluster_commands import Worker
 from gradnoise.commands import Asked, Claims, Doctor, Report, Resume, Run, with_own_options
+from gradnoise.compare import Compare, compare_of
 from gradnoise.errors import GradnoiseError, StudyError, nearest
 from gradnoise.listing import List
 from gradnoise.paper import SYSTEMS, load_system
@@ -34,6 +35,7 @@ OF_A_STUDY: Mapping[str, type[Asked]] = {"run": Run, "plan": Plan}
 COMMANDS: Mapping[str, Callable[..., Command]] = {
     "list": List,
     **OF_A_STUDY,
+    "compare": Compare,
     "new": New,
     "resume": Resume,
     "worker": Worker,
@@ -82,6 +84,8 @@ def _parsed(words: list[str]) -> Command:
         mounted = [f"gradnoise {name} {first}" for name in SYSTEMS if first in load_system(name).commands]
         hint = f"; did you mean {mounted[0]!r}?" if mounted else nearest(first, (*COMMANDS, *SYSTEMS))
         raise StudyError(f"no command {first!r}: there are {', '.join((*COMMANDS, *SYSTEMS))}{hint}")
+    if first == "compare":
+        return compare_of(words[1:], lambda commands, program, rest: _parse(commands, program, DESCRIPTION, rest))
     commands = dict(COMMANDS)
     if first in OF_A_STUDY:
         commands[first] = with_own_options(OF_A_STUDY[first], words[1:])

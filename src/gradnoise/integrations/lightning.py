@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from gradnoise.integrations import warn_of_absence
+from gradnoise.noise.arm import schedule_of_arm, seed_of_arm
 from gradnoise.noise.attachment import attach
 from gradnoise.noise.gaussian import stream_key
 from gradnoise.noise.handle import Noise
@@ -30,9 +31,11 @@ class GradientNoise(Callback):
     its parameter groups the option `noise_eta=0.0`.
 
     Args:
-        schedule: t -> sigma_t^2, a variance: `Annealed`, `Fixed`, or any callable; or `Relative`.
-        seed: any integer. The same seed gives the same noise on any device. An optimizer that shares parameters
-            with an earlier one gets a seed of its own, derived from this, so that they add different numbers.
+        schedule: t -> sigma_t^2, a variance: `Annealed`, `Fixed`, or any callable; or `Relative`. Without one it is
+            that of the arm which `gradnoise compare` gave this run; outside of a comparison nothing is done.
+        seed: any integer; it may be left out where `schedule` is. The same seed gives the same noise on any device. An
+            optimizer that shares parameters with an earlier one gets a seed of its own, derived from this, so that they
+            add different numbers.
         log: whether to log the standard deviation with every batch: as "noise_sigma", with several optimizers
             as "noise_sigma/0", "noise_sigma/1" and so on.
         options: further arguments of `attach`, such as `where`.
@@ -47,7 +50,11 @@ class GradientNoise(Callback):
         >>> trainer = Trainer(callbacks=[GradientNoise(Annealed(eta=0.01), seed=0)])
     """
 
-    def __init__(self, schedule: Schedule, *, seed: int, log: bool = False, **options: Any) -> None:
+    def __init__(
+        self, schedule: Schedule | None = None, *, seed: int | None = None, log: bool = False, **options: Any
+    ) -> None:
+        if schedule is not None and seed is None:
+            raise ValueError("GradientNoise with a schedule needs a seed, any integer, such as seed=0")
         self.schedule = schedule
         self.seed = seed
         self.log_sigma = log  # `log` itself is an attribute that Lightning sets
@@ -61,12 +68,16 @@ class GradientNoise(Callback):
         A checkpoint is loaded after this. A distributed one fills only what is there, the clock included.
         """
         self.noises = []
+        schedule = schedule_of_arm() if self.schedule is None else self.schedule
+        if schedule is None:
+            return
         taken: set[Tensor] = set()
         for k, optimizer in enumerate(trainer.optimizers):
             parameters = {p for group in optimizer.param_groups for p in group["params"]}
-            seed = stream_key(self.seed, f"optimizer {k}") if parameters & taken else self.seed
+            first = seed_of_arm(optimizer) if self.seed is None else self.seed
+            seed = stream_key(first, f"optimizer {k}") if parameters & taken else first
             names = pl_module.named_parameters()
-            self.noises.append(attach(optimizer, self.schedule, seed=seed, named_parameters=names, **self.options))
+            self.noises.append(attach(optimizer, schedule, seed=seed, named_parameters=names, **self.options))
             taken |= parameters
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

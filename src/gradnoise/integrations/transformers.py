@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from gradnoise.integrations import warn_of_absence
+from gradnoise.noise.arm import schedule_of_arm, seed_of_arm
 from gradnoise.noise.attachment import attach
 from gradnoise.noise.handle import Noise
 from gradnoise.noise.schedule import Schedule
@@ -25,12 +26,13 @@ class GradientNoise(TrainerCallback):
     in what the Trainer prints, and for the reporting callbacks that stand after this one.
 
     Args:
-        schedule: t -> sigma_t^2, a variance: `Annealed`, `Fixed`, or any callable; or `Relative`.
-        seed: any integer. The same seed gives the same noise on any device.
+        schedule: t -> sigma_t^2, a variance: `Annealed`, `Fixed`, or any callable; or `Relative`. Without one it is
+            that of the arm which `gradnoise compare` gave this run; outside of a comparison nothing is done.
+        seed: any integer; it may be left out where `schedule` is. The same seed gives the same noise on any device.
         options: further arguments of `attach`, such as `where`.
 
     Attributes:
-        noise: the handle of `attach`; None before the first training.
+        noise: the handle of `attach`; None before the first training, and without noise.
 
     Raises:
         ValueError: when training starts, for what `attach` refuses.
@@ -39,7 +41,9 @@ class GradientNoise(TrainerCallback):
         >>> trainer = Trainer(model, arguments, callbacks=[GradientNoise(Annealed(eta=0.01), seed=0)])
     """
 
-    def __init__(self, schedule: Schedule, *, seed: int, **options: Any) -> None:
+    def __init__(self, schedule: Schedule | None = None, *, seed: int | None = None, **options: Any) -> None:
+        if schedule is not None and seed is None:
+            raise ValueError("GradientNoise with a schedule needs a seed, any integer, such as seed=0")
         self.schedule = schedule
         self.seed = seed
         self.options = options
@@ -58,8 +62,12 @@ class GradientNoise(TrainerCallback):
     ) -> None:
         """Attach: the optimizer now has its last form, and a checkpoint's state is in it."""
         self._detach()  # a training that raised has no end of its own
+        schedule = schedule_of_arm() if self.schedule is None else self.schedule
+        if schedule is None:
+            return
+        seed = seed_of_arm(optimizer) if self.seed is None else self.seed
         names = model.named_parameters()
-        self.noise = attach(optimizer, self.schedule, seed=self.seed, named_parameters=names, **self.options)
+        self.noise = attach(optimizer, schedule, seed=seed, named_parameters=names, **self.options)
         self._before = self.noise.step, state.global_step
         if state.global_step > 0 and self.noise.step == 0:
             warnings.warn(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any, overload
 
 from torch import Tensor
-from torch.optim import Optimizer
 
 from gradnoise.noise import doubts
+from gradnoise.noise.arm import schedule_of_arm, seed_of_arm
 from gradnoise.noise.gradients import Rows, check_rows
 from gradnoise.noise.handle import Noise, Place, attached, check_place
 from gradnoise.noise.inner import innermost
@@ -15,8 +16,9 @@ from gradnoise.noise.naming import names_of
 from gradnoise.noise.schedule import Schedule, check_schedule
 
 
+@overload
 def attach(
-    optimizer: Optimizer,
+    optimizer: Any,
     schedule: Schedule,
     *,
     seed: int,
@@ -26,7 +28,36 @@ def attach(
     anti_pgd: bool = False,
     on: Place = "gradients",
     warn: bool = True,
-) -> Noise:
+) -> Noise: ...
+
+
+@overload
+def attach(
+    optimizer: Any,
+    schedule: None = None,
+    *,
+    seed: int | None = None,
+    named_parameters: Iterable[tuple[str, Tensor]] | None = None,
+    where: Callable[[str], bool] | None = None,
+    rows: Rows = "present",
+    anti_pgd: bool = False,
+    on: Place = "gradients",
+    warn: bool = True,
+) -> Noise | None: ...
+
+
+def attach(
+    optimizer: Any,
+    schedule: Schedule | None = None,
+    *,
+    seed: int | None = None,
+    named_parameters: Iterable[tuple[str, Tensor]] | None = None,
+    where: Callable[[str], bool] | None = None,
+    rows: Rows = "present",
+    anti_pgd: bool = False,
+    on: Place = "gradients",
+    warn: bool = True,
+) -> Noise | None:
     """Make every `optimizer.step()` add noise to the gradients first: g <- g + sigma_t z, once per update.
 
     z = z(seed, parameter's name, t, index) are standard normals, sigma_t^2 = schedule(t), and t counts the
@@ -45,8 +76,10 @@ def attach(
         optimizer: a torch optimizer, or a wrapper that has one among its attributes (Accelerate, Opacus). Of an
             optimizer that drives another one for all its parameters (SAM, Lookahead) the inner one gets the noise.
         schedule: t -> sigma_t^2, a variance: `Annealed`, `Fixed`, or any callable; or `Relative`, noise in proportion
-            to the gradient of each parameter group.
-        seed: any integer. The same seed gives the same noise on any device and any number of ranks.
+            to the gradient of each parameter group. Without one it is that of the arm which `gradnoise compare` gave
+            this run; outside of a comparison, and in an arm without noise, nothing is done.
+        seed: any integer. The same seed gives the same noise on any device and any number of ranks. It may be left out
+            where `schedule` is: then it is that of the run.
         named_parameters: (name, parameter) pairs, as `model.named_parameters()` gives them. A parameter's
             noise then depends on its name alone, not on its place in the optimizer. What DDP, torch.compile and
             activation checkpointing add to names is ignored. Without it parameters are named "group.index",
@@ -62,7 +95,7 @@ def attach(
             clips or rescales after the noise, its state dict does not keep the clock.
 
     Returns:
-        A handle to read sigma, pause, replay, diagnose and detach the noise.
+        A handle to read sigma, pause, replay, diagnose and detach the noise; None where nothing was done.
 
     Raises:
         ValueError: an argument is unusable, or noise is attached already.
@@ -74,6 +107,13 @@ def attach(
 
     Source: Neelakantan et al. 2015, "Adding Gradient Noise Improves Learning for Very Deep Networks", eq. 1.
     """
+    if schedule is None:
+        schedule = schedule_of_arm()
+        if schedule is None:
+            return None
+        seed = seed_of_arm(optimizer) if seed is None else seed
+    if seed is None:
+        raise ValueError("attach with a schedule needs a seed, any integer, such as seed=0")
     inner = innermost(optimizer)
     if attached(inner):
         raise ValueError("this optimizer has noise attached already; call detach() on its handle first")

@@ -59,6 +59,11 @@ def attached(optimizer: Optimizer) -> bool:
     return optimizer in _attached
 
 
+def handles() -> list[Noise]:
+    """Return the handles of all optimizers that have noise, in the order in which it was attached."""
+    return [noise for ref in _attached.values() if (noise := ref()) is not None]
+
+
 class Noise:
     """Handle of the noise on one optimizer, made by `attach`.
 

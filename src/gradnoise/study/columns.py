@@ -102,6 +102,7 @@ COLUMNS: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
     "chunks": {"id": checked_id, "trials": ids, "step": count, "done": flag, "seconds": seconds},
     "events": {"time": text, "chunk": text, "sentence": text},
     "looks": {"time": text, "asked": count, "seeds": seeds},
+    "notes": {"chunk": text, "sentence": text},
 }
 
 

@@ -40,11 +40,12 @@ TABLES = {
     id TEXT PRIMARY KEY, trials TEXT NOT NULL, step INTEGER NOT NULL DEFAULT 0, done INTEGER NOT NULL DEFAULT 0,
     seconds REAL NOT NULL DEFAULT 0)""",
 }
-#: Came later: what went wrong without harm, and the times at which verdicts were read. A file of an older version gets
-#: them when it is opened for writing.
+#: Came later: what went wrong without harm, the times at which verdicts were read, and what their readers must know. A
+#: file of an older version gets them when it is opened for writing.
 LATER = {
     "events": "(time TEXT NOT NULL, chunk TEXT NOT NULL, sentence TEXT NOT NULL)",
     "looks": "(time TEXT NOT NULL, asked INTEGER NOT NULL, seeds TEXT NOT NULL)",
+    "notes": "(chunk TEXT NOT NULL, sentence TEXT NOT NULL)",
 }
 LOOKS = f"CREATE TABLE IF NOT EXISTS looks {LATER['looks']}"
 

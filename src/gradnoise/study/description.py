@@ -83,6 +83,9 @@ class Metric:
             point of an accuracy in %, and more than everything of an accuracy between 0 and 1. None where you do
             not say: then nothing is ever called "no difference" or "at chance".
         success: a run succeeds when its final value is at least this (at most, when lower is better).
+        broken: what a run counts as that ended without a finite value: it diverged, or a script ran into its time limit
+            or failed. None where you do not say, and the experiment does not either: then one such run leaves its
+            comparison without a verdict.
         rate: whether every run has either 0 or `success` > 0, so that means are rates of success: tests and intervals
             are then those for rates.
     """
@@ -95,10 +98,13 @@ class Metric:
     margin: float | None = None
     success: float | None = None
     rate: bool = False
+    broken: float | None = None
 
     def __post_init__(self) -> None:
-        """Check types, that a margin is one, and that a rate has a success."""
+        """Check types, that a margin is one, that a rate has a success, and that a broken run counts as a number."""
         settle(self, StudyError)
+        if self.broken is not None and not math.isfinite(self.broken):
+            raise StudyError(f"metric {self.name!r}: broken is {self.broken}; it must be a finite number, or None")
         if self.margin is not None and not 0.0 <= self.margin < math.inf:
             raise StudyError(
                 f"metric {self.name!r}: margin is {self.margin}; it must be a finite number >= 0, in the unit of the"
@@ -154,6 +160,7 @@ class Description:
         selection: which restart to report next to the mean over restarts; None for none. Verdicts never use it.
         max_seeds: the largest number of seeds that the study will ever have, declared before the first look, so that
             it may be read and go on; None where the seeds asked for at the first look are all.
+        notes: what a reader of its verdicts must know of how the study was made, one sentence each.
         recipe: plain values from which the same study can be built again, such as {"system": "nram", "scale":
             "paper"}, so that a folder is enough to go on; None for none, and in stores of older versions.
     """
@@ -170,4 +177,5 @@ class Description:
     protocol: tuple[tuple[str, str], ...] = ()
     selection: Selection | None = None
     max_seeds: int | None = None
+    notes: tuple[str, ...] = ()
     recipe: Mapping[str, Any] | None = None

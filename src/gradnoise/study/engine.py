@@ -61,6 +61,8 @@ class SliceResult:
         seconds: time that the slice took.
         finished: trial id -> updates done, for trials that ended before the last update.
         events: what went wrong without harm to the numbers, such as a lost checkpoint; one sentence each.
+        notes: what a reader of verdicts must know of these trials, such as how they are paired; a sentence each,
+            without its full stop. The same sentence of several chunks is said once, with their number.
     """
 
     chunk: str
@@ -72,6 +74,7 @@ class SliceResult:
     seconds: float
     finished: Mapping[str, int] = field(default_factory=dict)
     events: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -94,6 +95,9 @@ class Store(Database):
             self.db.executemany(
                 "INSERT INTO events VALUES (?, ?, ?)", [(now(), result.chunk, sentence) for sentence in result.events]
             )
+            self.db.execute("DELETE FROM notes WHERE chunk = ?", (result.chunk,))
+            notes = [(result.chunk, sentence) for sentence in dict.fromkeys(result.notes)]
+            self.db.executemany("INSERT INTO notes VALUES (?, ?)", notes)
             (body,) = self.db.execute("SELECT trials FROM chunks WHERE id = ?", (result.chunk,)).fetchone()
             for trial in json.loads(body):
                 status, step = _standing(result, trial)
@@ -105,6 +109,15 @@ class Store(Database):
         if self.read_back("SELECT step FROM chunks WHERE id = ?", (result.chunk,)) != (result.step,):
             raise damaged(self.folder, "what was committed is not in it; something else has written to it")
         self.copy(lambda seconds, commits: commits >= COPY_COMMITS and seconds >= COPY_SECONDS)
+
+    def reopen(self, chunk: Chunk) -> None:
+        """Forget how a chunk ended, so that the next run trains it again; what was measured stays until then."""
+        with self.transaction():
+            self.db.execute("UPDATE chunks SET step = 0, done = 0 WHERE id = ?", (chunk.id,))
+            self.db.executemany(
+                "UPDATE trials SET status = 'pending', step = 0, diverged_at = NULL, final = '{}' WHERE id = ?",
+                [(trial,) for trial in chunk.trials],
+            )
 
     # --- reading ----------------------------------------------------------------------------------
 
@@ -147,6 +160,14 @@ class Store(Database):
             return []
         return [Event(**fields) for fields in self._all("events", order="rowid")]
 
+    def notes(self) -> tuple[str, ...]:
+        """Return what a reader of verdicts must know of the trials, each sentence with the number of its chunks."""
+        if "notes" not in self._tables():
+            return ()
+        ended = sum(chunk.done for chunk in self.chunks())
+        found = Counter(fields["sentence"] for fields in self._all("notes", order="rowid"))
+        return tuple(f"{s}{'' if n == ended else f' ({n} of {ended} groups of runs)'}." for s, n in found.most_common())
+
     def looks(self) -> tuple[Look, ...]:
         """Return the times at which verdicts were read, in order; none in a file of an older version."""
         if "looks" not in self._tables():
@@ -177,7 +198,8 @@ class Store(Database):
                 TrialResult(**fields, curves=curves.get(fields["id"], {}), waiting=fields["id"] in waiting)
                 for fields in self._all("trials", order="position")
             )
-        record = dataclasses.replace(record, provenance=record.provenance + events)
+            notes = record.notes + self.notes()
+        record = dataclasses.replace(record, provenance=record.provenance + events, notes=notes)
         return StudyResults(record, trials, looks)
 
     def _all(self, table: str, *columns: str, order: str) -> Iterator[dict[str, Any]]:

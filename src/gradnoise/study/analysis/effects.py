@@ -136,7 +136,7 @@ def _refusal(pair: Groups, asked: Asked) -> str:
     return (
         f"No verdict: {sum(lost)} run{'s' if sum(lost) > 1 else ''} ({who}) diverged or ended without a finite"
         f" {asked.metric.title}, and leaving them out favours the arm that breaks more often; say what a broken model"
-        " scores (`diverged_metrics` of the experiment)."
+        " scores (`diverged_metrics` of the experiment, or `broken` of the metric)."
     )
 
 

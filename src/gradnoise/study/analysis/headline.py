@@ -32,6 +32,8 @@ def conclusions(summary: Summary) -> list[str]:
         said.append(_ledger(summary.findings))
     if done < asked:
         said.append(f"So far {done:,} of {asked:,} trials are done. Verdicts read before the end may change.")
+    if len(summary.effects) > 1:
+        said += [f"{summary.arm_label(e.arm)}: {e.verdict.sentence}" for e in summary.effects if e.verdict.refused]
     said += summary.cautions
     left_out = sum(c.fates.done - c.n for c in summary.cells)
     if left_out:
@@ -53,6 +55,8 @@ def _headline(summary: Summary) -> str:
 def _single(summary: Summary, effect: Effect) -> str:
     """Say what the only comparison of a study showed, and how large the difference is."""
     label, baseline, outcome = summary.arm_label(effect.arm), summary.record.arms[0].label, effect.verdict.outcome
+    if effect.verdict.refused:
+        return effect.verdict.sentence
     if outcome is Outcome.UNDECIDED:
         pairs = f"{effect.comparison.n:,} pair{'s' if effect.comparison.n > 1 else ''}"
         return f"Undecided: {pairs} do not tell {label} from {baseline}."

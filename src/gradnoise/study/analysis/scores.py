@@ -73,6 +73,8 @@ def _interval(means: Sequence[float], rate: Metric | None, level: float, seed: i
 def final_value(trial: TrialResult, metric: Metric) -> float:
     """Return the final value; nan if the trial is not done, or diverged without a declared value."""
     value = trial.final.get(metric.name, math.nan) if trial.done else math.nan
+    if trial.done and metric.broken is not None and not math.isfinite(value):
+        return metric.broken
     return float(value) if math.isfinite(value) else math.nan
 
 

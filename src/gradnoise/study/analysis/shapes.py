@@ -139,6 +139,8 @@ class Summary:
     @property
     def length(self) -> str:
         """Length of the trials, such as "60,000 updates" or "5,600 to 6,160 updates"."""
+        if self.updates == (1, 1):
+            return "one run of a script"
         return " to ".join(f"{n:,}" for n in dict.fromkeys(self.updates)) + " updates"
 
 

@@ -66,7 +66,7 @@ def summarise(results: StudyResults, *, level: float = 0.95) -> Summary:
         cells=cells,
         effects=effects,
         findings=findings,
-        cautions=(*cautions, looked.sentence) if looked else cautions,
+        cautions=(*record.notes, *cautions, *([looked.sentence] if looked else [])),
     )
 
 

@@ -46,6 +46,8 @@ class Verdict:
     """Posterior probability that the treatment is better; None if it cannot be told."""
     equivalent: float | None = None
     """Posterior probability that the difference lies within the margin; None without a margin."""
+    refused: bool = False
+    """Whether there can be no verdict, whatever the numbers; the sentence says why."""
 
 
 def decide(
@@ -108,6 +110,7 @@ def decide(
         detectable,
         better=above if above is None or higher_is_better else 1.0 - above,
         equivalent=posterior.within if posterior else None,
+        refused=bool(refused),
     )
 
 

@@ -1,0 +1,280 @@
+"""The engine that runs a script: one process for each trial, the trials of a seed one after the other.
+
+Everything of the study lab that knows scripts stands in this file and in `gradnoise.study.script`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import shutil
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gradnoise.errors import StudyError
+from gradnoise.study.canonical import canonical
+from gradnoise.study.engine import Job, JobTrial, Keep, Measurement, MetricRow, SliceResult
+from gradnoise.study.script.command import Command, pasteable, whole_environment
+from gradnoise.study.script.outcome import BROKEN, FAILED, FINISHED, TIMEOUT, Outcome, status_of
+from gradnoise.study.script.pairing import Beginning, pair_note
+from gradnoise.study.script.process import Ended, run_to_the_end
+from gradnoise.study.script.sources import Places, find, json_lines, tail
+from gradnoise.study.spec import Config
+
+RUNS = "runs"
+#: Bytes of an output of which the last lines are shown.
+SHOWN = 1 << 14
+#: A disk with less room than this is full: what failed on it tells nothing of the script.
+ROOM = 1 << 24
+
+Attend = Callable[[JobTrial, Beginning], None]
+"""Is told of each run how it began, while it runs; what it raises ends the run."""
+
+
+@dataclass(frozen=True, eq=False)
+class ScriptEngine:
+    """Runs a command for each trial.
+
+    Args:
+        command: what to run.
+        folder: of the study; runs have their folders in it.
+        metric: that decides.
+        arms: how many arms a seed has.
+        code: fingerprint of the code that the command runs.
+        title: what reports call the code.
+        timeout: seconds after which a run is killed; None for no limit.
+        pattern: regular expression for the metric in the output; None for none.
+    """
+
+    command: Command
+    folder: Path
+    metric: str
+    arms: int
+    code: str = ""
+    title: str = ""
+    timeout: float | None = None
+    pattern: str | None = None
+    stand_in: bool = field(default=False, init=False)
+
+    @property
+    def name(self) -> str:
+        """Name of the script."""
+        return self.command.name
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the command and the code that it runs."""
+        content = {"words": self.command.words, "seed_env": self.command.seed_env, "code": self.code}
+        return hashlib.sha256(canonical(content).encode()).hexdigest()[:12]
+
+    @property
+    def data_title(self) -> str:
+        """The command, and the code that it runs."""
+        return f"{self.command.text}{f', {self.title}' if self.title else ''}"
+
+    def keys(self) -> frozenset[str]:
+        """Return the keys of a configuration: the arm's name, what it adds to the command, its noise."""
+        return frozenset({"arm", "arguments", "noise"})
+
+    def check(self, seed: int, config: Config) -> None:
+        """Check nothing: what the script takes, it knows itself."""
+
+    def group(self, config: Config) -> str:
+        """Return the same for all trials: those of a seed run one after the other in one place."""
+        return ""
+
+    def local_workers(self) -> int:
+        """Return 1: how many runs a machine bears, its owner says."""
+        return 1
+
+    def worker(self, keep: Keep) -> ScriptWorker:
+        """Make a worker; runs keep what they need in their own folders."""
+        return ScriptWorker(self)
+
+
+class ScriptWorker:
+    """Runs the command for one trial after the other.
+
+    Args:
+        engine: what is run.
+        variables: of the environment, such as the GPU that its runs see.
+    """
+
+    def __init__(self, engine: ScriptEngine, variables: Mapping[str, str] | None = None) -> None:
+        self.engine, self.variables = engine, dict(variables or {})
+        self.stop = threading.Event()
+
+    def measure(self, job: Job, whole: bool) -> Measurement:
+        """Say that the arms of a seed go together; how long they take is not known before one has ended."""
+        return Measurement(self.engine.arms, math.nan, 0)
+
+    def advance(self, job: Job, step: int, seconds: float) -> SliceResult:
+        """Run what is left of a chunk, whole; runs that ended before a driver was killed are found in their folders."""
+        return result_of(job, self.run(job), self.engine.metric)
+
+    def run(self, job: Job, attend: Attend = lambda trial, beginning: None) -> list[Outcome]:
+        """Return what becomes of each trial of a chunk; one that stands already is not run again."""
+        outcomes = []
+        for trial in job.trials:
+            found = Outcome.read(self.place(trial))
+            if found is None or not found.stands(self.engine.timeout):
+                found = self.run_one(trial, attend)
+            attend(trial, found.beginning)
+            outcomes.append(found)
+        return outcomes
+
+    def place(self, trial: JobTrial) -> Path:
+        """Return the folder of a run."""
+        return run_folder(self.engine.folder, trial.seed, trial.config["arm"], trial.id)
+
+    def run_one(self, trial: JobTrial, attend: Attend, stop_after: int = 0) -> Outcome:
+        """Run one trial now, in a fresh folder, and keep what became of it.
+
+        Raises:
+            Stopped: the worker was told to stop.
+            StudyError: its folder cannot be written, or the run cannot mean what it should.
+        """
+        place = self.place(trial)
+        records, folder = place / "records", place / "dir"
+        try:
+            shutil.rmtree(place, ignore_errors=True)
+            for made in (records, folder):
+                made.mkdir(parents=True)
+        except OSError as error:
+            raise StudyError(
+                f"cannot write to {place}: {error.strerror}; make room, then repeat the command"
+            ) from error
+        words = self.engine.command.of(trial.seed, trial.config, folder)
+        variables = self.engine.command.environment(trial.seed, trial.config, folder, records, stop_after)
+        variables |= self.variables
+        (place / "command.sh").write_text(pasteable(words, variables) + "\n", encoding="utf-8")
+        ended = run_to_the_end(
+            words,
+            whole_environment(variables),
+            stdout=place / "stdout.txt",
+            stderr=place / "stderr.txt",
+            timeout=self.engine.timeout,
+            stop=self.stop,
+            attend=lambda: attend(trial, Beginning.of(json_lines(records / "begin.jsonl"))),
+        )
+        outcome = self._outcome(place, ended)
+        if outcome.status == FAILED and shutil.disk_usage(place).free < ROOM:
+            raise StudyError(
+                f"the disk of {place} is full, and a run failed on it ({outcome.sentence}); make room, then repeat the"
+                " command (finished runs are kept)"
+            )
+        _check_noise(trial, outcome)
+        outcome.write(place)
+        return outcome
+
+    def _outcome(self, place: Path, ended: Ended) -> Outcome:
+        limit, records = self.engine.timeout, place / "records"
+        begin = tuple(json_lines(records / "begin.jsonl"))
+        updates = sum(r["updates"] for r in json_lines(records / "updates.jsonl")[-1:])
+        known = Outcome(FAILED, ended.sentence, ended.seconds, limit, updates=updates, begin=begin)
+        places = Places(records, place / "dir", place / "stdout.txt", place / "stderr.txt", self.engine.pattern)
+        if ended.code is None:
+            return _with(known, status=TIMEOUT)
+        if ended.code:
+            last = last_line(place / "stderr.txt")
+            return _with(known, sentence=f"{ended.sentence}{f': {last}' if last else ''}")
+        found, why = find(places, self.engine.metric)
+        if found is None:
+            return _with(known, sentence=why)
+        status = status_of(found.final, self.engine.metric)
+        sentence = "" if status == FINISHED else f"{self.engine.metric} is {found.final[self.engine.metric]}"
+        return _with(known, status=status, sentence=sentence, source=found.source, points=dict(found.points))
+
+
+def _with(outcome: Outcome, **changes: object) -> Outcome:
+    import dataclasses
+
+    return dataclasses.replace(outcome, **changes)  # type: ignore[arg-type]
+
+
+def _check_noise(trial: JobTrial, outcome: Outcome) -> None:
+    """Check that the noise of an arm was there, and was that of the arm.
+
+    Raises:
+        StudyError: it was not; a verdict would be about nothing.
+    """
+    noise = trial.config.get("noise")
+    if outcome.status not in (FINISHED, BROKEN):
+        return
+    added = [b["schedule"] for b in outcome.begin if "schedule" in b]
+    if noise is not None and not added:
+        seen = "an optimizer was seen and got none" if outcome.begin else "no update of a torch optimizer was seen"
+        raise StudyError(
+            f"the run of arm {trial.config['arm']!r} and seed {trial.seed} had no noise: {seen}. Noise reaches what"
+            " calls torch's optimizer.step() in a Python that heeds PYTHONPATH (python -I and -E do not); compare"
+            " scripts without torch by arguments, as in --arm wide='--hidden 512'"
+        )
+    if wrong := [text for text in added if text != repr(noise)]:
+        raise StudyError(
+            f"the script itself adds the noise {wrong[0]}, in arm {trial.config['arm']!r} too; call"
+            " gradnoise.attach(optimizer) without a schedule there, which takes that of the arm"
+        )
+
+
+def run_folder(folder: Path, seed: int, arm: str, trial: str) -> Path:
+    """Return the folder of a run, whose name a person can read."""
+    plain = "".join(c if c.isalnum() or c in "._+-" else "-" for c in arm)
+    return folder.absolute() / RUNS / f"seed-{seed}-{plain}-{trial[:6]}"
+
+
+def last_line(path: Path) -> str:
+    """Return the last line of an output that says something."""
+    lines = [line.strip() for line in tail(path, SHOWN).splitlines() if line.strip()]
+    return lines[-1][:300] if lines else ""
+
+
+def result_of(job: Job, outcomes: Sequence[Outcome], metric: str) -> SliceResult:
+    """Return what the store is to know of a chunk."""
+    rows: list[MetricRow] = []
+    ended: dict[str, int] = {}
+    for trial, outcome in zip(job.trials, outcomes, strict=True):
+        rows += [(trial.id, name, int(s), float(v)) for name, values in outcome.points.items() for s, v in values]
+        ended[trial.id] = outcome.updates
+    broken = {t.id for t, o in zip(job.trials, outcomes, strict=True) if o.status != FINISHED}
+    return SliceResult(
+        chunk=job.chunk,
+        step=job.steps,
+        done=True,
+        rows=rows,
+        diverged={id: step for id, step in ended.items() if id in broken},
+        finished={id: step for id, step in ended.items() if id not in broken},
+        final={
+            t.id: {n: v for n, v in o.final.items() if math.isfinite(v)}
+            for t, o in zip(job.trials, outcomes, strict=True)
+        },
+        seconds=sum(o.seconds for o in outcomes),
+        events=tuple(
+            f"seed {t.seed}, arm {t.config['arm']}: {o.sentence}"
+            for t, o in zip(job.trials, outcomes, strict=True)
+            if o.sentence
+        ),
+        notes=_notes(job, outcomes, metric),
+    )
+
+
+def _notes(job: Job, outcomes: Sequence[Outcome], metric: str) -> tuple[str, ...]:
+    """Return what a reader of verdicts must know of a chunk: how it is paired, what ended badly, where it is read."""
+    said = []
+    alive = [i for i, o in enumerate(outcomes) if o.status in (FINISHED, BROKEN, TIMEOUT)]
+    if len(alive) > 1:
+        own = ["arguments" in job.trials[i].config for i in alive]
+        said.append(pair_note([outcomes[i].beginning for i in alive], own))
+    words = {TIMEOUT: "ran into the time limit", FAILED: "failed", BROKEN: f"ended with a {metric} that is not finite"}
+    for trial, outcome in zip(job.trials, outcomes, strict=True):
+        if outcome.status in words:
+            said.append(f"Runs of {trial.config['arm']} {words[outcome.status]}")
+    said += [f"{metric} is read from {source}" for source in dict.fromkeys(o.source for o in outcomes if o.source)]
+    first = outcomes[0]
+    said += [
+        f"Every number of {t.config['arm']} equals that of {job.trials[0].config['arm']}"
+        for t, o in zip(job.trials[1:], outcomes[1:], strict=True)
+        if o.status == first.status == FINISHED and o.points == first.points
+    ]
+    return tuple(said)

@@ -1,0 +1,237 @@
+"""Where the metrics of a run are found: what it reported, or else the files and lines that common tools leave."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gradnoise.errors import StudyError, nearest
+from gradnoise.reporting import REPORTS
+
+#: Bytes at the end of an output in which a line of JSON is looked for.
+TAIL = 1 << 20
+
+Points = Mapping[str, list[tuple[int, float]]]
+"""Metric -> (step, value), in the order in which they came."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The metrics of a run.
+
+    Args:
+        source: where they were found, such as "all_results.json".
+        points: what was found there.
+    """
+
+    source: str
+    points: Points
+
+    @property
+    def final(self) -> dict[str, float]:
+        """The last value of each metric."""
+        return {name: values[-1][1] for name, values in self.points.items() if values}
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where to look for the metrics of a run.
+
+    Args:
+        records: folder of what `gradnoise.report` wrote.
+        folder: the one given for `{dir}`.
+        stdout, stderr: files of its output.
+        pattern: regular expression with one group, for the value; None for none.
+    """
+
+    records: Path
+    folder: Path
+    stdout: Path
+    stderr: Path
+    pattern: str | None = None
+
+
+def find(places: Places, metric: str) -> tuple[Found | None, str]:
+    """Return the first source that has the metric; without one, None and a sentence on what was found instead."""
+    seen: list[tuple[str, Points]] = []
+    for name, read in _SOURCES if places.pattern is None else (("the lines that match --metric-regex", _matches),):
+        for points in read(places, metric):
+            if points.get(metric):
+                return Found(name, points), ""
+            if points:
+                seen.append((name, points))
+    if places.pattern is not None:
+        return None, f"no line of its output matches --metric-regex {places.pattern!r}"
+    if not seen:
+        return None, (
+            f"it told no {metric!r}: call gradnoise.report({_word(metric)}=...) at the end of the script, or print a"
+            f' last line of JSON such as {{"{metric}": 0.93}}, or give a pattern for its output with --metric-regex'
+        )
+    there = "; ".join(f"{name} has {', '.join(sorted(points)[:12])}" for name, points in seen)
+    return None, f"it told no {metric!r}: {there}{nearest(metric, [n for _, points in seen for n in points])}"
+
+
+def _word(metric: str) -> str:
+    return metric if metric.isidentifier() else "accuracy"
+
+
+def check_pattern(pattern: str | None) -> None:
+    """Check a regular expression for a metric.
+
+    Raises:
+        StudyError: it is none, or has no group for the value.
+    """
+    if pattern is None:
+        return
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise StudyError(f"--metric-regex {pattern!r} is no regular expression: {error}") from error
+    if groups != 1:
+        raise StudyError(
+            f"--metric-regex {pattern!r} has {groups} groups; it needs one, around the value: 'accuracy: ([0-9.]+)'"
+        )
+
+
+# --- the sources ----------------------------------------------------------------------------------
+
+
+def _reported(places: Places, metric: str) -> Iterator[Points]:
+    points: dict[str, list[tuple[int, float]]] = {}
+    for record in json_lines(places.records / REPORTS):
+        for name, value in record["metrics"].items():
+            values = points.setdefault(name, [])
+            values.append((len(values) if record["step"] is None else record["step"], value))
+    yield points
+
+
+def _all_results(places: Places, metric: str) -> Iterator[Points]:
+    for path in _newest(places.folder, "all_results.json"):
+        points = {name: [(0, value)] for name, value in _numbers(_json(_text(path))).items()}
+        history = _json(_text(path.with_name("trainer_state.json"))).get("log_history", [])
+        for entry in history if isinstance(history, list) else []:
+            logged = _numbers(entry) if isinstance(entry, dict) else {}
+            for name in points.keys() & logged.keys() if "step" in logged else ():
+                points[name].insert(-1, (int(logged["step"]), logged[name]))
+        yield {name: _last_step(values) for name, values in points.items()}
+
+
+def _last_step(values: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    """Put the final value, which has no step of its own, at the step of the last entry."""
+    return [*values[:-1], (max((s for s, _ in values[:-1]), default=0), values[-1][1])]
+
+
+def _csv_logs(places: Places, metric: str) -> Iterator[Points]:
+    for path in _newest(places.folder, "metrics.csv"):
+        points: dict[str, list[tuple[int, float]]] = {}
+        with open(path, newline="", encoding="utf-8") as file:
+            for i, line in enumerate(csv.DictReader(file)):
+                step = _number(line.get("step"))
+                for name, text in line.items():
+                    value = _number(text) if isinstance(text, str) else None
+                    if value is not None and name != "step":
+                        points.setdefault(name, []).append((i if step is None else int(step), value))
+        yield points
+
+
+def _tensorboard(places: Places, metric: str) -> Iterator[Points]:
+    folders = {path.parent: None for path in _newest(places.folder, "events.out.tfevents.*")}
+    if not folders:
+        return
+    try:
+        from tensorboard.backend.event_processing.event_accumulator import (  # pyright: ignore[reportMissingImports]
+            EventAccumulator,
+        )
+    except ImportError as error:
+        raise StudyError(
+            f"the metric {metric!r} may be among the TensorBoard events in {next(iter(folders))}, and reading them"
+            " needs tensorboard: pip install tensorboard"
+        ) from error
+    for folder in folders:
+        events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+        events.Reload()
+        yield {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def _last_line(places: Places, metric: str) -> Iterator[Points]:
+    for line in reversed(tail(places.stdout, TAIL).splitlines()):
+        if line.strip().startswith("{") and (found := _numbers(_json(line))):
+            yield {name: [(0, value)] for name, value in found.items()}
+            return
+
+
+def _matches(places: Places, metric: str) -> Iterator[Points]:
+    assert places.pattern is not None
+    for path in (places.stdout, places.stderr):
+        found = [_number(text) for text in re.findall(places.pattern, _text(path), re.MULTILINE)]
+        values = [value for value in found if value is not None]
+        if values:
+            yield {metric: list(enumerate(values))}
+
+
+_Read = Callable[[Places, str], Iterator[Points]]
+#: In the order in which they are asked.
+_SOURCES: tuple[tuple[str, _Read], ...] = (
+    ("gradnoise.report", _reported),
+    ("all_results.json", _all_results),
+    ("metrics.csv", _csv_logs),
+    ("TensorBoard events", _tensorboard),
+    ("the last line of JSON that it printed", _last_line),
+)
+
+
+# --- small readers --------------------------------------------------------------------------------
+
+
+def json_lines(path: Path) -> list[dict[str, Any]]:
+    """Read one JSON object a line; a last line that a killed process left unfinished is dropped."""
+    found = []
+    for line in _text(path).splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            break
+    return found
+
+
+def tail(path: Path, size: int) -> str:
+    """Return the last bytes of a file as text; "" for one that is not there."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, path.stat().st_size - size))
+            return file.read().decode(errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+
+def _newest(folder: Path, pattern: str) -> list[Path]:
+    return sorted(folder.rglob(pattern), key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
+
+
+def _json(text: str) -> dict[str, Any]:
+    """Return a JSON object; an empty one where the text is none."""
+    try:
+        plain = json.loads(text)
+    except ValueError:
+        return {}
+    return plain if isinstance(plain, dict) else {}
+
+
+def _numbers(plain: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in plain.items() if isinstance(value, int | float)}
+
+
+def _number(text: Any) -> float | None:
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return None
