@@ -66,6 +66,27 @@ def test_activation_checkpointing_is_refused(reentrant, looped):
         trained(Regression(lambda config: Checkpointed(reentrant, looped)))
 
 
+class Halved(Regression):
+    looped = False
+
+    def loss(self, model, batch, config):
+        x, y = batch
+        if self.looped:
+            x.sum().item()
+        with torch.autocast("cpu", torch.bfloat16):
+            output = model(x)
+        return ((output.float() - y) ** 2).mean()
+
+
+def test_autocast_is_refused_where_it_reaches_only_some_operations():
+    message = r"its loss uses torch.autocast \(test_habits.py, line \d+, in loss\), which reaches only some"
+    with pytest.raises(PopulationError, match=message):
+        trained(Halved())
+    looped = Halved()
+    looped.looped = True
+    assert "loss" in trained(looped).modules.loop_reasons
+
+
 def test_a_lazy_layer_is_named():
     with pytest.raises(PopulationError, match=r"regression.model: '0.weight' is of a lazy layer .*number of inputs"):
         trained(Regression(lambda config: nn.Sequential(nn.LazyLinear(1), nn.Flatten(0))))

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
+import torch
+import torch.amp.autocast_mode
 import torch.utils.checkpoint
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from gradnoise.errors import PopulationError
 from gradnoise.population.reasons import place_of_call
+
+CHECKPOINT, AUTOCAST = "checkpoint", "autocast"
+_TORCH = str(Path(torch.__file__).parent)
+#: File of torch -> what is looked for in it.
+_WATCHED = {torch.utils.checkpoint.__file__: CHECKPOINT, torch.amp.autocast_mode.__file__: AUTOCAST}
 
 
 def adapted(model: nn.Module, name: str) -> nn.Module:
@@ -47,30 +55,41 @@ def _unwrapped(module: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def no_checkpointing(name: str) -> Iterator[None]:
-    """Refuse activation checkpointing within a block.
+def without_surprises(name: str, in_one_program: Callable[[], bool]) -> Iterator[None]:
+    """Refuse, within a block, what would train something else without a word.
 
-    It runs the model's code again in the backward pass, with the parameters that the module itself holds and not those
-    of the replica: the gradients would be wrong without a word.
+    Activation checkpointing runs the model's code again in the backward pass, with the parameters that the module
+    itself holds and not those of the replica. Autocast reaches only some operations under vmap.
+
+    Args:
+        name: what runs, for messages.
+        in_one_program: says after the block whether vmap ran it.
 
     Raises:
-        PopulationError: the block used it.
+        PopulationError: the block used one of them.
     """
-    place = torch.utils.checkpoint.__file__
-    before = sys.getprofile()
-    seen: list[str] = []
+    before, seen = sys.getprofile(), {}
 
     def look(frame: FrameType, event: str, argument: object) -> None:
-        if event == "call" and not seen and frame.f_code.co_filename == place:
-            seen.append(place_of_call())
+        if event != "call" or frame.f_code.co_filename not in _WATCHED:
+            return
+        caller = frame.f_back.f_code.co_filename if frame.f_back else ""
+        what = _WATCHED[frame.f_code.co_filename]
+        if what == CHECKPOINT or (frame.f_code.co_name == "__enter__" and not caller.startswith(_TORCH)):
+            seen.setdefault(what, place_of_call())
 
     sys.setprofile(look)
     try:
         yield
     finally:
         sys.setprofile(before)
-        if seen:
+        if CHECKPOINT in seen:
             raise PopulationError(
-                f"{name} uses torch.utils.checkpoint{seen[0]}; it would run the model again with other parameters than"
-                " the replica's: leave activation checkpointing out"
+                f"{name} uses torch.utils.checkpoint{seen[CHECKPOINT]}; it would run the model again with other"
+                " parameters than the replica's: leave activation checkpointing out"
             )
+    if AUTOCAST in seen and in_one_program():
+        raise PopulationError(
+            f"{name} uses torch.autocast{seen[AUTOCAST]}, which reaches only some operations of a population: leave it"
+            ' out; on a GPU torch.set_float32_matmul_precision("high") makes matrix products fast'
+        )

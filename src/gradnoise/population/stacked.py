@@ -12,7 +12,7 @@ from torch.func import functional_call, vmap
 from torch.utils import _pytree as pytree
 
 from gradnoise.errors import PopulationError
-from gradnoise.population.adapt import no_checkpointing
+from gradnoise.population.adapt import without_surprises
 from gradnoise.population.course import Batch
 from gradnoise.population.random_rows import RandomRows
 from gradnoise.population.randomness import seeded_for
@@ -144,7 +144,7 @@ class StackedModules:
 
         if role not in self._seen:
             self._seen.add(role)
-            with no_checkpointing(f"the model or its {role}"):
+            with without_surprises(f"the model or its {role}", lambda: role not in self.loop_reasons):
                 return self._called(role, one, state, batch, dims, draws)
         return self._called(role, one, state, batch, dims, draws)
 
