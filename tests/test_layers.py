@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "gradnoise"
-BASE = ("errors", "files", "given")
+BASE = ("errors", "files", "given", "terminal")
 #: Floor -> the packages of ours that it may import, itself included.
 FLOORS = {
     "errors": (),
     "files": (),
     "given": (),
     "reporting": (),
+    "terminal": (),
     "noise": ("noise",),
     "integrations": ("noise", "integrations"),
     "data": (*BASE, "data"),
@@ -25,13 +26,13 @@ FLOORS = {
 #: Room of the study lab -> what it may import of ours. What is asked, kept and told knows nothing of what trains.
 ASKED = ("errors", "files", "given", "study.canonical", "study.spec", "study.engine", "study.description")
 STUDY = {
-    "study.canonical": ("errors",),
+    "study.canonical": ("errors", "given"),
     "study.spec": ASKED,
     "study.engine": ASKED,
     "study.results": ASKED,
     "study.store": (*ASKED, "study.results", "study.provenance", "study.codec", "study.columns", "study.database"),
     "study.database": ("errors", "files"),
-    "study.columns": ("errors", "study.canonical"),
+    "study.columns": ("errors", "given", "study.canonical"),
     "study.analysis": (*ASKED, "study.results", "study.analysis"),
     "study.report": (*ASKED, "study.results", "study.analysis", "study.report"),
 }

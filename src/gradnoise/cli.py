@@ -5,6 +5,7 @@ A system is imported when it is named, so that help comes at once.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -23,6 +24,7 @@ from gradnoise.paper import SYSTEMS, load_system
 from gradnoise.planning import Plan
 from gradnoise.repairing import Repair
 from gradnoise.starting_file import New
+from gradnoise.terminal import NOT_READ, Terminal
 
 DESCRIPTION = f"""Does annealed gradient noise help? Paired studies of deep networks, ending in a verdict.
 
@@ -48,20 +50,27 @@ COMMANDS: Mapping[str, Callable[..., Command]] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command `gradnoise`."""
-    console = Console(highlight=False)
+    os.environ["MPLBACKEND"] = "agg"  # pictures go into files: no window, whatever the variable says
+    console = Terminal()
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         with _busy(console, words):
             command = _parsed(words)
         command(console)
+        if lost := console.lost():
+            _fail(lost)
     except GradnoiseError as error:
         _fail(str(error))
     except OSError as error:
+        if error.errno in NOT_READ and error.filename is None:
+            return  # what was printed by others, such as help
         if error.filename is None:
             raise
         _fail(f"{error.filename}: {error.strerror}")
     except KeyboardInterrupt:
         sys.exit(130)  # while training, the study itself says how to go on
+    finally:
+        console.lost()  # else Python would find out at its end, and complain
 
 
 def _busy(console: Console, words: Sequence[str]) -> AbstractContextManager[object]:
@@ -104,5 +113,5 @@ def _parse(commands: Mapping[str, Callable[..., Command]], program: str, descrip
 
 
 def _fail(message: str) -> None:
-    Console(stderr=True, highlight=False).print(Text.assemble(("error: ", "bold red"), message))
+    Terminal(stderr=True).print(Text.assemble(("error: ", "bold red"), message))
     sys.exit(1)

@@ -26,6 +26,10 @@ class CheckpointError(GradnoiseError, RuntimeError):
     """A checkpoint could not be read or written; the message names the file and what to do."""
 
 
+class MemoryFullError(GradnoiseError, RuntimeError):
+    """Memory ran out; with fewer replicas together it may suffice."""
+
+
 class StudyError(GradnoiseError, ValueError):
     """A study was asked for something that it cannot do; the message says what is allowed."""
 

@@ -7,15 +7,42 @@ there, after it.
 from __future__ import annotations
 
 import dataclasses
+import math
 import reprlib
 import types
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 _WORDS = {int: "a whole number", float: "a number", bool: "True or False", str: "text", type(None): "None"}
+
+
+@dataclass(frozen=True)
+class Between:
+    """A range that a number must lie in, as a mark of its declared type: `Annotated[int, Between(1)]`.
+
+    nan lies in none.
+
+    Args:
+        low: the smallest number allowed.
+        high: the largest.
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+
+    def __str__(self) -> str:
+        """Say the range in words."""
+        if self.high == math.inf:
+            return "that is not nan" if self.low == -math.inf else f">= {self.low:g}"
+        return f"from {self.low} to {self.high}"
+
+
+#: Of whole numbers that a store keeps.
+STORED = Between(-(2**63), 2**63 - 1)
 
 
 class WrongType(ValueError):
@@ -43,6 +70,8 @@ def read(hint: Any, value: Any) -> Any:
     Raises:
         WrongType: it is of another type.
     """
+    if get_origin(hint) is Annotated:
+        return _marked(*get_args(hint), value=value)
     value = scalar(value) if hint in _WORDS or get_origin(hint) in (Union, types.UnionType) else value
     if hint in _WORDS:
         return _plain(hint, value)
@@ -60,13 +89,32 @@ def read(hint: Any, value: Any) -> Any:
     return value
 
 
+def _marked(hint: Any, *marks: Any, value: Any) -> Any:
+    value = read(hint, value)
+    for mark in marks:
+        if isinstance(mark, Between) and value is not None and not mark.low <= value <= mark.high:
+            raise WrongType(f"{_word(hint)} {mark}")
+    return value
+
+
 def _plain(kind: type, value: Any) -> Any:
     if kind is int and isinstance(value, float) and value.is_integer():
         return int(value)
     good = isinstance(value, int | float if kind is float else kind) and (kind is bool or not isinstance(value, bool))
     if not good:
         raise WrongType(_WORDS[kind])
+    if isinstance(value, str) and not writable(value):
+        raise WrongType("text that can be written: it has half of a pair of surrogates")
     return value
+
+
+def writable(text: str) -> bool:
+    """Say whether text can be written as UTF-8, which half of a pair of surrogates cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _one_of(kinds: tuple[Any, ...], value: Any) -> Any:
@@ -98,6 +146,11 @@ def _tuple(of: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
 
 
 def _word(hint: Any) -> str:
+    if get_origin(hint) is Annotated:
+        inner, *marks = get_args(hint)
+        return " ".join((_word(inner), *(str(m) for m in marks if isinstance(m, Between))))
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(map(_word, get_args(hint)))
     return _WORDS.get(hint) or f"a {getattr(hint, '__name__', hint)}"
 
 
@@ -111,7 +164,7 @@ def _instance(kind: Any, value: Any, word: str) -> Any:
 def hints_of(kind: type) -> Mapping[str, Any]:
     """Return the declared types of a class; none where they cannot be found out, as in a function."""
     try:
-        return get_type_hints(kind)
+        return get_type_hints(kind, include_extras=True)
     except Exception:  # whatever a name in a user's annotation stands for
         return {}
 

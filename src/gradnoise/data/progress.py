@@ -24,15 +24,16 @@ def terminal_progress(console: "Console | None" = None) -> Iterator[Progress | N
         >>> with terminal_progress() as progress:
         ...     data = load_images("auto", progress=progress)
     """
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
     from rich.progress import Progress as Bars
 
-    console = console or Console(stderr=True)
+    from gradnoise.terminal import Terminal
+
+    console = console or Terminal(stderr=True)
     if not console.is_terminal:
         yield None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Bars(*columns, console=console, transient=True) as bars:
         tasks = {}
 

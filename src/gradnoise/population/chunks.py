@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from gradnoise.population.memory import is_out_of_memory
 from gradnoise.population.population import Population
 
 CANDIDATES = (8, 16, 32, 64)
@@ -26,9 +27,14 @@ def best_size(
     """
     timings: dict[int, float] = {}
     for size in sorted({min(c, most) for c in candidates}):
-        population = build(size)
-        population.step()
-        timings[size] = min(_seconds(population.step) for _ in range(steps)) / size  # some may record a new shape
+        try:
+            population = build(size)
+            population.step()
+            timings[size] = min(_seconds(population.step) for _ in range(steps)) / size  # some may record a new shape
+        except Exception as error:
+            if timings and is_out_of_memory(error):
+                break
+            raise
         if timings[size] > 1.1 * min(timings.values()):
             break  # past the cache: larger is slower still
     size = min(timings, key=timings.__getitem__)

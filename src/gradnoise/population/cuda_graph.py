@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from gradnoise.population.memory import is_out_of_memory
+
 #: Graphs that are kept, one for each tuple of shapes; that of the shapes not seen for longest goes first.
 MOST_GRAPHS = 32
 
@@ -74,6 +76,8 @@ class CudaGraphs:
             with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
                 outputs = work(*mine)
         except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
             self._enabled = False
             torch.cuda.synchronize()
             reason = str(error).strip().splitlines()[0]

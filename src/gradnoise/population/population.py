@@ -26,6 +26,7 @@ from gradnoise.population.strength import start
 from gradnoise.population.telemetry import RESERVED, means, noise_norm
 from gradnoise.population.training import Training
 from gradnoise.population.update import Live, Rule, column, update
+from gradnoise.population.vmapping import check_interpreter
 
 
 class Population:
@@ -64,6 +65,7 @@ class Population:
         trace: bool = True,
         compile: bool = False,
     ) -> None:
+        check_interpreter()
         if not replicas:
             raise PopulationError("a population needs at least one replica")
         self.experiment, self.device, self.dtype = experiment, torch.device(device), dtype

@@ -6,8 +6,6 @@ import sysconfig
 import traceback
 from pathlib import Path
 
-import torch
-
 PACKAGE = str(Path(__file__).resolve().parents[1])
 #: Part of an error's text -> what to do instead.
 HINTS = {
@@ -15,11 +13,6 @@ HINTS = {
     "requires_grad_()": "torch.func.grad, in place of torch.autograd.grad, keeps it in one program",
     ".item()": "a tensor in place of the number keeps it in one program",
 }
-
-
-def memory_ran_out(error: RuntimeError) -> bool:
-    """Say whether an error means that memory ran out."""
-    return isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def reason_of(error: RuntimeError) -> str:

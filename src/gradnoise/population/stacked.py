@@ -14,9 +14,10 @@ from torch.utils import _pytree as pytree
 from gradnoise.errors import PopulationError
 from gradnoise.population.adapt import without_surprises
 from gradnoise.population.course import Batch
+from gradnoise.population.memory import is_out_of_memory
 from gradnoise.population.random_rows import RandomRows
 from gradnoise.population.randomness import seeded_for
-from gradnoise.population.reasons import memory_ran_out, reason_of
+from gradnoise.population.reasons import reason_of
 
 #: Where `buffers` hold the keys of random numbers and the update, int64 [P, 2].
 DRAWS = "random draws"
@@ -161,7 +162,7 @@ class StackedModules:
             try:
                 return self._vmapped(role, one, state, batch, dims, draws)
             except RuntimeError as error:
-                if memory_ran_out(error):
+                if is_out_of_memory(error):
                     raise  # no limit of vmap: a loop would only hide it
                 self.loop_reasons[role] = reason_of(error)
         return self._loop(role, one, state, batch, dims, draws)

@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
+
+from gradnoise.errors import PopulationError
+
+
+def check_interpreter() -> None:
+    """Check that torch.func.vmap has all its rules: without asserts torch leaves many out, and takes slower paths.
+
+    Raises:
+        PopulationError: Python was started with -O, or with PYTORCH_JIT=0; sums would be rounded otherwise, in silence.
+    """
+    if not __debug__:
+        raise PopulationError(
+            "python -O (or PYTHONOPTIMIZE) makes torch.func.vmap round otherwise and run slower; run without it"
+        )
+    if os.environ.get("PYTORCH_JIT", "1") != "1":
+        raise PopulationError(
+            f"PYTORCH_JIT={os.environ['PYTORCH_JIT']} makes torch.func.vmap round otherwise and run slower; unset it"
+        )
 
 
 def side_by_side(

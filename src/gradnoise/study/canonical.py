@@ -17,6 +17,7 @@ from types import FunctionType
 from typing import Any
 
 from gradnoise.errors import StudyError
+from gradnoise.given import writable
 
 #: Key under which the tag of a dataclass is written.
 TAG_KEY = ""
@@ -177,11 +178,15 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         if wrong := [k for k in value if not isinstance(k, str)]:
             raise StudyError(f"keys of a configuration are text, not {wrong[0]!r}")
+        for key in value:
+            _plain(key)
         return {k: _plain(v) for k, v in value.items()}
     if isinstance(value, tuple | list):
         return [_plain(v) for v in value]
     if isinstance(value, float) and not math.isfinite(value):
         raise StudyError(f"a configuration may hold finite numbers only, not {value}; None can stand for no limit")
+    if isinstance(value, str) and not writable(value):
+        raise StudyError(f"a configuration holds {value!r}, with half of a pair of surrogates: it cannot be written")
     if isinstance(value, int | float | str | bool | None):
         return value
     raise StudyError(

@@ -24,6 +24,7 @@ from gradnoise.study.run.planning import Plan
 from gradnoise.study.run.runner import run_study
 from gradnoise.study.spec import Study
 from gradnoise.study.store import Store, note_look
+from gradnoise.terminal import Terminal
 
 Figures = Callable[[StudyResults], Extras]
 
@@ -64,7 +65,7 @@ def run_and_report(
     Raises:
         StudyError: the folder holds another study, is in use, or cannot be written.
     """
-    folder, console = Path(folder), console or Console(highlight=False)
+    folder, console = Path(folder), console or Terminal()
     command = command or shlex.join(["python", *sys.argv])
     if executor == SPOOL:
         console.print(f"Workers, on machines that reach the folder: gradnoise worker --study {folder}", soft_wrap=True)

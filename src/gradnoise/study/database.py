@@ -63,7 +63,9 @@ def damaged(folder: Path, what: object) -> StudyError:
 def connect(path: Path, mode: str) -> sqlite3.Connection:
     """Open a file of SQLite's: "ro" to read, "rwc" to write, "ro&immutable=1" to read it without its log."""
     absolute = os.path.join("/", os.path.abspath(path).lstrip("/"))  # two slashes at the start would name a host
-    return sqlite3.connect(f"file:{quote(absolute)}?mode={mode}", uri=True, timeout=30, check_same_thread=True)
+    return sqlite3.connect(
+        f"file:{quote(os.fsencode(absolute))}?mode={mode}", uri=True, timeout=30, check_same_thread=True
+    )
 
 
 def acquire(folder: Path) -> int:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from gradnoise.errors import StudyError
-from gradnoise.given import settle
+from gradnoise.given import STORED, Between, settle
 
 Config = Mapping[str, Any]
+
+#: What a claim may say of its treatment.
+EXPECTATIONS = ("helps", "hurts", "no difference", "no help", "chance")
 
 
 @dataclass(frozen=True)
@@ -94,9 +97,9 @@ class Metric:
     title: str
     unit: str = ""
     higher_is_better: bool = True
-    chance: float | None = None
+    chance: Annotated[float | None, Between()] = None
     margin: float | None = None
-    success: float | None = None
+    success: Annotated[float | None, Between()] = None
     rate: bool = False
     broken: float | None = None
 
@@ -169,8 +172,8 @@ class Description:
     title: str
     arms: tuple[Arm, ...]
     metric: Metric
-    seeds: tuple[int, ...]
-    steps: int
+    seeds: tuple[Annotated[int, STORED], ...]
+    steps: Annotated[int, Between(1, STORED.high)]
     scale: str = "custom"
     claims: tuple[Claim, ...] = ()
     deviations: tuple[str, ...] = ()

@@ -176,7 +176,12 @@ def terminal(study: Study, console: Console) -> Iterator[Observer]:
         study: what is trained.
         console: where.
     """
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), TaskProgressColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=None),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+    )
     with _Lines(*columns, console=console, transient=True) as bars:
         bars.columns = (*columns, _TimeLeft(lambda: bars.clock))
         yield _Terminal(study, bars)

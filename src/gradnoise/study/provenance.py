@@ -22,7 +22,8 @@ def provenance(
         device: what the runs train on; empty where nobody says.
         facts: what else the engine says of what it trains.
     """
-    lines = [("command", command)] if command else []
+    written = command.encode(errors="replace").decode()  # a path may hold bytes that are no text
+    lines = [("command", written)] if command else []
     lines += facts
     lines += [("started", now())]
     if commit := _commit():

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import FunctionType
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 from gradnoise.errors import StudyError, nearest
-from gradnoise.given import checked, scalar, settle
+from gradnoise.given import STORED, Between, checked, scalar, settle
 from gradnoise.study.canonical import canonical, dataclasses_in
-from gradnoise.study.description import Arm, Claim, Config, Description, Metric, Selection
+from gradnoise.study.description import EXPECTATIONS, Arm, Claim, Config, Description, Metric, Selection
 
 __all__ = [
     "STUDY_KEYS",
@@ -110,8 +110,8 @@ class Setting:
     values: Config = field(default_factory=dict)
     arms: tuple[str, ...] | None = None
     name: str | None = None
-    steps: int | None = None
-    eval_every: int | None = None
+    steps: Annotated[int | None, Between(1, STORED.high)] = None
+    eval_every: Annotated[int | None, Between(1, STORED.high)] = None
 
     def __post_init__(self) -> None:
         """Check types."""
@@ -165,15 +165,17 @@ class Study(Description):
         eval_every: updates between evaluations.
         base: configuration shared by all trials (learning rate, batch size, depth, ...).
         seed: study seed; every random choice is keyed by it, the trial seed and a purpose.
+        part: whether rows or arms of a larger study were left out, of which its claims may still speak.
     """
 
     experiment: Subject
     settings: tuple[Setting, ...] = (Setting("all", "All runs"),)
-    seeds: tuple[int, ...] = tuple(range(8))
-    steps: int = 1000
-    eval_every: int = 100
+    seeds: tuple[Annotated[int, STORED], ...] = tuple(range(8))
+    steps: Annotated[int, Between(1, STORED.high)] = 1000
+    eval_every: Annotated[int, Between(1, STORED.high)] = 100
     base: Config = field(default_factory=dict)
-    seed: int = 0
+    seed: Annotated[int, STORED] = 0
+    part: bool = False
 
     def __post_init__(self) -> None:
         """Bring values to their types, and check what can be checked before anything is trained."""
@@ -193,6 +195,7 @@ class Study(Description):
         self._check_settings()
         self._check_keys()
         self._check_selection()
+        self._check_claims()
         for setting in self.settings:
             steps, every = self.lengths(setting)
             if not 1 <= every <= steps:
@@ -241,6 +244,20 @@ class Study(Description):
         for arm in self.arms:
             yield f"arm {arm.name!r}", arm.values
 
+    def _check_claims(self) -> None:
+        """Check that every claim speaks of rows and arms that there are, and says something that can be judged."""
+        rows, arms = {s.row for s in self.settings}, {a.name for a in self.arms}
+        for claim in self.claims:
+            places = [("expects", claim.expects, EXPECTATIONS)]
+            if not self.part:
+                places += [("row", claim.row, rows), ("treatment", claim.treatment, arms)]
+            for what, name, known in places:
+                if name not in known:
+                    raise StudyError(
+                        f"study {self.name!r}: claim {claim.id!r} has {what} {name!r}: there are"
+                        f" {', '.join(map(repr, known))}{nearest(name, known)}"
+                    )
+
     def _check_selection(self) -> None:
         if self.selection is None:
             return
@@ -285,7 +302,7 @@ class Study(Description):
             arms = None if setting.arms is None else tuple(n for n in setting.arms if n in {a.name for a in keep})
             if arms is None or set(arms) - {self.baseline.name}:
                 settings.append(dataclasses.replace(setting, arms=arms))
-        return dataclasses.replace(self, arms=keep, settings=tuple(settings))
+        return dataclasses.replace(self, arms=keep, settings=tuple(settings), part=True)
 
     def with_rows(self, names: Sequence[str]) -> Study:
         """Return the study restricted to some rows of its table."""
@@ -295,7 +312,7 @@ class Study(Description):
                 raise StudyError(
                     f"no row {name!r} in study {self.name!r}: rows are {', '.join(known)}{nearest(name, known)}"
                 )
-        return dataclasses.replace(self, settings=tuple(s for s in self.settings if s.row in names))
+        return dataclasses.replace(self, settings=tuple(s for s in self.settings if s.row in names), part=True)
 
     def lengths(self, setting: Setting) -> tuple[int, int]:
         """Return updates per trial and between evaluations in one setting."""

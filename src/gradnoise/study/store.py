@@ -84,6 +84,19 @@ class Store(Database):
                 [(_hash(body), body) for body in bodies],
             )
 
+    def split(self, chunk: str, parts: Sequence[Sequence[str]]) -> None:
+        """Let the trials of a chunk start over in smaller chunks, in one transaction."""
+        bodies = [canonical(list(ids)) for ids in parts]
+        with self.transaction():
+            self.db.execute("DELETE FROM chunks WHERE id = ?", (chunk,))
+            self.db.executemany("INSERT INTO chunks (id, trials) VALUES (?, ?)", [(_hash(b), b) for b in bodies])
+            for trial in (id for ids in parts for id in ids):
+                self.db.execute("DELETE FROM metrics WHERE trial = ?", (trial,))
+                self.db.execute(
+                    "UPDATE trials SET status = 'pending', step = 0, diverged_at = NULL, final = '{}' WHERE id = ?",
+                    (trial,),
+                )
+
     def commit(self, result: SliceResult) -> None:
         """Add what a slice brought in one transaction."""
         with self.transaction():

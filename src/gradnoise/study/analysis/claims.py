@@ -11,9 +11,8 @@ from gradnoise.study.analysis.evidence import Chance
 from gradnoise.study.analysis.scores import CHANCE_MARGINS, Reading
 from gradnoise.study.analysis.statistics import least_pairs
 from gradnoise.study.analysis.verdict import Verdict
+from gradnoise.study.description import EXPECTATIONS
 from gradnoise.study.spec import Claim, Metric
-
-EXPECTATIONS = ("helps", "hurts", "no difference", "no help", "chance")
 
 REPRODUCED, NOT_REPRODUCED, UNDECIDED, NOT_TESTED = "reproduced", "not reproduced", "undecided", "not tested"
 

@@ -52,7 +52,7 @@ def print_summary(summary: Summary, console: Console | None = None) -> None:
         summary: what `summarise` returned.
         console: where to; None for standard output, in colour if that is a terminal.
     """
-    console = console or Console()
+    console = console or Console(markup=False, emoji=False)
     headline, *notes = conclusions(summary)
     console.print(Text(headline, style="bold"))
     ledger = notes.pop(0) if summary.findings and notes and "published" in notes[0] else ""
@@ -130,7 +130,7 @@ def print_table(summary: Summary, console: Console | None = None) -> None:
         summary: what `summarise` returned.
         console: where to; None for standard output, in colour if that is a terminal.
     """
-    console = console or Console()
+    console = console or Console(markup=False, emoji=False)
     console.print(terminal_table(summary, console.width), no_wrap=True, overflow="ignore", crop=False)
     console.print(Text(caption(summary), style="dim"))
     console.print()

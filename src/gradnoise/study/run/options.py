@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
+
+from gradnoise.errors import StudyError
+from gradnoise.given import Between, settle
 
 
 @dataclass(frozen=True)
@@ -22,10 +25,14 @@ class Options:
         settings: of the executor that is chosen by name, such as the address of a cluster.
     """
 
-    workers: int | None = None
+    workers: Annotated[int | None, Between(1)] = None
     device: str = "cpu"
     compile: bool = False
-    chunk: int | None = None
-    slice_seconds: float = 8.0
-    worker_seconds: float = 20.0
+    chunk: Annotated[int | None, Between(1)] = None
+    slice_seconds: Annotated[float, Between(0)] = 8.0
+    worker_seconds: Annotated[float, Between(0)] = 20.0
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check types and ranges."""
+        settle(self, StudyError)

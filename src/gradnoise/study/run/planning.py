@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from gradnoise.errors import MemoryFullError, StudyError
 from gradnoise.study.database import damaged
 from gradnoise.study.engine import Engine, Job, JobTrial, Measurement, Worker
 from gradnoise.study.run.options import Options
@@ -35,6 +36,7 @@ class Plan:
         bytes: memory of all workers, as far as the timing shows.
         rows: rows of the study's trials, by the trials' ids.
         start: seconds until a chunk makes its first update.
+        notices: what the timing found out that is to be told, one sentence each.
     """
 
     chunks: tuple[tuple[Job, int], ...]
@@ -45,6 +47,7 @@ class Plan:
     bytes: int
     rows: Mapping[str, str] = field(default_factory=dict)
     start: float = 0.0
+    notices: tuple[str, ...] = ()
 
     @property
     def trials(self) -> int:
@@ -135,12 +138,37 @@ def make_plan(left: Remaining, options: Options, workers: int, measure: Measure)
     whole = not left.fresh or options.chunk is not None
     if left.fresh:
         sample = sample[: options.chunk or math.ceil(len(sample) / workers)]
-    found = measure(_job("", sample), whole)
+    found, notices = timed(measure, sample, whole)
     jobs = [(_job(c.id, [left.known[t] for t in c.trials]), c.step) for c in left.begun]
     for trials in _cut(left.resolved, left.fresh, found.size):
         jobs.append((_job(chunk_id([t.id for t in trials]), trials), 0))
     workers = min(workers, len(jobs))
-    return Plan(tuple(jobs), arms, left.done, workers, found.seconds, found.bytes * workers, rows, found.start)
+    memory = found.bytes * workers
+    return Plan(tuple(jobs), arms, left.done, workers, found.seconds, memory, rows, found.start, notices)
+
+
+def timed(measure: Measure, sample: Sequence[Trial], whole: bool) -> tuple[Measurement, tuple[str, ...]]:
+    """Time some trials together, or half of them where memory runs out, and so on; it is told by a sentence.
+
+    Raises:
+        StudyError: it runs out with one trial, too.
+    """
+    notices: list[str] = []
+    while True:
+        try:
+            return measure(_job("", sample), whole), tuple(notices)
+        except MemoryFullError as error:
+            if len(sample) == 1:
+                raise StudyError(f"{error}: it does not suffice for one; train on a machine with more") from error
+            sample = sample[: -(-len(sample) // 2)]
+            notices.append(f"{error}: {len(sample)} are tried")
+
+
+def halves(job: Job) -> list[Job]:
+    """Cut the trials of a job into two jobs."""
+    middle = -(-len(job.trials) // 2)
+    parts = (job.trials[:middle], job.trials[middle:])
+    return [Job(chunk_id([t.id for t in part]), part) for part in parts]
 
 
 def count_workers(left: Remaining, options: Options, worker: Worker) -> int:
@@ -156,7 +184,7 @@ def count_workers(left: Remaining, options: Options, worker: Worker) -> int:
     most = left.resolved.engine.local_workers()
     if most == 1:
         return 1
-    seconds = worker.measure(_job("", left.sample[:LOOK]), True).seconds
+    seconds = timed(worker.measure, left.sample[:LOOK], True)[0].seconds
     return most if seconds * left.replica_steps > options.worker_seconds else 1
 
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import resource
-import sys
 import time
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +20,7 @@ from gradnoise.population import Experiment, Population, Replica, Training, best
 from gradnoise.population.chunks import CANDIDATES, usual_seconds
 from gradnoise.study.engine import Job, Keep, Measurement, MetricRow, SliceResult
 from gradnoise.study.run.facts import facts
+from gradnoise.study.run.memory import first_line, memory_told, peak_bytes
 from gradnoise.study.spec import STUDY_KEYS, Config, Subject, known_keys
 
 #: Settings of the engine that may differ between the replicas of a population.
@@ -141,6 +140,8 @@ class PopulationEngine:
         Raises:
             StudyError: the device cannot be used here.
         """
+        if self.device.startswith("meta"):
+            raise StudyError("device 'meta' has shapes and no numbers; use --device cpu")
         try:
             torch.empty(0, device=self.device)
         except (RuntimeError, AssertionError, NotImplementedError) as error:
@@ -220,7 +221,7 @@ class PopulationWorker:
             built.append(self.engine.build(job.trials[:size]))
             return built[-1]
 
-        with self.engine.threads():
+        with memory_told(most, self._let_go), self.engine.threads():
             size, seconds = best_size(build, most, candidates=candidates)
             population = next(p for p in built if len(p.replicas) == size)
             usual = usual_seconds(population, job.steps, job.config["eval_every"])
@@ -228,7 +229,7 @@ class PopulationWorker:
             before = time.monotonic()
             self.engine.build(job.trials[:size]).step()  # again, as what is slow once in a process was done by now
             start = time.monotonic() - before
-        return Measurement(size, seconds, _peak_bytes(), start)
+        return Measurement(size, seconds, peak_bytes(), start)
 
     def advance(self, job: Job, step: int, seconds: float) -> SliceResult:
         """Train a chunk from `step` for about `seconds`, up to an evaluation, and keep a checkpoint of it.
@@ -236,9 +237,10 @@ class PopulationWorker:
         Raises:
             PopulationError: the experiment does not fit a population; the message says why.
             CheckpointError: the checkpoint cannot be written.
+            MemoryFullError: memory ran out.
         """
         started = time.monotonic()
-        with self.engine.threads():
+        with memory_told(len(job.trials), self._let_go), self.engine.threads():
             population, events = self._take(job, step)
             before = set(population.diverged)
             rows, final = _train(job, population, started + seconds)
@@ -259,6 +261,11 @@ class PopulationWorker:
             seconds=time.monotonic() - started,
             events=events,
         )
+
+    def _let_go(self) -> None:
+        self._held = None
+        if not self.engine.on_cpu:
+            torch.cuda.empty_cache()
 
     def _take(self, job: Job, step: int) -> tuple[Population, tuple[str, ...]]:
         """Return the population at `step`, or an earlier one of the same run, and what was lost on the way.
@@ -281,21 +288,11 @@ class PopulationWorker:
             except Exception as error:  # whole, but of another version or kind, or put there by somebody
                 population = self.engine.build(job.trials)
                 kept = kept.older()
-                losses += [f"the checkpoint of chunk {job.chunk} cannot be used ({_first_line(error)})", *kept.losses]
+                losses += [f"the checkpoint of chunk {job.chunk} cannot be used ({first_line(error)})", *kept.losses]
         if not losses:
             return population, ()
         again = f"trained again from update {population.t}" if population.t else "trained again from the start"
         return population, tuple(f"{loss}: {again}" for loss in losses)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _peak_bytes() -> int:
-    """Return the most memory that this process has used."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def _train(job: Job, population: Population, deadline: float) -> tuple[list[MetricRow], dict[str, dict[str, float]]]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from gradnoise.errors import StudyError
+from gradnoise.errors import MemoryFullError, StudyError
 from gradnoise.files import check_within
 from gradnoise.study.engine import Job, Keep, Measurement, SliceResult
 from gradnoise.study.results import StudyResults
@@ -20,7 +21,7 @@ from gradnoise.study.run.folder import finished_record, known_trials, merged_rec
 from gradnoise.study.run.inert import InertArms
 from gradnoise.study.run.keep import FolderKeep
 from gradnoise.study.run.options import Options
-from gradnoise.study.run.planning import Plan, Remaining, count_workers, make_plan, remaining
+from gradnoise.study.run.planning import Plan, Remaining, count_workers, halves, make_plan, remaining
 from gradnoise.study.run.resolve import Resolved, resolve
 from gradnoise.study.spec import Study
 from gradnoise.study.store import FILE, Store
@@ -213,6 +214,8 @@ class _Run:
         self.left = plan.replica_steps
         self.deaths: Counter[str] = Counter()
         self.losses: Counter[str] = Counter()
+        #: Events that go with the first slice of a chunk.
+        self.said: dict[str, tuple[str, ...]] = {plan.chunks[0][0].chunk: plan.notices} if plan.chunks else {}
 
     def to_the_end(self, slice_seconds: float) -> None:
         """Train every chunk of the plan to its end."""
@@ -228,37 +231,54 @@ class _Run:
             more = SLOTS_SECONDS if waiting else None  # there may be more slots by then
             for future in wait(running, timeout=more, return_when=FIRST_COMPLETED).done:
                 job, step = running.pop(future)
-                reached = self._take_in(job, step, future)
-                if reached is not None:
-                    waiting.append((job, reached))
+                waiting += self._take_in(job, step, future)
 
     def _next(self, waiting: list[tuple[Job, int]]) -> tuple[Job, int]:
         """Take the chunk that was trained last; or one that has not begun, as long as some arm may change nothing."""
         unseen = [i for i, (_, step) in enumerate(waiting) if step == 0] if self.inert.undecided else []
         return waiting.pop(unseen[-1] if unseen else -1)
 
-    def _take_in(self, job: Job, step: int, future: Future[SliceResult]) -> int | None:
-        """Commit a slice; returns the step at which its chunk stands now, None when it is done."""
+    def _take_in(self, job: Job, step: int, future: Future[SliceResult]) -> list[tuple[Job, int]]:
+        """Commit a slice; returns what it leaves to do: its chunk and where that stands, nothing when it is done."""
         try:
             result = future.result()
         except WorkerDied as death:
             self._count_death(job.chunk, death)
-            return step
+            return [(job, step)]
+        except MemoryFullError as error:
+            return self._split(job, step, error)
         del self.deaths[job.chunk]
         self._check_metric(result)
+        lost, result = result, replace(result, events=(*self.said.pop(job.chunk, ()), *result.events))
         self.store.commit(result)
         self.left -= len(job.trials) * ((job.steps if result.done else result.step) - step)
         self._tell(result)
-        self._count_losses(result)
+        self._count_losses(lost)
         self.inert.check(self.store.measured)
         if not result.done:
-            return result.step
+            return [(job, result.step)]
         self.keep.drop(job.chunk)
-        return None
+        return []
+
+    def _split(self, job: Job, step: int, error: MemoryFullError) -> list[tuple[Job, int]]:
+        """Let a chunk that is too large for the memory start over in two halves, and say so."""
+        if len(job.trials) == 1:
+            raise StudyError(
+                f"{error}: it does not suffice for one trial; train on a machine with more, or with fewer --workers."
+                " Finished trials are kept"
+            ) from error
+        parts = halves(job)
+        self.store.split(job.chunk, [[t.id for t in part.trials] for part in parts])
+        self.keep.drop(job.chunk)
+        self.left += len(job.trials) * step
+        for part in parts:
+            self.said[part.chunk] = (f"{error}: they start over in two halves",)
+        return [(part, 0) for part in reversed(parts)]
 
     def _tell(self, result: SliceResult | None) -> None:
         total = self.plan.replica_steps
-        self.observer.progressed(Progress(total - self.left, total, self.store.counts(), result))
+        done = max(total - self.left, 0)  # what starts over was done before
+        self.observer.progressed(Progress(done, total, self.store.counts(), result))
 
     def _count_death(self, chunk: str, death: WorkerDied) -> None:
         self.deaths[chunk] += 1
@@ -281,6 +301,14 @@ class _Run:
             )
 
     def _check_metric(self, result: SliceResult) -> None:
+        metric = self.study.metric
+        values = [v for _, name, _, v in result.rows if metric.rate and name == metric.name and not math.isnan(v)]
+        wrong = [v for v in values if v and not math.isclose(v, metric.success or 1.0, rel_tol=1e-6)]
+        if wrong:
+            raise StudyError(
+                f"metric {metric.name!r} is declared a rate, of 0 or {metric.success:g}, but a run has {wrong[0]:g};"
+                " measure 0 or that value of each run, or leave out rate=True"
+            )
         measured = sorted({name for _, name, _, _ in result.rows})
         if measured and self.study.metric.name not in measured:
             raise StudyError(
