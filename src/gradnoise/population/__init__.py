@@ -7,6 +7,7 @@ from gradnoise.population.course import Course, Goal
 from gradnoise.population.cuda_graph import CudaGraphs
 from gradnoise.population.draws import Draws
 from gradnoise.population.experiment import Data, Experiment
+from gradnoise.population.groups import Group, Groups
 from gradnoise.population.minibatches import Examples, Minibatches
 from gradnoise.population.optimizers import L2, SGD, AdaGrad, Adam, AdamW, NAdam, Optimizer, RMSProp
 from gradnoise.population.population import Population
@@ -31,6 +32,8 @@ __all__ = [
     "Experiment",
     "Exponential",
     "Goal",
+    "Group",
+    "Groups",
     "InverseSqrt",
     "LinearDecay",
     "Minibatches",

@@ -19,6 +19,7 @@ from gradnoise.population.evaluation import evaluate
 from gradnoise.population.experiment import Experiment
 from gradnoise.population.feed import Feed
 from gradnoise.population.gradients import Gradients
+from gradnoise.population.optimizers import Optimizer
 from gradnoise.population.randomness import EVALUATION_DRAWS, LOSS_DRAWS
 from gradnoise.population.replica import Replica
 from gradnoise.population.stacked import DRAWS
@@ -79,17 +80,19 @@ class Population:
         self.finished: dict[int, int] = {}
         self._since = 0
         self.modules = build_modules(experiment, replicas, configs, dtype, self.device)
+        bound = getattr(shared.optimizer, "bound", None)
+        rule = shared.optimizer if bound is None else bound(self.modules.names, self.modules.offsets)
         self._feed = Feed(experiment, self.config, self.device, dtype)
         self._feed.select(replicas)
         course = start_course(experiment, configs, dtype, self.device)
         self._masks = trace_dropout(
             experiment, self.config, self.modules, replicas, lambda: self._feed(0, course), course
         )
-        self._rule = self._made_rule(shared)
+        self._rule = self._made_rule(rule, shared)
         self._live = Live(
             t=torch.zeros((), dtype=torch.int64, device=self.device),
             theta=self.modules.theta,
-            optimizer=shared.optimizer.init(self.modules.theta),
+            optimizer=rule.init(self.modules.theta),
             course=course,
             failures=torch.zeros(2, len(replicas), dtype=torch.int64, device=self.device),
             diverged_at=torch.full((len(replicas),), -1, dtype=torch.int64, device=self.device),
@@ -100,18 +103,18 @@ class Population:
         self._graphs = CudaGraphs(self.device, enabled=trace)
         self._set_rows()
 
-    def _made_rule(self, shared: Training) -> Rule:
+    def _made_rule(self, optimizer: Optimizer, shared: Training) -> Rule:
         """Make the rule by which rows are updated, of the settings that they share and the experiment's course."""
         course, patience = self.experiment.course, self.experiment.patience
         if course is None:
-            return Rule(shared.optimizer, shared.clip_per, patience, lambda state, observed, t: state)
+            return Rule(optimizer, shared.clip_per, patience, lambda state, observed, t: state)
 
         def weights(state: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
             views = dict(zip(self.modules.names, self.modules.views(self.modules.theta), strict=True))
             return [(views[name], new) for name, new in course.weights(views, state).items()]
 
         return Rule(
-            shared.optimizer,
+            optimizer,
             shared.clip_per,
             patience,
             lambda state, observed, t: course.after(state, observed, t, self.config),

@@ -29,6 +29,8 @@ BUILT_IN = {
     "gradnoise.schedule:Annealed": ("gradnoise.noise.schedule", "Annealed"),
     "gradnoise.schedule:Fixed": ("gradnoise.noise.schedule", "Fixed"),
     "gradnoise.schedule:Relative": ("gradnoise.noise.schedule", "Relative"),
+    "gradnoise.population.groups:Group": ("gradnoise.population.groups", "Group"),
+    "gradnoise.population.groups:Groups": ("gradnoise.population.groups", "Groups"),
     "gradnoise.population.optimizers:AdaGrad": ("gradnoise.population.optimizers", "AdaGrad"),
     "gradnoise.population.optimizers:Adam": ("gradnoise.population.optimizers", "Adam"),
     "gradnoise.population.optimizers:AdamW": ("gradnoise.population.optimizers", "AdamW"),
