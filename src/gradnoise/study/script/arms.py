@@ -30,7 +30,8 @@ def arms_of(named: Sequence[str], further: Sequence[str]) -> tuple[Arm, ...]:
     Raises:
         StudyError: one cannot be read, a name comes twice, or there are fewer than two.
     """
-    arms = [_named(text.strip()) for text in named if text.strip()] + [_further(text) for text in further]
+    named = [text.strip() for text in named if text.strip()]
+    arms = [_named(text) for text in named] + [_further(text) for text in further]
     if further and not named:
         arms = [_named("none"), *arms]
     names = [arm.name for arm in arms]

@@ -1,0 +1,177 @@
+"""Scripts as people write them, unmodified: each becomes a study by one command, and pairing is proved or refuted."""
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from support.commandline import gradnoise
+from support.comparing import outcomes, results
+
+HEAD = """
+import argparse, os, random
+parser = argparse.ArgumentParser()
+parser.add_argument("--seed", type=int)
+parser.add_argument("--output_dir", default=".")
+parser.add_argument("--c", type=float, default=1.0)
+args = parser.parse_args()
+"""
+
+PLAIN = """
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+torch.manual_seed(args.seed)
+x = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
+loader = DataLoader(TensorDataset(x, x.sum(1, keepdim=True)), batch_size=16, shuffle=True, num_workers=WORKERS)
+model = torch.nn.Linear(8, 1)
+optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+for epoch in range(2):
+    for a, b in loader:
+        optimizer.zero_grad()
+        loss = torch.nn.functional.mse_loss(model(a), b)
+        loss.backward()
+        optimizer.step()
+print(f"final loss: {loss.item():.6f}")
+"""
+
+TRANSFORMERS = """
+import torch
+from transformers import Trainer, TrainingArguments, set_seed
+set_seed(args.seed)
+
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(4, 2)
+    def forward(self, x, labels):
+        logits = self.linear(x)
+        return {"loss": torch.nn.functional.cross_entropy(logits, labels), "logits": logits}
+
+def rows(n):
+    x = torch.randn(n, 4, generator=torch.Generator().manual_seed(0))
+    return [{"x": a, "labels": int(a.sum() > 0)} for a in x]
+
+arguments = TrainingArguments(args.output_dir, seed=args.seed, max_steps=6, per_device_train_batch_size=8, report_to=[],
+                              use_cpu=True, save_strategy="no", learning_rate=0.05, eval_strategy="steps", eval_steps=2)
+trainer = Trainer(Model(), arguments, train_dataset=rows(48), eval_dataset=rows(32))
+trainer.train()
+trainer.save_metrics("eval", trainer.evaluate())
+trainer.save_state()
+"""
+
+LIGHTNING = """
+import torch, warnings
+warnings.simplefilter("ignore")
+import lightning as L
+from lightning.pytorch.loggers import CSVLogger
+from torch.utils.data import DataLoader, TensorDataset
+L.seed_everything(args.seed)
+
+class Model(L.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(4, 1)
+    def training_step(self, batch, index):
+        loss = self.linear(batch[0]).square().mean()
+        self.log("loss", loss, on_step=True)
+        return loss
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+x = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
+trainer = L.Trainer(max_epochs=1, logger=CSVLogger(args.output_dir), log_every_n_steps=1, accelerator="cpu",
+                    enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+trainer.fit(Model(), DataLoader(TensorDataset(x), batch_size=8, shuffle=True))
+"""
+
+ACCELERATE = """
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+import gradnoise
+set_seed(args.seed)
+accelerator = Accelerator(cpu=True)
+model = torch.nn.Linear(4, 1)
+model, optimizer = accelerator.prepare(model, torch.optim.AdamW(model.parameters(), lr=0.01))
+for step in range(4):
+    loss = model(torch.randn(16, 4)).square().mean()
+    accelerator.backward(loss)
+    optimizer.step()
+    optimizer.zero_grad()
+    gradnoise.report(loss=loss, step=step + 1)
+"""
+
+SKLEARN = """
+import json
+from sklearn.datasets import load_digits
+from sklearn.linear_model import SGDClassifier
+from sklearn.model_selection import train_test_split
+x, y = load_digits(return_X_y=True)
+a, b, c, d = train_test_split(x, y, random_state=args.seed)
+model = SGDClassifier(alpha=args.c / 1000, max_iter=5, tol=None, random_state=args.seed).fit(a, c)
+print(json.dumps({"accuracy": model.score(b, d)}))
+"""
+
+TWO_OPTIMIZERS = """
+import torch, gradnoise
+torch.manual_seed(args.seed)
+g, d = torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)
+optimizers = [torch.optim.Adam(g.parameters(), lr=0.01), torch.optim.SGD(d.parameters(), lr=0.01)]
+for step in range(4):
+    for sign, optimizer in zip((1, -1), optimizers):
+        optimizer.zero_grad()
+        loss = sign * d(g(torch.randn(8, 2))).mean()
+        loss.backward()
+        optimizer.step()
+gradnoise.report(loss=loss)
+"""
+
+NOISE = ("--arms", "none,noise:0.01")
+#: Idiom -> script, what it needs, options, where the metric is found.
+IDIOMS = {
+    "plain": (PLAIN.replace("WORKERS", "0"), "torch", (*NOISE, "--metric", "loss:min", "--metric-regex",
+              "final loss: ([0-9.]+)"), "the lines that match --metric-regex"),
+    "workers": (PLAIN.replace("WORKERS", "2"), "torch", (*NOISE, "--metric", "loss:min", "--metric-regex",
+                "final loss: ([0-9.]+)"), "the lines that match --metric-regex"),
+    "transformers": (TRANSFORMERS, "transformers", (*NOISE, "--metric", "eval_loss:min"), "all_results.json"),
+    "lightning": (LIGHTNING, "lightning", (*NOISE, "--metric", "loss:min"), "metrics.csv"),
+    "accelerate": (ACCELERATE, "accelerate", (*NOISE, "--metric", "loss:min"), "gradnoise.report"),
+    "two-optimizers": (TWO_OPTIMIZERS, "torch", (*NOISE, "--metric", "loss:min"), "gradnoise.report"),
+    "sklearn": (SKLEARN, "sklearn", ("--arm", "strong=--c 10", "--metric", "accuracy:max"),
+                "the last line of JSON that it printed"),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("idiom", IDIOMS)
+def test_a_script_as_people_write_it_becomes_a_study(tmp_path: Path, capsys, idiom):
+    code, needs, options, source = IDIOMS[idiom]
+    if importlib.util.find_spec(needs) is None:
+        pytest.skip(f"{needs} is not installed")
+    (tmp_path / "train.py").write_text(HEAD + code)
+    command = (sys.executable, "train.py", "--seed", "{seed}", "--output_dir", "{dir}")
+    assert gradnoise("compare", "--seeds", "2", "--blind", *options, "--", *command) == 0, capsys.readouterr().err
+    folder = tmp_path / "runs/compare-train"
+    notes = " ".join(results(folder).record.notes)
+    found = outcomes(folder)
+    assert len(found) == 4 and {o["source"] for o in found.values()} == {source}
+    assert ("Pairing is proved" in notes) == (idiom != "sklearn"), notes
+    assert ("Pairing is taken on trust" in notes) == (idiom == "sklearn")
+    for name, outcome in found.items():
+        assert bool(outcome["updates"]) == (idiom != "sklearn")
+        assert all(("schedule" in b) == ("noise" in name) for b in outcome["begin"])
+        assert len(outcome["begin"]) == {"sklearn": 0, "two-optimizers": 2}.get(idiom, 1)
+    if idiom == "transformers":
+        assert any(len(t.curves["eval_loss"].steps) == 3 for t in results(folder).trials), "curves of its state"
+
+
+@pytest.mark.slow
+def test_check_shows_how_a_pair_begins_after_a_few_updates(tmp_path, capsys):
+    (tmp_path / "train.py").write_text(HEAD + PLAIN.replace("WORKERS", "0").replace("range(2)", "range(10**9)"))
+    command = (sys.executable, "train.py", "--seed", "{seed}")
+    assert gradnoise("compare", *NOISE, "--metric", "loss:min", "--check", "--", *command) == 0
+    text = re.sub(r"\s+", " ", capsys.readouterr().out)
+    assert "Adam, weights" in text and "noise Annealed(eta=0.01, gamma=0.55) of" in text
+    assert "after which the run was stopped" in text and "Pairing is proved" in text
+    assert not (tmp_path / "runs").exists()
