@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from gradnoise import __version__
-from gradnoise.cluster_commands import Worker
+from gradnoise.cluster_commands import Export, Status, Worker
 from gradnoise.commands import Asked, Claims, Doctor, Report, Resume, Run, with_own_options
 from gradnoise.compare import Compare, compare_of
 from gradnoise.errors import GradnoiseError, StudyError, nearest
@@ -41,6 +41,8 @@ COMMANDS: Mapping[str, Callable[..., Command]] = {
     "new": New,
     "resume": Resume,
     "worker": Worker,
+    "status": Status,
+    "export": Export,
     "report": Report,
     "repair": Repair,
     "claims": Claims,

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Annotated
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
-from tyro.conf import arg
+from tyro.conf import Positional, arg
 
 from gradnoise.errors import StudyError
 
@@ -61,6 +62,73 @@ class Worker:
             say(f"worker {worker.id}: {worker.work()}")
         finally:
             signal.signal(signal.SIGTERM, before)
+
+
+@dataclass(frozen=True)
+class Status:
+    """Show where a study stands, also while it runs: what is left, who works at it, what went wrong.
+
+    Example: gradnoise status runs/nram-paper
+    """
+
+    folder: Positional[Path]
+    """Folder of a `gradnoise run`."""
+
+    def __call__(self, console: Console) -> None:
+        """Print it."""
+        from gradnoise.study.status import status_of
+
+        status = status_of(self.folder)
+        table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+        counts = ", ".join(f"{n} {name}" for name, n in sorted(status.counts.items()))
+        table.add_row(Text("study", style="bold"), status.title)
+        table.add_row(Text("trials", style="bold"), f"{status.done} of {status.trials} ended ({counts})")
+        share = status.updates / max(status.all_updates, 1)
+        table.add_row(Text("updates", style="bold"), f"{status.updates:,} of {status.all_updates:,} ({share:.0%})")
+        left = status.seconds_left(len(status.workers) or 1)
+        if left and status.done < status.trials:
+            many = f"{len(status.workers)} workers" if len(status.workers) > 1 else "one worker"
+            table.add_row(Text("left", style="bold"), f"about {left / 3600:.1f} hours of {many}, at the speed so far")
+        if status.driver:
+            lost = f", {status.lost} slices run again after their worker was lost" if status.lost else ""
+            table.add_row(Text("driver", style="bold"), f"{status.driver}{lost}")
+        for name, told in status.workers.items():
+            doing = f"at chunk {told['chunk']}" if told["chunk"] else "waits"
+            table.add_row(Text("worker", style="bold"), Text(f"{name}: {doing}, {told['slices']} slices"))
+        for event in status.events:
+            table.add_row(Text("event", style="bold"), Text(event, style="yellow"))
+        console.print(table)
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write the trials and curves of a study for other programs.
+
+    Example: gradnoise export runs/nram-paper --to parquet
+    """
+
+    folder: Positional[Path]
+    """Folder of a `gradnoise run`, or one of results/."""
+    to: str
+    """csv, parquet (for pandas, polars, DuckDB), tensorboard or mlflow."""
+    out: Annotated[Path | None, arg(help_behavior_hint="(default: FOLDER/export-FORMAT)")] = None
+    """Where to; a folder that does not exist yet, or is empty."""
+
+    def __call__(self, console: Console) -> None:
+        """Write them."""
+        from gradnoise.study import Store, read_results
+        from gradnoise.study.exported import RECORD
+        from gradnoise.study.report.formats import export
+        from gradnoise.study.store import FILE
+
+        if (self.folder / RECORD).exists() and not (self.folder / FILE).exists():
+            results = read_results(self.folder, curves=True)
+        else:
+            with Store(self.folder, readonly=True) as store:
+                results = store.results()
+        out = self.out or self.folder / f"export-{self.to}"
+        export(results, self.to, out)
+        console.print(f"Written: {out}", soft_wrap=True)
 
 
 def seconds(text: str) -> float:

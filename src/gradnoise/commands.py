@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from gradnoise.study_file import StudyFile
 
 
+#: Options that only some executors have.
+SETTINGS = ("address", "num_gpus", "accelerator_type")
+
+
 @dataclass(frozen=True)
 class Machine:
     """Where and how to train; no result depends on it beyond rounding."""
@@ -41,7 +45,16 @@ class Machine:
     """Replicas trained as one program."""
     executor: str = "auto"
     """Where slices of training run: here (in this process), processes (worker processes of this machine), auto
-    (whichever of these is faster), or spool (workers on any machine that reaches the folder, see gradnoise worker)."""
+    (whichever of these is faster), spool (workers on any machine that reaches the folder, see gradnoise worker), or ray
+    (a Ray cluster)."""
+    address: Annotated[str | None, arg(help_behavior_hint="(ray)")] = None
+    """Ray cluster: auto for the one that this machine belongs to, HOST:PORT, or local to start one here."""
+    num_gpus: Annotated[float | None, arg(help_behavior_hint="(ray; default: 0)")] = None
+    """GPUs of one worker; a fraction lets several share one."""
+    accelerator_type: Annotated[str | None, arg(help_behavior_hint="(ray; default: any)")] = None
+    """Kind of GPU, as Ray names it."""
+    slice_seconds: float = 8.0
+    """Training is handed out, and committed, in slices of about this many seconds; longer ones for many workers."""
     compile: bool = False
     """Compile the training step (slow to start; needs a C++ compiler on a CPU)."""
 
@@ -49,14 +62,17 @@ class Machine:
         """Return the options of a run.
 
         Raises:
-            StudyError: a number is below 1.
+            StudyError: a number is out of range.
         """
         from gradnoise.study import Options
 
         for option, value in (("workers", self.workers), ("chunk", self.chunk)):
             if value is not None and value < 1:
                 raise StudyError(f"--{option} {value}: give 1 or more")
-        return Options(self.workers, self.device, self.compile, self.chunk)
+        if not self.slice_seconds >= 0:
+            raise StudyError(f"--slice-seconds {self.slice_seconds}: give 0 or more")
+        settings = {name: getattr(self, name) for name in SETTINGS if getattr(self, name) is not None}
+        return Options(self.workers, self.device, self.compile, self.chunk, self.slice_seconds, settings=settings)
 
 
 @dataclass(frozen=True)

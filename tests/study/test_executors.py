@@ -15,7 +15,7 @@ from support.small import CHUNK, PATIENCE, STEPS, Toy, alive, assert_same, job_o
 from gradnoise.population import PopulationError
 from gradnoise.study import Options, Setting, Study, StudyError, run_study
 from gradnoise.study.engine import Engine, Job, Keep, Kept, Measurement, SliceResult
-from gradnoise.study.run.executors import Executor, InProcess, WorkerDied, executor_named
+from gradnoise.study.run.executors import Executor, InProcess, WorkerDied, WorkerTaken, executor_named
 from gradnoise.study.run.keep import FolderKeep
 from gradnoise.study.run.population_engine import PopulationEngine
 from gradnoise.study.run.processes import Processes
@@ -84,7 +84,7 @@ def test_executors_are_found_by_name():
     assert isinstance(executor_named("here", None), InProcess) and executor_named("here", 1).slots == 1
     processes = executor_named("processes", 3)
     assert isinstance(processes, Processes) and processes.slots == 3
-    with pytest.raises(StudyError, match="no executor 'proceses': there are auto, here, processes, spool; did"):
+    with pytest.raises(StudyError, match="no executor 'proceses': there are auto, here, processes, ray, spool; did"):
         executor_named("proceses", None)
     with pytest.raises(StudyError, match="executor 'here' is one worker, not 2; use 'processes'"):
         executor_named("here", 2)
@@ -260,6 +260,21 @@ def with_deaths(folder: Path, deaths: set[int], keep: Keep | None = None):
 def test_a_chunk_may_die_again_after_it_got_on(tmp_path):
     reference = with_deaths(tmp_path / "none", set())
     assert_same(with_deaths(tmp_path / "some", {1, 2, 4, 5, 7}), reference)
+
+
+def test_a_worker_that_is_taken_away_is_no_failure(tmp_path):
+    class Taken(Mortal):
+        def advance(self, job, step, seconds):
+            future = super().advance(job, step, seconds)
+            if future.exception():
+                future = Future()
+                future.set_exception(WorkerTaken("the node was preempted"))
+            return future
+
+    reference = with_deaths(tmp_path / "none", set())
+    executor = Taken(set(range(2, 9)))
+    results = run_study(small(), tmp_path / "some", options=replace(SHORT, chunk=8), executor=executor)
+    assert_same(results, reference)
 
 
 def test_a_chunk_that_always_dies_ends_the_study(tmp_path):

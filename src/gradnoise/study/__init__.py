@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from gradnoise.study.console import run_and_report
     from gradnoise.study.retrain import train_again
     from gradnoise.study.run.futures import FuturesExecutor
+    from gradnoise.study.run.on_ray import RayExecutor
     from gradnoise.study.run.options import Options
     from gradnoise.study.run.planning import Plan
     from gradnoise.study.run.runner import Observer, Progress, dry_run, run_study
+    from gradnoise.study.run.spool.executor import SpoolExecutor
     from gradnoise.study.weights import Trained, trained_weights
 
 _RUNNING = {
@@ -27,6 +29,8 @@ _RUNNING = {
     "Options": "gradnoise.study.run.options",
     "Plan": "gradnoise.study.run.planning",
     "Progress": "gradnoise.study.run.runner",
+    "RayExecutor": "gradnoise.study.run.on_ray",
+    "SpoolExecutor": "gradnoise.study.run.spool.executor",
     "Trained": "gradnoise.study.weights",
     "dry_run": "gradnoise.study.run.runner",
     "run_and_report": "gradnoise.study.console",
@@ -47,8 +51,10 @@ __all__ = [
     "Options",
     "Plan",
     "Progress",
+    "RayExecutor",
     "Selection",
     "Setting",
+    "SpoolExecutor",
     "Store",
     "Study",
     "StudyError",

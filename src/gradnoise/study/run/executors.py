@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from gradnoise.errors import StudyError, nearest
 from gradnoise.study.engine import Engine, Job, Keep, Measurement, SliceResult, Worker
@@ -20,6 +20,7 @@ SPOOL = "spool"
 EXECUTORS = {
     "here": ("gradnoise.study.run.executors", "InProcess"),
     "processes": ("gradnoise.study.run.processes", "Processes"),
+    "ray": ("gradnoise.study.run.on_ray", "RayExecutor"),
     SPOOL: ("gradnoise.study.run.spool.executor", "SpoolExecutor"),
 }
 #: Decides between "here" and "processes".
@@ -30,6 +31,10 @@ LOCAL = (AUTO, "here", "processes")
 
 class WorkerDied(RuntimeError):
     """A worker went away in the middle of a slice (killed, out of memory)."""
+
+
+class WorkerTaken(WorkerDied):
+    """A worker was taken away, by preemption or with its node: that says nothing against its slice."""
 
 
 class Executor(Protocol):
@@ -98,6 +103,29 @@ class InProcess:
     def close(self, finished: bool = False) -> None:
         """Let the worker go, and what it holds in memory."""
         self._worker = None
+
+
+class Place(Protocol):
+    """A worker that holds a chunk."""
+
+    #: The chunk that it trained last; None when it has none in memory.
+    chunk: str | None
+
+    @property
+    def free(self) -> bool:
+        """Whether it has nothing to do."""
+        ...
+
+
+P = TypeVar("P", bound=Place)
+
+
+def place_for(places: Sequence[P], chunk: str) -> P:
+    """Choose the worker that trained a chunk last, if it is free, or else one with nothing in memory, or any other."""
+    free = [p for p in places if p.free] or places
+    has = [p for p in free if p.chunk == chunk]
+    empty = [p for p in free if p.chunk is None]
+    return (has or empty or free)[0]
 
 
 def executor_named(

@@ -15,7 +15,7 @@ import cloudpickle
 
 from gradnoise.errors import StudyError
 from gradnoise.study.engine import Engine, Job, Keep, Measurement, SliceResult
-from gradnoise.study.run.executors import WorkerDied
+from gradnoise.study.run.executors import WorkerDied, place_for
 
 #: A process that cannot take its first call by then is ended: importing torch over a network takes a while.
 START_SECONDS = 300.0
@@ -50,15 +50,9 @@ class Processes:
 
     def advance(self, job: Job, step: int, seconds: float) -> Future[SliceResult]:
         """Send the slice to the process that trained the chunk last, or to another one that is free."""
-        place = self._place_for(job.chunk)
+        place = place_for(self._places, job.chunk)
         place.chunk = job.chunk
         return place.submit("advance", job, step, seconds)
-
-    def _place_for(self, chunk: str) -> _Place:
-        free = [p for p in self._places if p.free] or self._places
-        has = [p for p in free if p.chunk == chunk]
-        empty = [p for p in free if p.chunk is None]
-        return (has or empty or free)[0]
 
     def close(self, finished: bool = False) -> None:
         """Kill the processes."""

@@ -16,7 +16,7 @@ from gradnoise.errors import MemoryFullError, StudyError
 from gradnoise.files import check_within
 from gradnoise.study.engine import Job, Keep, Measurement, SliceResult
 from gradnoise.study.results import StudyResults
-from gradnoise.study.run.executors import AUTO, LOCAL, Executor, InProcess, WorkerDied, executor_named
+from gradnoise.study.run.executors import AUTO, LOCAL, Executor, InProcess, WorkerDied, WorkerTaken, executor_named
 from gradnoise.study.run.folder import finished_record, known_trials, merged_record
 from gradnoise.study.run.inert import InertArms
 from gradnoise.study.run.keep import FolderKeep
@@ -242,6 +242,8 @@ class _Run:
         """Commit a slice; returns what it leaves to do: its chunk and where that stands, nothing when it is done."""
         try:
             result = future.result()
+        except WorkerTaken:
+            return step
         except WorkerDied as death:
             self._count_death(job.chunk, death)
             return [(job, step)]
