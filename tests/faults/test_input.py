@@ -4,8 +4,11 @@ import math
 import re
 
 import pytest
-from support.small import small
+import torch
+from support.small import Toy, small
 
+from gradnoise import Annealed, attach
+from gradnoise.population import Population, PopulationError, Replica
 from gradnoise.study import Arm, Claim, Metric, Options, Setting, StudyError
 
 
@@ -43,6 +46,25 @@ def test_wrong_values(case):
     with pytest.raises(StudyError, match=re.escape(message)) as caught:
         make()
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("t", [-5, -1, 0.5, "3", None, 2**64])
+def test_a_clock_that_cannot_be(t):
+    p = torch.nn.Parameter(torch.zeros(3))
+    handle = attach(torch.optim.SGD([p], lr=0.1), Annealed(0.01), seed=0)
+    state = handle.state_dict()
+    with pytest.raises((ValueError, TypeError), match=r"integer"):
+        handle.load_state_dict(state | {"t": t})
+    assert handle.state_dict() == state
+
+
+def test_complex_parameters_are_refused():
+    class Complex(Toy):
+        def model(self, config):
+            return torch.nn.Linear(4, 1, dtype=torch.complex64)
+
+    with pytest.raises(PopulationError, match="parameter 'weight' is complex"):
+        Population(Complex(), [Replica(0)])
 
 
 def test_a_part_of_a_study_keeps_the_claims_of_the_whole():

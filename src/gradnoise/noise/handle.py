@@ -174,7 +174,8 @@ class Noise:
         """Set the clock to that of a `state_dict`.
 
         Raises:
-            ValueError: the state is of another seed or of another version of the noise; nothing is changed.
+            ValueError: the state is of another seed or of another version of the noise, or its t is no integer >= 0;
+                nothing is changed.
         """
         mine = self.state_dict()
         if missing := sorted(mine.keys() - state.keys()):
@@ -188,7 +189,7 @@ class Noise:
                     f"the state is of noise with {what} {state[what]}, here it is {mine[what]}; its steps cannot be"
                     " continued" + (f": attach with seed={state[what]}" if what == "seed" else "")
                 )
-        self._steps.clock.t = int(state["t"])
+        self._steps.clock.t = gaussian.check_step(state["t"])
         if self._endings is not None:
             for i, t in enumerate(state["ended"]):
                 self._endings.set(i, int(t))

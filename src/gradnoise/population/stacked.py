@@ -45,6 +45,8 @@ class StackedModules:
     """
 
     def __init__(self, modules: Sequence[nn.Module], *, dtype: torch.dtype, device: torch.device) -> None:
+        if strange := [name for name, p in modules[0].named_parameters() if p.is_complex()]:
+            raise PopulationError(f"parameter {strange[0]!r} is complex; keep its real and imaginary part as two")
         self.module = modules[0].to(device=device, dtype=dtype)
         self.loop_reasons: dict[str, str] = {}
         self._random_roles: set[str] = set()

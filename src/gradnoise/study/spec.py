@@ -246,7 +246,7 @@ class Study(Description):
 
     def _check_claims(self) -> None:
         """Check that every claim speaks of rows and arms that there are, and says something that can be judged."""
-        rows, arms = {s.row for s in self.settings}, {a.name for a in self.arms}
+        rows, arms = list(dict.fromkeys(s.row for s in self.settings)), [a.name for a in self.arms]
         for claim in self.claims:
             places = [("expects", claim.expects, EXPECTATIONS)]
             if not self.part:
