@@ -5,6 +5,7 @@ from gradnoise.population.check import check_experiment
 from gradnoise.population.chunks import best_size
 from gradnoise.population.course import Course, Goal
 from gradnoise.population.cuda_graph import CudaGraphs
+from gradnoise.population.dataset import Loaded
 from gradnoise.population.draws import Draws
 from gradnoise.population.experiment import Data, Experiment
 from gradnoise.population.groups import Group, Groups
@@ -36,6 +37,7 @@ __all__ = [
     "Groups",
     "InverseSqrt",
     "LinearDecay",
+    "Loaded",
     "Minibatches",
     "NAdam",
     "Optimizer",
