@@ -57,6 +57,11 @@ class Machine:
     """Training is handed out, and committed, in slices of about this many seconds; longer ones for many workers."""
     compile: bool = False
     """Compile the training step (slow to start; needs a C++ compiler on a CPU)."""
+    no_trace: bool = False
+    """Run the Python code of model and loss in every update instead of recording it once: slow, and right for a loss
+    that counts its updates itself."""
+    accept_changed_code: bool = False
+    """Go on with a folder whose finished trials were trained by other code; the report will say so."""
 
     def options(self) -> Options:
         """Return the options of a run.
@@ -72,7 +77,9 @@ class Machine:
         if not self.slice_seconds >= 0:
             raise StudyError(f"--slice-seconds {self.slice_seconds}: give 0 or more")
         settings = {name: getattr(self, name) for name in SETTINGS if getattr(self, name) is not None}
-        return Options(self.workers, self.device, self.compile, self.chunk, self.slice_seconds, settings=settings)
+        how = (self.workers, self.device, self.compile, self.chunk, self.slice_seconds)
+        code = {"trace": not self.no_trace, "accept_changed_code": self.accept_changed_code}
+        return Options(*how, settings=settings, **code)
 
 
 @dataclass(frozen=True)

@@ -28,12 +28,16 @@ def lines(text: str) -> str:
     return " ".join(text.split())
 
 
+#: Evaluations before training: one of each configuration that the experiment's code can tell from others.
+LOOKED = 2
+
+
 class Interrupting(Toy):
-    """Ctrl-C in the middle of an update, after some evaluations, of which the timing makes one."""
+    """Ctrl-C in the middle of an update, after some evaluations, of which the timing makes one; at once for -1."""
 
     def __init__(self, after: int) -> None:
         super().__init__()
-        self.after, self.evaluations = after, 0
+        self.after, self.evaluations = after + LOOKED if after >= 0 else after, 0
 
     def evaluate(self, model, held_out, config):
         self.evaluations += 1

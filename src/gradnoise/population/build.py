@@ -13,7 +13,7 @@ from gradnoise.errors import PopulationError
 from gradnoise.population.adapt import adapted
 from gradnoise.population.course import Batch, State
 from gradnoise.population.dropout import MASK, DropoutMasks, MaskedDropout, replace_dropout
-from gradnoise.population.experiment import Experiment
+from gradnoise.population.experiment import Experiment, loss_of
 from gradnoise.population.randomness import DROPOUT, INIT, seeded
 from gradnoise.population.replica import Replica
 from gradnoise.population.stacked import StackedModules
@@ -106,5 +106,6 @@ def trace_dropout(
     if experiment.course is not None:
         batch = (batch, {name: x[0] for name, x in state.items()})
     with torch.no_grad(), seeded(0):
-        experiment.loss(modules.module.train(), batch, config)
+        t = torch.zeros((), dtype=torch.int64, device=modules.theta.device)
+        loss_of(experiment)(modules.module.train(), batch, config, t)
     return DropoutMasks.trace(layers, [r.seed_for(DROPOUT) for r in replicas], rates, modules.theta)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -115,6 +116,9 @@ class Experiment(ABC):
 
         With a course `batch` is the pair (minibatch, state of the replica), and the loss may return
         (loss, tensors that the course's `after` shall see).
+
+        A loss that depends on the update, such as one whose weights warm up, takes a fourth argument `t`, a 0-dim
+        integer tensor: `def loss(self, model, batch, config, t)`. A counter in Python would stay as it was recorded.
         """
 
     def held_out(self, config: Any) -> Batch:
@@ -184,3 +188,11 @@ class Experiment(ABC):
                 raise PopulationError(
                     f"{self.name} has no setting {name!r}{nearest(name, known)}; there are {', '.join(sorted(known))}"
                 )
+
+
+def loss_of(experiment: Experiment) -> Callable[[Model, Batch, Any, Tensor], Tensor | tuple[Tensor, Metrics]]:
+    """Return the loss as a function of (model, batch, config, t), whether or not the experiment's own takes t."""
+    loss: Callable[..., Any] = experiment.loss
+    if "t" in inspect.signature(loss).parameters:
+        return lambda model, batch, config, t: loss(model, batch, config, t=t)
+    return lambda model, batch, config, t: loss(model, batch, config)

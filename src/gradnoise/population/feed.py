@@ -14,7 +14,8 @@ from gradnoise.errors import PopulationError
 from gradnoise.population.course import Batch, State
 from gradnoise.population.draws import Draws
 from gradnoise.population.experiment import Experiment
-from gradnoise.population.minibatches import Examples, converted, fetch
+from gradnoise.population.minibatches import Examples, converted, fetch, fetched
+from gradnoise.population.purity import Guard
 from gradnoise.population.randomness import BATCHES
 from gradnoise.population.replica import Replica
 
@@ -35,6 +36,7 @@ class Feed:
         self._generates = experiment.course is not None and experiment.course.generates
         self._placed = WeakTensorKeyDictionary()  # a data set's tensor -> where it now is
         self._held_out: Batch = None
+        self._guard = Guard(experiment.name)
 
     def select(self, replicas: Sequence[Replica]) -> None:
         """Feed these replicas from now on."""
@@ -57,8 +59,9 @@ class Feed:
         if self._generates:
             assert self._experiment.course is not None
             draws = Draws(self._seeds, t, self._device)
-            return self._cast(self._experiment.course.batch(draws, state, self._config)), False
-        batches = [self._experiment.batch(seed, t, self._config) for seed in self._distinct]
+            course = self._experiment.course
+            return self._cast(self._guard(t, lambda: course.batch(draws, state, self._config))), False
+        batches = self._guard(t, lambda: [self._experiment.batch(seed, t, self._config) for seed in self._distinct])
         self._check(batches[0])
         if len(batches) == 1:
             return self._alone(batches[0]), True
@@ -88,7 +91,7 @@ class Feed:
         """Put minibatches of R seeds together, with a leading [R]."""
         if all(isinstance(b, Examples) and b.source.same(batches[0].source) for b in batches):
             return self._gathered(batches)
-        return self._cast(self._experiment.stack([_fetched(b) for b in batches]))
+        return self._cast(self._experiment.stack([fetched(b) for b in batches]))
 
     def _gathered(self, batches: Sequence[Examples]) -> tuple[Tensor, ...]:
         """Fetch the examples of R seeds straight into tensors [R, B, ...]."""
@@ -118,9 +121,4 @@ class Feed:
         def cast(x: Tensor) -> Tensor:
             return x.to(self._device, self._dtype if x.is_floating_point() else x.dtype)
 
-        return pytree.tree_map(cast, _fetched(batch))
-
-
-def _fetched(batch: Batch) -> Batch:
-    """Return a minibatch with its examples fetched, wherever they stand in it."""
-    return pytree.tree_map(lambda x: tuple(x) if isinstance(x, Examples) else x, batch)
+        return pytree.tree_map(cast, fetched(batch))

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from gradnoise.errors import PopulationError
 from gradnoise.population.course import Batch, Metrics
-from gradnoise.population.experiment import Experiment
+from gradnoise.population.experiment import Experiment, loss_of
 from gradnoise.population.reasons import reason_of
 from gradnoise.population.stacked import StackedModules
 from gradnoise.population.traced import NotRecordableError, Traced, losses_and_gradients
+
+#: Makes buffers, what the loss gets, and whether all replicas share the minibatch.
+Later = Callable[[], tuple[dict[str, Tensor], Batch, bool]]
 
 #: Role of the loss in `StackedModules.loop_reasons`.
 LOSS = "loss"
@@ -33,18 +36,27 @@ class Gradients:
         self, experiment: Experiment, config: Any, modules: StackedModules, *, trace: bool, compile: bool
     ) -> None:
         self._experiment, self._config, self._modules = experiment, config, modules
+        self._loss = loss_of(experiment)
         self._trace = trace or compile
         self._checked = False
         self._traced = Traced(self._losses, compile=compile)
 
     def into(
-        self, segments: Sequence[Tensor], buffers: dict[str, Tensor], batch: Batch, shared: bool
+        self, segments: Sequence[Tensor], buffers: dict[str, Tensor], batch: Batch, shared: bool, later: Later
     ) -> tuple[Tensor, Metrics]:
-        """Write gradients into `segments` [P, ...] and return losses [P] and what the loss returned with them."""
+        """Write gradients into `segments` [P, ...] and return losses [P] and what the loss returned with them.
+
+        Args:
+            segments: where they go.
+            buffers: of the models, by name.
+            batch: what the loss gets.
+            shared: whether all replicas share the minibatch.
+            later: makes the same of the next update.
+        """
         self._modules.train(True)
         leaves = self._modules.views(self._modules.theta)
         if not self._checked:
-            self._check_first(leaves, buffers, batch, shared)
+            self._check_first(leaves, buffers, batch, shared, later)
         losses, observed, grads = self._run(leaves, buffers, batch, shared)
         for view, grad in zip(segments, grads, strict=True):
             if grad is None:  # used in a branch that no replica took, see `_check_first`
@@ -79,9 +91,9 @@ class Gradients:
         dims = None if shared else 0
         output = self._modules.call(
             LOSS,
-            lambda model, batch: self._tensor(self._experiment.loss(model, batch, self._config)),
+            lambda model, given: self._tensor(self._loss(model, given[0], self._config, given[1])),
             batch,
-            dims if self._experiment.course is None else (dims, 0),
+            (dims if self._experiment.course is None else (dims, 0), None),
             leaves=leaves,
             buffers=buffers,
         )
@@ -102,10 +114,17 @@ class Gradients:
     ) -> tuple[Tensor, Metrics, list[Tensor | None]]:
         return losses_and_gradients(self._losses, leaves, buffers, batch, shared)
 
-    def _check_first(self, leaves: Sequence[Tensor], buffers: dict[str, Tensor], batch: Batch, shared: bool) -> None:
-        """Find out whether the loss is one, whether vmap can run it, and whether every parameter has a gradient."""
+    def _check_first(
+        self, leaves: Sequence[Tensor], buffers: dict[str, Tensor], batch: Batch, shared: bool, later: Later
+    ) -> None:
+        """Find out whether the loss is one, whether vmap can run it, and whether every parameter has a gradient.
+
+        And whether its Python code does the same in the next update: a loop would otherwise count updates once for each
+        replica, and a recording not at all.
+        """
         copies = {name: x.clone() for name, x in buffers.items()}  # a BatchNorm must not count this pass
-        losses, _, grads = self._interpret(leaves, copies, batch, shared)
+        drew = LOSS in self._modules.random_roles
+        losses, _, grads = losses_and_gradients(self._traced.noted, leaves, copies, batch, shared)
         if losses.shape != (len(self._modules),):
             shape = tuple(losses.shape[1:])
             raise PopulationError(f"{self._experiment.name}.loss returned shape {shape}; a loss is a scalar, shape ()")
@@ -115,5 +134,11 @@ class Gradients:
                 raise PopulationError(
                     f"parameter {name!r} has no part in the loss; freeze it with requires_grad_(False)"
                 )
+        again = self._trace or (loops and len(self._modules) > 1)
+        if again and (loops or drew != (LOSS in self._modules.random_roles)):
+            self._traced.forget()  # what was noted is an attempt that failed
+            self._traced.watch(leaves, buffers, batch, shared)
+        if again:
+            self._traced.watch(leaves, *((buffers, batch, shared) if loops else later()))
         self._trace = self._trace and not loops
         self._checked = True

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
+from gradnoise.population.course import Batch
 from gradnoise.population.randomness import permutation
 
 
@@ -134,3 +136,8 @@ def fetch(x: Tensor, rows: Tensor, bytes_over: float | None, out: Tensor) -> Non
         torch.index_select(x, 0, rows, out=out)
     else:
         out.copy_(x.index_select(0, rows))
+
+
+def fetched(batch: Batch) -> Batch:
+    """Return a minibatch with its examples fetched, wherever they stand in it."""
+    return pytree.tree_map(lambda x: tuple(x) if isinstance(x, Examples) else x, batch)

@@ -159,7 +159,7 @@ class Population:
     def _update(self, minibatch: tuple[Batch, bool], rows: RowConstants) -> None:
         """Do an update of every row; the host reads nothing that lies on the device."""
         buffers = self._buffers_kept()
-        losses, observed = self._gradients.into(self._segments, *self._inputs(*minibatch))
+        losses, observed = self._gradients.into(self._segments, *self._inputs(*minibatch), self._later)
         update(self._rule, self._live, self._g, self._segments, losses, observed, rows)
         for x, before in buffers:
             good = self._live.failures[0] == 0
@@ -172,12 +172,16 @@ class Population:
         return [(x, x.clone()) for x in self.modules.fixed.values()]
 
     def _inputs(self, batch: Batch, shared: bool) -> tuple[dict[str, Tensor], Batch, bool]:
-        """Return buffers with the masks of this update, the loss's batch, and whether all replicas share it."""
+        """Return buffers with the masks of this update, the loss's batch and t, and whether all replicas share it."""
         masks = self._masks.refill(self._live.t) if self._masks else {}
         masks[DRAWS] = torch.stack([self._loss_keys, self._live.t.expand_as(self._loss_keys)], 1)
         if self.experiment.course is not None:
             batch = (batch, self._live.course)
-        return self.modules.fixed | masks, batch, shared
+        return self.modules.fixed | masks, (batch, self._live.t), shared
+
+    def _later(self) -> tuple[dict[str, Tensor], Batch, bool]:
+        """Return what the loss may get in the next update, as far as that is known before this one is made."""
+        return self._inputs(*self._feed(self.t + 1, self._live.course))
 
     def settle(self) -> None:
         """Remove the rows of replicas that have ended; this waits for the device."""

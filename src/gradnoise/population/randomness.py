@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,14 +31,21 @@ def derive_seed(study_seed: int, seed: int, purpose: str) -> int:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Run a block with torch's CPU generator seeded, and put the generator back afterwards.
+    """Run a block with the global generators of torch (on the CPU), numpy and Python seeded, and put them back.
 
-    Ordinary modules draw their initial weights from the global generator. This makes a user's
+    Ordinary modules draw their initial weights from a global generator. This makes a user's
     constructor a function of the seed alone without touching the user's own stream.
     """
+    numpy, python = np.random.get_state(), random.getstate()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        yield
+        np.random.seed(seed % 2**32)
+        random.seed(seed)
+        try:
+            yield
+        finally:
+            np.random.set_state(numpy)
+            random.setstate(python)
 
 
 @contextmanager

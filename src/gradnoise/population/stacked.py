@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch.utils import _pytree as pytree
 from gradnoise.errors import PopulationError
 from gradnoise.population.adapt import without_surprises
 from gradnoise.population.course import Batch
+from gradnoise.population.fallbacks import noting_slow
 from gradnoise.population.memory import is_out_of_memory
 from gradnoise.population.random_rows import RandomRows
 from gradnoise.population.randomness import seeded_for
@@ -42,6 +44,7 @@ class StackedModules:
     can't, they run in a loop over rows with the same result, and `loop_reasons` says why, by the function's role.
     Random numbers belong to a replica in both: under vmap they are those of `RandomRows`, in a loop those of torch's
     generator, seeded for the replica and the update.
+    `slow_operations` names by role the operations that vmap itself runs row by row, `random_roles` are those that draw.
     """
 
     def __init__(self, modules: Sequence[nn.Module], *, dtype: torch.dtype, device: torch.device) -> None:
@@ -49,8 +52,9 @@ class StackedModules:
             raise PopulationError(f"parameter {strange[0]!r} is complex; keep its real and imaginary part as two")
         self.module = modules[0].to(device=device, dtype=dtype)
         self.loop_reasons: dict[str, str] = {}
-        self._random_roles: set[str] = set()
+        self.random_roles: set[str] = set()
         self._seen: set[str] = set()
+        self.slow_operations: dict[str, set[str]] = {}
         named = self.module.named_parameters, self.module.named_buffers
         self._tied = any(len(list(n())) != len(list(n(remove_duplicate=False))) for n in named)
         trainable = [(n, p) for n, p in self.module.named_parameters() if p.requires_grad]
@@ -161,8 +165,10 @@ class StackedModules:
         draws: Tensor | None,
     ) -> Any:
         if role not in self.loop_reasons:
+            first, found = role not in self.slow_operations, self.slow_operations.setdefault(role, set())
             try:
-                return self._vmapped(role, one, state, batch, dims, draws)
+                with noting_slow(role, found) if first or found else nullcontext():
+                    return self._vmapped(role, one, state, batch, dims, draws)
             except RuntimeError as error:
                 if is_out_of_memory(error):
                     raise  # no limit of vmap: a loop would only hide it
@@ -178,13 +184,13 @@ class StackedModules:
         dims: Any,
         draws: Tensor | None,
     ) -> Any:
-        if role not in self._random_roles:
+        if role not in self.random_roles:
             try:
                 return vmap(one, in_dims=(0, dims))(state, batch)
             except RuntimeError as error:
                 if draws is None or "random operation" not in str(error):
                     raise
-                self._random_roles.add(role)
+                self.random_roles.add(role)
         assert draws is not None
         with RandomRows(draws[:, 0], draws[0, 1]):
             return vmap(one, in_dims=(0, dims), randomness="different")(state, batch)
@@ -211,12 +217,12 @@ class StackedModules:
         if draw is None:
             return one(row, part)
         key, t = draw.tolist()
-        if role not in self._random_roles:
+        if role not in self.random_roles:
             with seeded_for(key, t, self.theta.device) as drawn:
                 output = one(row, part)
             if not drawn():
                 return output
-            self._random_roles.add(role)
+            self.random_roles.add(role)
         with seeded_for(key, t, self.theta.device), RandomRows(draw[:1], draw[1], alone=True):
             return one(row, part)
 

@@ -19,11 +19,20 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 from gradnoise.errors import PopulationError
+from gradnoise.population.frozen import Path, Watch, difference
 
 aten = torch.ops.aten
 
 #: Recorded graphs that are kept, one for each tuple of shapes; the oldest goes first.
 MOST_GRAPHS = 128
+
+#: What is wrong with a loss whose code does not stay what was recorded.
+FROZEN = (
+    "the model or loss takes another path through its Python code than when training began ({}): a counter or an"
+    " attribute that changes would stay as it was recorded. Where the loss needs the update, ask for it as a tensor,"
+    " loss(self, model, batch, config, t); keep other state in a Course or in the batch; or pass trace=False"
+    " (--no-trace)"
+)
 
 #: (leaves, buffers by name, batch, whether all replicas share the batch) -> losses [P] and metrics [P] by name
 Losses = Callable[[Sequence[Tensor], dict[str, Tensor], Any, bool], tuple[Tensor, dict[str, Tensor]]]
@@ -65,6 +74,7 @@ class Traced:
     def __init__(self, losses: Losses, *, compile: bool = False) -> None:
         self.losses = losses
         self.compile = compile
+        self._paths: dict[object, Path] = {}
         self._graphs: dict[object, Callable[..., tuple[Tensor, dict[str, Tensor], list[Tensor]]]] = {}
 
     def __call__(
@@ -98,22 +108,43 @@ class Traced:
         return torch.compile(graph) if self.compile else graph
 
     def check(self, leaves: Sequence[Tensor], buffers: dict[str, Tensor], batch: Any, shared: bool) -> None:
-        """Compare the replay with the interpreted step.
+        """Compare the replay with the interpreted step, and the Python code of the loss with what it did before.
 
         Raises:
-            PopulationError: they differ by more than rounding.
+            PopulationError: they differ by more than rounding, or the code has other numbers.
         """
-        copies = [{n: x.clone() for n, x in buffers.items()} for _ in range(2)]
-        replayed, *_ = self(leaves, copies[0], batch, shared)
-        with torch.no_grad():
-            interpreted, _ = self.losses(leaves, copies[1], batch, shared)
+        replayed, *_ = self(leaves, {n: x.clone() for n, x in buffers.items()}, batch, shared)
+        interpreted = self.watch(leaves, buffers, batch, shared)
         tolerance = 1e-3 if interpreted.dtype == torch.float32 else 1e-8
         finite = torch.isfinite(interpreted)
         if not torch.allclose(replayed[finite], interpreted[finite], rtol=tolerance, atol=tolerance):
-            raise PopulationError(
-                "the model or loss takes another path through its Python code than when training began"
-                " (a step counter, a changing attribute); keep such state in tensors, or pass trace=False"
-            )
+            raise PopulationError(FROZEN.format("its result is another"))
+
+    def forget(self) -> None:
+        """Forget what the Python code of the losses did."""
+        self._paths.clear()
+
+    def watch(self, leaves: Sequence[Tensor], buffers: dict[str, Tensor], batch: Any, shared: bool) -> Tensor:
+        """Compute the losses [P], interpreted, see `noted`; no buffer counts it."""
+        copies = {n: x.clone() for n, x in buffers.items()}
+        with torch.enable_grad():
+            return self.noted([x.detach().requires_grad_() for x in leaves], copies, batch, shared)[0].detach()
+
+    def noted(
+        self, leaves: Sequence[Tensor], buffers: dict[str, Tensor], batch: Any, shared: bool
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return what the losses return, and compare their Python code with what it did before for these shapes.
+
+        Raises:
+            PopulationError: it does something else, if only by a last digit: what is recorded would go on as before.
+        """
+        flat, spec = pytree.tree_flatten((list(leaves), buffers, batch))
+        with Watch(flat) as seen:
+            output = self.losses(leaves, buffers, batch, shared)
+        before = self._paths.setdefault((shared, spec, *((x.shape, x.dtype) for x in flat)), seen.path)
+        if what := difference(before, seen.path):
+            raise PopulationError(FROZEN.format(what))
+        return output
 
 
 def _recorded(run: Callable[..., Any], inputs: Sequence[Tensor]) -> fx.GraphModule:

@@ -137,6 +137,8 @@ def describe_plan(plan: Plan, study: Study, folder: Path, console: Console) -> N
     for name, value in rows.items():
         table.add_row(Text(name, style="bold"), value)
     console.print(table)
+    for note in plan.notes:
+        console.print(Text(note, style="yellow"))
 
 
 def _say_how_to_go_on(folder: Path, command: str, console: Console) -> None:

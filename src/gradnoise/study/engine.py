@@ -94,6 +94,23 @@ class Measurement:
     start: float = 0.0
 
 
+#: What a configuration measures before it is trained: a name and a number, or a text such as a hash of the code.
+Behaviour = Mapping[str, float | str]
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What an engine found out about its code before training, see `Probing`.
+
+    Args:
+        behaviours: what is measured, under the name of what it belongs to, such as a part of a configuration.
+        notes: what makes training slow, or else should be known before it; one sentence each.
+    """
+
+    behaviours: Mapping[str, Behaviour]
+    notes: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Kept:
     """The newest checkpoint that could be read.
@@ -187,4 +204,27 @@ class Engine(Subject, Protocol):
 
     def worker(self, keep: Keep) -> Worker:
         """Make a worker in the process that calls."""
+        ...
+
+
+@runtime_checkable
+class Probing(Protocol):
+    """An engine that can tell what its code does. Code is no part of a trial's id.
+
+    What it finds is kept in the study's store and compared whenever the study is run again: finished trials of other
+    code would otherwise be taken for those of today's.
+    """
+
+    def probe(self, configs: Sequence[Config], known: Collection[str]) -> Probed:
+        """Measure what decides how trials of these configurations train, in the driver's process and in seconds.
+
+        Numbers are compared to a part in a thousand, so that other machines agree; texts must be equal.
+
+        Args:
+            configs: of the trials, each once.
+            known: names of behaviours that were found fit in an earlier run; new ones are examined more closely.
+
+        Raises:
+            GradnoiseError: they cannot be trained as a study needs it; the message says why.
+        """
         ...

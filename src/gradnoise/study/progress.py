@@ -145,12 +145,16 @@ class _Terminal(Observer):
     def planned(self, plan: Plan) -> None:
         """Say what will be done."""
         self.arms, self.means = plan.arms, Means(self.study, plan)
+        for note in plan.notes:
+            self.bars.console.print(Text(note, style="yellow"))
         if plan.chunks:
             left = plan.trials - plan.done
             self.bars.console.print(
                 f"{left} trials in {len(plan.chunks)} populations, {workers(plan)}, about {duration(plan.seconds)}"
             )
             self.bars.clock = Clock(plan.seconds, time.monotonic())
+        else:
+            self.bars.console.print(nothing_trained(plan))
 
     def progressed(self, progress: Progress) -> None:
         """Move the bar, take in what was measured, tell of events."""
@@ -197,6 +201,12 @@ def _status(progress: Progress) -> str:
 
 def _successes(succeeded: Counter[str]) -> str:
     return f"successes {' '.join(f'{arm}: {n}' for arm, n in sorted(succeeded.items()))}" if succeeded else ""
+
+
+def nothing_trained(plan: Plan) -> str:
+    """Say that all was finished before, and when."""
+    when = f" on {plan.finished}" if plan.finished else ""
+    return f"{plan.done} of {plan.trials} trials were finished{when}; nothing was trained"
 
 
 def workers(plan: Plan) -> str:

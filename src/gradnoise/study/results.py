@@ -67,13 +67,17 @@ class Event:
 
     Args:
         time: when the store was told.
-        chunk: id of the chunk of trials that it happened to.
+        chunk: id of the chunk of trials that it happened to; "" for the whole study.
         sentence: what happened.
     """
 
     time: str
     chunk: str
     sentence: str
+
+    def __str__(self) -> str:
+        """Return it as reports write it."""
+        return f"{self.time}, {f'chunk {self.chunk}: ' if self.chunk else ''}{self.sentence}"
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,16 @@ class Store(Database):
     def _put_record(self, record: StudyRecord) -> None:
         self.db.execute("INSERT OR REPLACE INTO meta VALUES ('record', ?)", (canonical(record),))
 
+    def put_meta(self, name: str, value: Any) -> None:
+        """Set another entry beside the description, of plain values, see `meta`."""
+        with self.transaction():
+            self.db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, canonical(value)))
+
+    def note(self, sentence: str) -> None:
+        """Keep an event that belongs to no chunk."""
+        with self.transaction():
+            self.db.execute("INSERT INTO events VALUES (?, ?, ?)", (now(), "", sentence))
+
     def extend(self, record: StudyRecord, trials: Sequence[Trial], chunks: Iterable[Sequence[str]]) -> None:
         """Add the description, trials and chunks in one transaction.
 
@@ -205,7 +215,7 @@ class Store(Database):
         """Return the study as reports and tables want it; events stand in the provenance of the record."""
         with self.snapshot():
             record, curves, looks = self.record(), self._curves(), self.looks()
-            events = tuple(("event", f"{e.time}, chunk {e.chunk}: {e.sentence}") for e in self.events())
+            events = tuple(("event", str(e)) for e in self.events())
             waiting = {trial for chunk in self.chunks() if not chunk.done for trial in chunk.trials}
             trials = tuple(
                 TrialResult(**fields, curves=curves.get(fields["id"], {}), waiting=fields["id"] in waiting)

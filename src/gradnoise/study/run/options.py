@@ -23,6 +23,10 @@ class Options:
         worker_seconds: work that takes longer than this in one process is given to worker processes, where
             `workers` is None: starting them costs more than it saves below that.
         settings: of the executor that is chosen by name, such as the address of a cluster.
+        trace: whether an experiment's training step is recorded once and replayed; False interprets every update, which
+            is slow and right for a loss whose Python code changes from update to update.
+        accept_changed_code: whether a folder may go on whose finished trials were trained by other code; the report
+            will say so.
     """
 
     workers: Annotated[int | None, Between(1)] = None
@@ -32,6 +36,8 @@ class Options:
     slice_seconds: Annotated[float, Between(0)] = 8.0
     worker_seconds: Annotated[float, Between(0)] = 20.0
     settings: Mapping[str, Any] = field(default_factory=dict)
+    trace: bool = True
+    accept_changed_code: bool = False
 
     def __post_init__(self) -> None:
         """Check types and ranges."""

@@ -37,6 +37,8 @@ class Plan:
         rows: rows of the study's trials, by the trials' ids.
         start: seconds until a chunk makes its first update.
         notices: what the timing found out that is to be told, one sentence each.
+        notes: what should be known before training, one sentence each.
+        finished: when an earlier run of the folder came to its end; "" where none did.
     """
 
     chunks: tuple[tuple[Job, int], ...]
@@ -48,6 +50,8 @@ class Plan:
     rows: Mapping[str, str] = field(default_factory=dict)
     start: float = 0.0
     notices: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    finished: str = ""
 
     @property
     def trials(self) -> int:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Hashable, Iterator, Sequence
+import warnings
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -18,9 +19,11 @@ import torch
 from gradnoise.errors import PopulationError, StudyError
 from gradnoise.population import Experiment, Population, Replica, Training, best_size
 from gradnoise.population.chunks import CANDIDATES, usual_seconds
-from gradnoise.study.engine import Job, Keep, Measurement, MetricRow, SliceResult
+from gradnoise.population.fallbacks import SlowOperation
+from gradnoise.study.engine import Job, Keep, Measurement, MetricRow, Probed, SliceResult
 from gradnoise.study.run.facts import facts
 from gradnoise.study.run.memory import first_line, memory_told, peak_bytes
+from gradnoise.study.run.probing import device_problem, probed
 from gradnoise.study.spec import STUDY_KEYS, Config, Subject, known_keys
 
 #: Settings of the engine that may differ between the replicas of a population.
@@ -35,14 +38,16 @@ class PopulationEngine:
         experiment: what is trained.
         device: where, such as "cpu" or "cuda".
         compile: whether to compile the training step.
+        trace: whether to record it once and replay it.
     """
 
     experiment: Experiment
     device: str = "cpu"
     compile: bool = False
+    trace: bool = True
 
     @classmethod
-    def of(cls, subject: Subject, device: str = "cpu", compile: bool = False) -> PopulationEngine:
+    def of(cls, subject: Subject, device: str = "cpu", compile: bool = False, trace: bool = True) -> PopulationEngine:
         """Return the engine of an experiment.
 
         Raises:
@@ -53,7 +58,7 @@ class PopulationEngine:
                 f"a study trains an Experiment or an Engine, not a {type(subject).__name__}; derive its class from"
                 " gradnoise.population.Experiment"
             )
-        return cls(subject, device, compile)
+        return cls(subject, device, compile, trace)
 
     def on(self, device: str) -> PopulationEngine:
         """Return the same engine on another device of the same kind.
@@ -134,6 +139,13 @@ class PopulationEngine:
         shared["dropout"] = bool(config.get("dropout"))
         return tuple(sorted((k, repr(v)) for k, v in shared.items()))
 
+    def probe(self, configs: Sequence[Config], known: Collection[str]) -> Probed:
+        """Measure what the experiment's code does with these configurations, see `Probing`."""
+        with self.threads():
+            return probed(
+                self.experiment, configs, known, self.device if device_problem(self.device) is None else "cpu"
+            )
+
     def local_workers(self) -> int:
         """Return the number of cores, or one for an accelerator.
 
@@ -142,11 +154,9 @@ class PopulationEngine:
         """
         if self.device.startswith("meta"):
             raise StudyError("device 'meta' has shapes and no numbers; use --device cpu")
-        try:
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise StudyError(f"device {self.device!r} cannot be used here ({reason}); use --device cpu") from error
+        if problem := device_problem(self.device):
+            reason = str(problem).strip().splitlines()[0]
+            raise StudyError(f"device {self.device!r} cannot be used here ({reason}); use --device cpu") from problem
         if not self.on_cpu:
             return 1
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -158,18 +168,21 @@ class PopulationEngine:
     def build(self, trials: Sequence[TrialLike]) -> Population:
         """Return a fresh population of some trials that can train together."""
         replicas = [self.replica(t.seed, t.config) for t in trials]
-        return Population(self.experiment, replicas, device=self.device, compile=self.compile)
+        return Population(self.experiment, replicas, device=self.device, compile=self.compile, trace=self.trace)
 
     @contextmanager
     def threads(self) -> Iterator[None]:
         """Use one torch thread on a CPU within a block; the caller may be a program with a number of its own.
 
-        The number of threads decides the order of summation, and so the last bits of a result.
+        The number of threads decides the order of summation, and so the last bits of a result. What makes it slow was
+        said before training.
         """
         before = torch.get_num_threads()
         torch.set_num_threads(1 if self.on_cpu else before)
         try:
-            yield
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", SlowOperation)
+                yield
         finally:
             torch.set_num_threads(before)
 

@@ -40,15 +40,15 @@ def engine_of(subject: Subject, options: Options) -> Engine:
         StudyError: the options are for experiments, or `subject` is neither.
     """
     if isinstance(subject, Engine):
-        if options.device != "cpu" or options.compile:
+        if options.device != "cpu" or options.compile or not options.trace:
             raise StudyError(
                 f"{subject.name} is an engine and decides itself where and how it trains;"
-                " leave out --device and --compile"
+                " leave out --device, --compile and --no-trace"
             )
         return subject
     from gradnoise.study.run.population_engine import PopulationEngine  # needs torch, as other engines may not
 
-    return PopulationEngine.of(subject, options.device, options.compile)
+    return PopulationEngine.of(subject, options.device, options.compile, options.trace)
 
 
 def resolve(study: Study, options: Options, here: bool) -> Resolved:

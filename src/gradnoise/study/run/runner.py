@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,7 @@ from gradnoise.errors import MemoryFullError, StudyError
 from gradnoise.files import check_within
 from gradnoise.study.engine import Job, Keep, Measurement, SliceResult
 from gradnoise.study.results import StudyResults
+from gradnoise.study.run.changed_code import look_at_code
 from gradnoise.study.run.executors import AUTO, LOCAL, Executor, InProcess, WorkerDied, WorkerTaken, executor_named
 from gradnoise.study.run.folder import finished_record, known_trials, merged_record
 from gradnoise.study.run.inert import InertArms
@@ -73,14 +75,16 @@ def dry_run(study: Study, folder: str | Path, options: Options | None = None, ex
     if (folder / FILE).exists():
         with Store(folder, readonly=True) as store:
             left = remaining(resolved, store, known_trials(resolved, store))
+            code = look_at_code(resolved, store, accept=options.accept_changed_code)
     else:
         left = remaining(resolved, None, {})
+        code = look_at_code(resolved, None)
     worker = resolved.engine.worker(FolderKeep(folder / CHECKPOINTS))
     if isinstance(chosen, str):
         workers = count_workers(left, options, worker)
     else:
         workers = chosen.slots or resolved.engine.local_workers()
-    return make_plan(left, options, workers, worker.measure)
+    return dataclasses.replace(make_plan(left, options, workers, worker.measure), notes=code.notes)
 
 
 def run_study(
@@ -126,11 +130,14 @@ def run_study(
         known = known_trials(resolved, store)
         resolved = resolved if adds else resolved.only(known)
         left = remaining(resolved, store, known)
+        code = look_at_code(resolved, store, accept=options.accept_changed_code)
         with _started(chosen, left, options, keep) as workers:
             plan = make_plan(left, options, workers.slots, partial(_measure, workers))
             record = merged_record(resolved, store, known, command, trains=bool(plan.chunks))
             chunks = [[t.id for t in job.trials] for job, _ in plan.chunks]
             store.extend(record, list(resolved.trials.values()), chunks)
+            code.keep(store)
+            plan = dataclasses.replace(plan, notes=code.notes, finished=dict(record.provenance).get("finished", ""))
             if plan.chunks:
                 store.copy()
             run = _Run(resolved, store, keep, workers, plan, observer or Observer())
@@ -243,7 +250,7 @@ class _Run:
         try:
             result = future.result()
         except WorkerTaken:
-            return step
+            return [(job, step)]
         except WorkerDied as death:
             self._count_death(job.chunk, death)
             return [(job, step)]

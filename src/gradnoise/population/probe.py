@@ -1,0 +1,235 @@
+"""What an experiment does before it is trained: the fingerprint of its code, and whether it is fit for a study.
+
+The fingerprint is measured, not read from the source: losses and gradient norms of two minibatches and all metrics of
+a replica that is moved a little from its first weights. Weights that begin at zero hide most of a model; moved ones do
+not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from gradnoise.errors import PopulationError
+from gradnoise.population.configuration import agreed
+from gradnoise.population.experiment import Experiment
+from gradnoise.population.fallbacks import slow_sentence
+from gradnoise.population.feed import Feed
+from gradnoise.population.population import Population
+from gradnoise.population.purity import elsewhere, same
+from gradnoise.population.randomness import INIT, seeded
+from gradnoise.population.replica import Replica
+from gradnoise.population.telemetry import RESERVED
+
+#: Weights are moved by this many standard deviations of weights that keep the size of what passes through them.
+MOVED = 0.5
+#: Learning rate of updates that shall move nothing.
+RATE = 1e-8
+#: Updates of a fingerprint.
+UPDATES = 2
+#: Numbers that agree to this part agree: other machines and numbers of threads sum in another order.
+TOLERANCE, SMALL = 1e-3, 1e-6
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What was found.
+
+    Args:
+        readings: name -> number; nan where a run does not stay finite.
+        notes: what makes it slow, a sentence each.
+    """
+
+    readings: Mapping[str, float]
+    notes: tuple[str, ...]
+
+
+def agree(x: float, y: float) -> bool:
+    """Tell whether two readings are equal but for rounding."""
+    return math.isclose(x, y, rel_tol=TOLERANCE, abs_tol=SMALL) or (math.isnan(x) and math.isnan(y))
+
+
+def probe(
+    experiment: Experiment, config: Mapping[str, Any], *, steps: int, study_seed: int = 0, device: str = "cpu"
+) -> Probe:
+    """Measure the fingerprint of one configuration.
+
+    Args:
+        experiment: the experiment.
+        config: its own settings and `dropout`, as a flat dict.
+        steps: length of a run.
+        study_seed: seed of the study.
+        device: where.
+
+    Raises:
+        PopulationError: the experiment cannot be trained; the message says why.
+    """
+    population = _population(experiment, config, 1, study_seed, device)
+    readings: dict[str, float] = {}
+    for t in range(min(UPDATES, steps)):
+        loss, gradient = _updated(population)
+        _move(population)
+        readings |= {f"loss of minibatch {t}": loss[0], f"gradient norm of minibatch {t}": gradient[0]}
+    recorded = {name: x for name, x in population.telemetry().items() if name not in RESERVED}
+    measured = population.evaluate()
+    if measured:  # of a replica that has not ended
+        readings |= {name: float(x[0]) for name, x in (recorded | measured).items()}
+    return Probe(readings, tuple(_notes(population)))
+
+
+def check(
+    experiment: Experiment,
+    config: Mapping[str, Any],
+    readings: Mapping[str, float],
+    *,
+    steps: int,
+    study_seed: int = 0,
+    device: str = "cpu",
+) -> None:
+    """Check what every study relies on: a short form of `check_experiment`.
+
+    Models, minibatches and held-out data are functions of their seed, and a replica's loss does not depend on who
+    trains beside it.
+
+    Args:
+        experiment: the experiment.
+        config: as for `probe`.
+        readings: what `probe` measured.
+        steps: length of a run.
+        study_seed: seed of the study.
+        device: where.
+
+    Raises:
+        PopulationError: a check failed; the message says which and what to do.
+    """
+    replicas = [_replica(experiment, config, seed, study_seed) for seed in range(2)]
+    check_purity(experiment, replicas, steps)
+    beside = _population(experiment, config, 2, study_seed, device)
+    for t in range(min(UPDATES, steps)):
+        loss, alone = _updated(beside)[0][0], readings[f"loss of minibatch {t}"]
+        _move(beside)
+        if not agree(loss, alone):
+            raise PopulationError(
+                f"{experiment.name}: the loss of minibatch {t} is {alone:.6g} for a replica alone and {loss:.6g} for"
+                " the same replica beside another; the loss mixes replicas or keeps state outside the model"
+            )
+
+
+def check_purity(experiment: Experiment, replicas: list[Replica], steps: int) -> None:
+    """Check that models, minibatches and held-out data are functions of their seed.
+
+    Each is made twice, in another order and with the global random numbers in another state.
+
+    Args:
+        experiment: the experiment.
+        replicas: of one configuration; their seeds are tried.
+        steps: length of a run; the last minibatch is tried, too, which lies in a later epoch.
+
+    Raises:
+        PopulationError: something differs; the message says what to do.
+    """
+    config = experiment.Config() if replicas[0].config is None else replicas[0].config
+
+    def model() -> dict[str, Tensor]:
+        with seeded(replicas[0].seed_for(INIT)):
+            made = experiment.model(config)
+        if not isinstance(made, nn.Module):
+            return {}  # a population refuses it in its own words
+        return {name: x.detach() for name, x in (*made.named_parameters(), *made.named_buffers())}
+
+    shared = agreed([config], experiment.replica_keys)
+    _made_twice(
+        model,
+        f"{experiment.name}.model returned different weights for the same seed; draw them from torch's, numpy's or"
+        " Python's global generator, which is seeded for each replica",
+    )
+    _made_twice(
+        lambda: experiment.held_out(shared),
+        f"{experiment.name}.held_out returned different data when called again; draw with a generator of a fixed seed",
+    )
+    _check_minibatches(experiment, replicas, shared, steps)
+
+
+def _made_twice(make: Callable[[], Any], message: str) -> None:
+    first = make()
+    with elsewhere():
+        again = make()
+    if not same(first, again):
+        raise PopulationError(message)
+
+
+def _check_minibatches(experiment: Experiment, replicas: list[Replica], config: Any, steps: int) -> None:
+    course = experiment.course
+    state = {}
+    if course is not None:
+        own = [course.start(experiment.Config() if r.config is None else r.config) for r in replicas]
+        state = {name: torch.stack([x[name] for x in own]) for name in own[0]}
+    asked = [(t, replica) for t in sorted({0, min(1, steps - 1), steps - 1}) for replica in replicas]
+    feed = Feed(experiment, config, torch.device("cpu"), torch.get_default_dtype())
+
+    def minibatch(t: int, replica: Replica) -> Any:
+        feed.select([replica])
+        row = {name: x[replicas.index(replica)][None] for name, x in state.items()}
+        return pytree.tree_map(torch.clone, feed(t, row)[0])
+
+    first = {(t, r.seed): minibatch(t, r) for t, r in asked}
+    with elsewhere():
+        for t, replica in reversed(asked):
+            if not same(first[t, replica.seed], minibatch(t, replica)):
+                raise PopulationError(
+                    f"{experiment.name}.batch returned different data for the same seed and update;"
+                    " draw with a generator made from `seed` and `t`, and keep no iterator, such as that of a"
+                    " DataLoader, between calls"
+                )
+
+
+def _replica(experiment: Experiment, config: Mapping[str, Any], seed: int, study_seed: int) -> Replica:
+    return Replica.of(experiment, seed, {**config, "lr": RATE}, study_seed)
+
+
+def _population(
+    experiment: Experiment, config: Mapping[str, Any], size: int, study_seed: int, device: str
+) -> Population:
+    replicas = [_replica(experiment, config, seed, study_seed) for seed in range(size)]
+    return Population(experiment, replicas, device=device, trace=False)
+
+
+def _move(population: Population) -> None:
+    """Move the weights of all replicas in the same direction."""
+    modules, generator = population.modules, torch.Generator().manual_seed(0)
+    for x, shape in zip(modules.views(modules.theta), modules.shapes, strict=True):
+        inputs = max(shape.numel() // shape[0], 1) if shape else 1
+        x.add_((torch.randn(shape, generator=generator) * (MOVED / inputs**0.5)).to(x))
+
+
+def _updated(population: Population) -> tuple[list[float], list[float]]:
+    """Do an update; returns losses and gradient norms of the minibatch, nan for a replica that has ended."""
+    rows, ended = population.alive, [math.nan] * len(population.replicas)
+    losses, norms = list(ended), list(ended)
+    population.step()
+    seen = population.telemetry()
+    population.reset_telemetry()
+    population.settle()
+    for row, i in enumerate(rows):
+        if i in population.alive:
+            losses[i], norms[i] = float(seen["train_loss"][row]), float(seen["gradient_norm"][row])
+    return losses, norms
+
+
+def _notes(population: Population) -> list[str]:
+    name, modules = population.experiment.name, population.modules
+    said = [
+        f"{name}: {role} runs replica by replica, not as one program, which is slow: vmap cannot run it ({reason})"
+        for role, reason in modules.loop_reasons.items()
+    ]
+    return said + [
+        f"{name}: {slow_sentence(role, names)}"
+        for role, names in modules.slow_operations.items()
+        if names and role not in modules.loop_reasons
+    ]

@@ -1,0 +1,297 @@
+"""Code that was changed since a folder was begun stops a study before anything is trained, whatever was changed."""
+
+import dataclasses
+import io
+import json
+import math
+from dataclasses import dataclass
+
+import pytest
+import torch
+from rich.console import Console
+from support.small import Toy, assert_same, small
+from torch import nn
+
+from gradnoise import Annealed
+from gradnoise.population import Course, Goal
+from gradnoise.study import Arm, Options, Store, StudyError, dry_run, run_and_report, run_study
+from gradnoise.study.engine import Probed
+from gradnoise.study.run.changed_code import ENTRY
+from gradnoise.study.run.population_engine import PopulationEngine
+
+OPTIONS = Options(workers=1, chunk=8)
+ACCEPTED = dataclasses.replace(OPTIONS, accept_changed_code=True)
+
+
+class OtherActivation(Toy):
+    def model(self, config):
+        model = super().model(config)
+        model[1] = nn.ReLU()
+        return model
+
+
+class OtherFirstWeights(Toy):
+    def model(self, config):
+        model = super().model(config)
+        with torch.no_grad():
+            model[2].bias.zero_()
+        return model
+
+
+class OtherLoss(Toy):
+    def loss(self, model, batch, config):
+        return 1.01 * super().loss(model, batch, config)
+
+
+class OtherData(Toy):
+    def batch(self, seed, t, config):
+        x, y = super().batch(seed, t, config)
+        return (x, y) if t == 0 else (x, y.flip(0))
+
+
+class OtherMetric(Toy):
+    def evaluate(self, model, held_out, config):
+        found = super().evaluate(model, held_out, config)
+        return found | {"error": found["error"].sqrt()}
+
+
+class FewerMetrics(Toy):
+    def evaluate(self, model, held_out, config):
+        return {"error": super().evaluate(model, held_out, config)["error"]}
+
+
+class OtherHeldOut(Toy):
+    def held_out(self, config):
+        return super().held_out(config) * 1.1
+
+
+class OtherDiverged(Toy):
+    def diverged_metrics(self):
+        return {"error": 1.0}
+
+
+class Never(Goal):
+    def __init__(self, bar: float) -> None:
+        self.bar = bar
+
+    def reached(self, metrics):
+        return metrics["error"] < self.bar
+
+
+class WithGoal(Toy):
+    goal = Never(-1.0)
+
+
+class Counting(Course):
+    def start(self, config):
+        return {"t": torch.zeros(())}
+
+    def after(self, state, observed, t, config):
+        return {"t": state["t"] + 1}
+
+    def recorded(self, state):
+        return {"t": state["t"]}
+
+
+class WithCourse(Toy):
+    course = Counting()
+
+    def loss(self, model, batch, config):
+        return super().loss(model, batch[0], config)
+
+
+class Forgiving(Toy):
+    patience = 5
+
+
+class OnlyWhenWide(Toy):
+    """The change is in a branch that some settings take."""
+
+    def model(self, config):
+        model = super().model(config)
+        return nn.Sequential(model, nn.ReLU()) if config.gain == 2.0 else model
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        (OtherActivation, "loss of minibatch 0 was"),
+        (OtherFirstWeights, "loss of minibatch 0 was"),
+        (OtherLoss, "loss of minibatch 0 was"),
+        (OtherData, "minibatch 1 was"),
+        (OtherMetric, "error was"),
+        (FewerMetrics, "mean was .*, and now is not there"),
+        (OtherHeldOut, "error was"),
+        (OtherDiverged, "error of a diverged run was 99 on .*, and now is 1"),
+        (WithGoal, r"goal was not there on .*, and now is Never\(bar=-1.0\)"),
+        (WithCourse, "course was not there"),
+        (Forgiving, "patience was not there"),
+        (OnlyWhenWide, r"minibatch 0 was .*\(gain = 2.0"),
+    ],
+    ids=lambda x: getattr(x, "__name__", ""),
+)
+def test_a_change_stops_the_study_before_anything_is_trained(tmp_path, changed, says):
+    results = run_study(small(seeds=(0,)), tmp_path, options=OPTIONS)
+    more = small(changed(), seeds=(0, 1))
+    for ask in (run_study, dry_run):
+        with pytest.raises(StudyError, match=says) as error:
+            ask(more, tmp_path, options=OPTIONS)
+        assert "nothing was trained" in str(error.value) and "--accept-changed-code" in str(error.value)
+    with Store(tmp_path, readonly=True) as store:
+        assert_same(store.results(), results)
+    assert len(run_study(small(seeds=(0, 1)), tmp_path, options=OPTIONS).trials) == 8  # the old code goes on
+
+
+def test_zero_first_weights_hide_nothing(tmp_path):
+    """All is zero in an untrained model of zeros, whatever its activation is: the fingerprint moves the weights."""
+
+    class Zeros(Toy):
+        activation = nn.Tanh
+
+        def model(self, config):
+            model = super().model(config)
+            model[1] = self.activation()
+            for x in model.parameters():
+                nn.init.zeros_(x)
+            return model
+
+    class Changed(Zeros):
+        activation = nn.ReLU
+
+    run_study(small(Zeros()), tmp_path, options=OPTIONS)
+    with pytest.raises(StudyError, match="is not that of this folder"):
+        run_study(small(Changed()), tmp_path, options=OPTIONS)
+
+
+FACTOR = {"schedule": 1.0, "optimizer": 1.0}
+
+
+@dataclass(frozen=True)
+class Mine:
+    """A schedule whose code is changed."""
+
+    eta: float = 0.01
+
+    def __call__(self, t: int) -> float:
+        return self.eta * (FACTOR["schedule"] if t > 5 else 1.0)
+
+
+@dataclass(frozen=True)
+class Signs:
+    """An optimizer whose code is changed."""
+
+    def init(self, theta):
+        return {}
+
+    def update(self, theta, g, state, lr, t):
+        theta.sub_(lr * g.sign() * FACTOR["optimizer"])
+
+
+@pytest.mark.parametrize("what", FACTOR)
+def test_code_of_schedules_and_optimizers(tmp_path, monkeypatch, what):
+    asked = small(arms=(Arm("none"), Arm("noise", {"noise": Mine()})), base={"optimizer": Signs()})
+    run_study(asked, tmp_path, options=OPTIONS)
+    run_study(asked, tmp_path, options=OPTIONS)
+    monkeypatch.setitem(FACTOR, what, 1.5)
+    with pytest.raises(StudyError, match=r"value at t = 8 was 0.01" if what == "schedule" else "weight 0 was"):
+        run_study(asked, tmp_path, options=OPTIONS)
+
+
+def test_accepted_changes_are_said_and_kept(tmp_path):
+    before = run_study(small(), tmp_path, options=OPTIONS)
+    after = run_study(small(OtherLoss()), tmp_path, options=ACCEPTED)
+    assert_same(after, before)  # nothing was trained
+    with Store(tmp_path, readonly=True) as store:
+        (event,) = store.events()
+        assert "the code was changed and that was accepted: loss of minibatch 0 was" in event.sentence
+        assert any("was accepted" in value for name, value in store.results().record.provenance if name == "event")
+    run_study(small(OtherLoss()), tmp_path, options=OPTIONS)
+    with pytest.raises(StudyError, match="is not that of this folder"):
+        run_study(small(), tmp_path, options=OPTIONS)
+
+
+def test_rounding_and_settings_are_no_change(tmp_path):
+    class Rounded(Toy):
+        def loss(self, model, batch, config):
+            return super().loss(model, batch, config) * 1.0001
+
+    run_study(small(seeds=(0,)), tmp_path, options=OPTIONS)
+    more = small(
+        Rounded(),
+        seeds=(0, 1, 2),
+        arms=(Arm("none"), Arm("noise", {"noise": Annealed(0.01)}), Arm("wild", {"lr": 0.3})),
+    )
+    assert len(run_study(more, tmp_path, options=OPTIONS).trials) == 18
+
+
+def test_runs_that_blow_up_at_once_have_a_fingerprint(tmp_path):
+    for _ in range(2):
+        run_study(small(Toy(poison={0: 0})), tmp_path, options=OPTIONS)
+    with Store(tmp_path, readonly=True) as store:
+        bodies = store.meta(ENTRY)["behaviours"].values()
+        assert any(
+            math.isnan(float(body["loss of minibatch 0"][1:])) for body in bodies if "loss of minibatch 0" in body
+        )
+
+
+def test_a_folder_of_an_older_version_gets_its_fingerprint_at_the_next_run(tmp_path):
+    run_study(small(), tmp_path, options=OPTIONS)
+    with Store(tmp_path) as store, store.transaction():
+        store.db.execute("DELETE FROM meta WHERE name = ?", (ENTRY,))
+    run_study(small(OtherLoss()), tmp_path, options=OPTIONS)
+    with pytest.raises(StudyError, match="is not that of this folder"):
+        run_study(small(), tmp_path, options=OPTIONS)
+
+
+def test_a_folder_in_which_nothing_was_trained_takes_any_code(tmp_path):
+    with Store(tmp_path) as store:
+        store.put_meta(ENTRY, {"since": {"toy": "then"}, "behaviours": {"toy": {"goal": "other"}}})
+    run_study(small(), tmp_path, options=OPTIONS)
+
+
+class Texts(PopulationEngine):
+    """An engine that tells its code by a hash, as one that runs scripts may."""
+
+    version = "abc"
+
+    def probe(self, configs, known):
+        return Probed({"train.py": {"sha256": self.version}}, notes=("It is slow.",))
+
+
+class Changed(Texts):
+    version = "xyz"
+
+
+def test_an_engine_tells_its_code_in_its_own_way(tmp_path):
+    asked = small(Texts(Toy()))
+    assert dry_run(asked, tmp_path, OPTIONS).notes == ("It is slow.",)
+    run_study(asked, tmp_path, options=OPTIONS)
+    with pytest.raises(StudyError, match=r"sha256 was abc on .*, and now is xyz \(train.py\)"):
+        run_study(small(Changed(Toy())), tmp_path, options=OPTIONS)
+
+
+def test_a_finished_study_says_that_nothing_was_trained(tmp_path):
+    run_study(small(), tmp_path, options=OPTIONS)
+    file = io.StringIO()
+    run_and_report(small(), tmp_path, options=OPTIONS, console=Console(file=file, width=200))
+    with Store(tmp_path, readonly=True) as store:
+        finished = dict(store.record().provenance)["finished"]
+    assert f"8 of 8 trials were finished on {finished}; nothing was trained" in file.getvalue()
+
+
+def test_what_is_kept_is_plain(tmp_path):
+    run_study(small(), tmp_path, options=OPTIONS)
+    with Store(tmp_path, readonly=True) as store:
+        kept = store.meta(ENTRY)
+    assert json.loads(json.dumps(kept)) == kept and kept["since"].keys() == kept["behaviours"].keys()
+
+
+@pytest.mark.parametrize(
+    "rotten", [[], {"since": {}}, {"since": {}, "behaviours": {"toy": {"x": "=y"}}}, {"behaviours": 1}]
+)
+def test_a_damaged_fingerprint_is_no_traceback(tmp_path, rotten):
+    run_study(small(), tmp_path, options=OPTIONS)
+    with Store(tmp_path) as store:
+        store.put_meta(ENTRY, rotten)
+    with pytest.raises(StudyError, match="the store is damaged: its behaviours cannot be read"):
+        run_study(small(), tmp_path, options=OPTIONS)
