@@ -150,7 +150,8 @@ class _Terminal(Observer):
         if plan.chunks:
             left = plan.trials - plan.done
             self.bars.console.print(
-                f"{left} trials in {len(plan.chunks)} populations, {workers(plan)}, about {duration(plan.seconds)}"
+                f"{_counted(left, 'trial')} in {_counted(len(plan.chunks), 'population')}, {workers(plan)},"
+                f" about {duration(plan.seconds)}"
             )
             self.bars.clock = Clock(plan.seconds, time.monotonic())
         else:
@@ -212,6 +213,10 @@ def nothing_trained(plan: Plan) -> str:
 def workers(plan: Plan) -> str:
     """Write how many workers a plan has."""
     return f"{plan.workers} worker{'s' if plan.workers > 1 else ''}"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:

@@ -58,8 +58,9 @@ def _single(summary: Summary, effect: Effect) -> str:
     if effect.verdict.refused:
         return effect.verdict.sentence
     if outcome is Outcome.UNDECIDED:
-        pairs = f"{effect.comparison.n:,} pair{'s' if effect.comparison.n > 1 else ''}"
-        return f"Undecided: {pairs} do not tell {label} from {baseline}."
+        n = effect.comparison.n
+        pairs = f"{n:,} pairs do" if n > 1 else "1 pair does"
+        return f"Undecided: {pairs} not tell {label} from {baseline}."
     label = label[:1].upper() + label[1:]
     if outcome is Outcome.NO_DIFFERENCE:
         return f"{label} makes no difference that matters."
