@@ -68,7 +68,12 @@ class Idle:
         time.sleep(self.pause)
         reached = step + job.steps // self.slices
         points = range(step + 1, reached + 1)
-        rows = [(t.id, "error", s, t.seed + s + hash(t.config["arm"]) % 7) for t in job.trials for s in points]
+        rows = [
+            (t.id, metric, s, 1.0 + t.seed + s + t.config["arm"])  # the arms differ, as they do in a study
+            for t in job.trials
+            for s in points
+            for metric in ("error", "train_loss", "gradient_norm")
+        ]
         done = reached >= job.steps
         final = {t.id: {"error": float(t.seed)} for t in job.trials} if done else {}
         return SliceResult(job.chunk, reached, done, rows, {}, final, self.pause)
@@ -150,7 +155,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, nargs="+", default=[1000, 10000])
     parser.add_argument("--pause", type=float, default=2.0, help="seconds of a slice in the second part")
     asked = parser.parse_args()
-    print(f"driver: chunks of {CHUNK} trials, {EVALUATIONS} evaluations each, one slice each")
+    print(f"driver: chunks of {CHUNK} trials, {EVALUATIONS} evaluations of 3 metrics each, one slice each")
     print("executor   trials  slices/s  processor s  per 1,000 trials  peak MiB")
     for trials in asked.trials:
         for executor in ("here", "spool"):
