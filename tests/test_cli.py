@@ -118,7 +118,7 @@ def test_an_error_of_the_system_without_a_file_is_not_hidden(monkeypatch):
     def broken(self, console):
         raise OSError("out of sockets")
 
-    monkeypatch.setattr("gradnoise.commands.Doctor.__call__", broken)
+    monkeypatch.setattr("gradnoise.commands.doctor.Doctor.__call__", broken)
     with pytest.raises(OSError, match="out of sockets"):
         gradnoise("doctor")
 

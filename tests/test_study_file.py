@@ -7,9 +7,9 @@ import pandas
 import pytest
 from support.commandline import gradnoise
 
+from gradnoise.commands.study_file import StudyFile, Wish
 from gradnoise.errors import StudyError
 from gradnoise.study import Store
-from gradnoise.study_file import StudyFile, Wish
 
 EXPERIMENT = """
 import torch

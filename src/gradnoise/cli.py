@@ -15,15 +15,18 @@ from rich.console import Console
 from rich.text import Text
 
 from gradnoise import __version__
-from gradnoise.cluster_commands import Export, Status, Worker
-from gradnoise.commands import Asked, Claims, Doctor, Report, Resume, Run, with_own_options
-from gradnoise.compare import Compare, compare_of
+from gradnoise.commands.asked import Asked, with_own_options
+from gradnoise.commands.clusters import Export, Status, Worker
+from gradnoise.commands.compare import Compare, compare_of
+from gradnoise.commands.doctor import Doctor
+from gradnoise.commands.listing import List
+from gradnoise.commands.new import New
+from gradnoise.commands.plan import Plan
+from gradnoise.commands.repair import Repair
+from gradnoise.commands.report import Claims, Report
+from gradnoise.commands.run import Resume, Run
 from gradnoise.errors import GradnoiseError, StudyError, nearest
-from gradnoise.listing import List
 from gradnoise.paper import SYSTEMS, load_system
-from gradnoise.planning import Plan
-from gradnoise.repairing import Repair
-from gradnoise.starting_file import New
 from gradnoise.terminal import NOT_READ, Terminal
 
 DESCRIPTION = f"""Does annealed gradient noise help? Paired studies of deep networks, ending in a verdict.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support.small import CHUNK, PATIENCE, Toy, assert_same, job_of, small, until
 
-from gradnoise.cluster_commands import seconds
+from gradnoise.commands.clusters import seconds
 from gradnoise.population import PopulationError
 from gradnoise.study import Observer, Options, Setting, StudyError, run_study
 from gradnoise.study.run import shipment

@@ -1,7 +1,4 @@
-"""The commands of the lab: what all studies share. Help texts are the docstrings of fields.
-
-Heavy imports stand inside the commands, so that help comes at once.
-"""
+"""A study as a command line names it, and the machine that it is to train on."""
 
 from __future__ import annotations
 
@@ -16,17 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 from tyro.conf import Positional, arg
 
 from gradnoise.errors import StudyError
 from gradnoise.paper import SYSTEMS, load_system
 
 if TYPE_CHECKING:
+    from gradnoise.commands.study_file import StudyFile
     from gradnoise.study import Options, Study
     from gradnoise.study.console import Figures
-    from gradnoise.study_file import StudyFile
 
 
 #: Options that only some executors have.
@@ -114,7 +109,7 @@ class Asked(ABC):
 
     def study(self) -> tuple[Study, Path, Figures]:
         """Return the study, the usual folder for it, and what it adds to the report."""
-        from gradnoise.study_file import StudyFile
+        from gradnoise.commands.study_file import StudyFile
 
         if (source := StudyFile.named(self.name)) is None:
             return self._of_a_system()
@@ -124,7 +119,7 @@ class Asked(ABC):
     @contextmanager
     def own_errors(self) -> Iterator[None]:
         """Turn errors of a user's own file, where the study is from one, into one sentence each."""
-        from gradnoise.study_file import StudyFile, its_own_errors
+        from gradnoise.commands.study_file import StudyFile, its_own_errors
 
         source = StudyFile.named(self.name)
         with nullcontext() if source is None else its_own_errors(source):
@@ -150,7 +145,7 @@ class Asked(ABC):
 
     def _of_a_file(self, source: StudyFile) -> Study:
         """Return a study of the user's own, cut to what is asked."""
-        from gradnoise.study_file import Wish
+        from gradnoise.commands.study_file import Wish
 
         for option, given in (("scale", self.scale is not None), ("data", self.data != "auto")):
             if given:
@@ -164,46 +159,6 @@ class Asked(ABC):
     def own_options(self) -> dict[str, Any]:
         """Return the values of the options that only this system has."""
         return {}
-
-
-@dataclass(frozen=True)
-class Run(Asked):
-    """Run a study to its verdict and report; repeat the same command to go on after any interruption.
-
-    Examples: gradnoise run deep-mlp --scale quick; gradnoise run own_model.py --dry-run
-    """
-
-    out: Annotated[Path | None, arg(help_behavior_hint="(default: runs/NAME-SCALE, runs/NAME for yours)")] = None
-    """Folder of the study."""
-    dry_run: bool = False
-    """Say what would be done and how long it would take, and do nothing."""
-
-    def __call__(self, console: Console) -> None:
-        """Run it and print the verdict."""
-        with console.status(f"loading {self.name}"):
-            study, usual_folder, figures = self.study()
-        with self.own_errors():
-            self._run(study, usual_folder, figures, console)
-
-    def _run(self, study: Study, usual_folder: Path, figures: Figures, console: Console) -> None:
-        from gradnoise.study import dry_run, run_and_report
-        from gradnoise.study.console import describe_plan
-
-        options, out = self.machine.options(), self.out or usual_folder
-        if study.experiment.stand_in:
-            console.print(Text(f"Data: {study.experiment.data_title}", style="yellow"))
-        if self.dry_run:
-            describe_plan(dry_run(study, out, options, self.machine.executor), study, out, console)
-            return
-        run_and_report(
-            study,
-            out,
-            options=options,
-            command=_command(),
-            executor=self.machine.executor,
-            console=console,
-            figures=figures,
-        )
 
 
 A = TypeVar("A", bound=Asked)
@@ -225,126 +180,6 @@ def with_own_options(command: type[A], words: Sequence[str]) -> type[A]:
     return dataclasses.make_dataclass(command.__name__, [own], bases=(command,), namespace=namespace, frozen=True)
 
 
-@dataclass(frozen=True)
-class Resume:
-    """Finish every run that a study's folder holds, after an interruption; the folder alone is enough, but for a study
-    of your own.
-
-    Examples: gradnoise resume runs/nram-paper; gradnoise resume runs/my-study own_model.py
-    """
-
-    folder: Positional[Path]
-    """Folder of a `gradnoise run`."""
-    file: Annotated[Positional[str | None], arg(help_behavior_hint="(default: none)")] = None
-    """The file of a study of your own, as given to `gradnoise run`: code is never run because a folder names it."""
-    machine: Machine = field(default_factory=Machine)
-
-    def __call__(self, console: Console) -> None:
-        """Build the study again, run it on and print the verdict."""
-        from gradnoise.paper.rebuild import build_again, recipe_for_all
-        from gradnoise.study import Store
-        from gradnoise.study_file import found_again, its_own_errors, source_of
-
-        self.machine.options()
-        with Store(self.folder, readonly=True) as store:
-            record = store.record()
-        if self.file is not None or source_of(record) is not None:
-            study, source = found_again(record, self.folder, self.file)
-            with its_own_errors(source):
-                self._run(study, lambda _: (), console)
-            return
-        recipe = recipe_for_all(record)
-        self._run(build_again(recipe, record), load_system(recipe.system).extras, console)
-
-    def _run(self, study: Study, figures: Figures, console: Console) -> None:
-        from gradnoise.study import run_and_report
-
-        run_and_report(
-            study,
-            self.folder,
-            options=self.machine.options(),
-            command=_command(),
-            executor=self.machine.executor,
-            console=console,
-            figures=figures,
-            adds=False,
-        )
-
-
-@dataclass(frozen=True)
-class Report:
-    """Write the report of a study again from its folder, and print the answer.
-
-    Example: gradnoise report runs/nram-paper --table
-    """
-
-    folder: Positional[Path]
-    """Folder of a `gradnoise run`, or one of results/, which has the tables of a study without its store."""
-    out: Annotated[Path | None, arg(help_behavior_hint="(default: the study's folder)")] = None
-    """Where to write report, tables and figures."""
-    table: bool = False
-    """Print the whole table, too."""
-
-    def __call__(self, console: Console) -> None:
-        """Write and print."""
-        from gradnoise.paper.rebuild import renewed, system_of
-        from gradnoise.study import read_folder
-        from gradnoise.study.console import conclude, keep_look, no_figures
-        from gradnoise.study.store import FILE
-
-        results = read_folder(self.folder)
-        if system := system_of(results.record):
-            results, figures = renewed(results, system), system.extras
-        else:
-            figures = no_figures
-        summary = conclude(results, self.out or self.folder, console, figures, table=self.table)
-        if (self.folder / FILE).exists():
-            keep_look(self.folder, summary, console)
-
-
-@dataclass(frozen=True)
-class Claims:
-    """Print the ledger: every statement of the paper, its figures, ours with their intervals, and what became of it.
-
-    Example: gradnoise claims --html ledger.html
-    """
-
-    results: Annotated[Path | None, arg(help_behavior_hint="(default: results/ here, or what the package has)")] = None
-    """Folder of result folders."""
-    html: Annotated[Path | None, arg(help_behavior_hint="(default: none)")] = None
-    """Draw the ledger as one page into this file instead of printing it."""
-    json: bool = False
-    """Print it as JSON."""
-
-    def __call__(self, console: Console) -> None:
-        """Judge what there is, then print or draw it."""
-        from gradnoise.paper.ledger import committed_results, make_ledger, plain, print_ledger, write_page
-
-        results = self.results or committed_results()
-        ledger = make_ledger(results)
-        if self.html:
-            write_page(ledger, self.html, results)
-            console.print(f"ledger: {self.html}", soft_wrap=True)
-        elif self.json:
-            console.out(plain(ledger), highlight=False)
-        else:
-            print_ledger(ledger, console)
-
-
-@dataclass(frozen=True)
-class Doctor:
-    """Show versions, devices, threads, where data was found, and which code draws the noise."""
-
-    def __call__(self, console: Console) -> None:
-        """Print them."""
-        from gradnoise.doctor import findings
-
-        table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-        for name, value in findings():
-            table.add_row(Text(name, style="bold"), value)
-        console.print(table)
-
-
-def _command() -> str:
+def command_line() -> str:
     """Return the command line of this process, which a report shows and an interrupted study names to go on."""
     return shlex.join(["gradnoise", *sys.argv[1:]])

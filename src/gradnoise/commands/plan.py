@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 from tyro.conf import arg
 
-from gradnoise.commands import Asked
+from gradnoise.commands.asked import Asked
 from gradnoise.errors import StudyError
 
 if TYPE_CHECKING:

@@ -61,7 +61,7 @@ def write_starting_file(name: str) -> Path:
         raise StudyError(f"{path} is there already; give another name")
     label = module.strip("_").replace("_", "-") or module
     kind = "".join(part.capitalize() for part in re.split("_+", module)) or "MyModel"
-    text = resources.files("gradnoise").joinpath("template.py").read_text(encoding="utf-8")
+    text = resources.files("gradnoise.commands").joinpath("template.py").read_text(encoding="utf-8")
     for old, new in (("my_model", path.stem), ("my-model", label), ("MyModel", kind)):
         text = text.replace(old, new)
     replace_atomically(path, lambda file: file.write(text.encode()))
