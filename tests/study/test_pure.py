@@ -11,7 +11,13 @@ import pytest
 from gradnoise.study import analysis, report
 
 FOLDERS = {
-    "analysis": ("gradnoise.errors", "gradnoise.study.results", "gradnoise.study.spec", "gradnoise.study.analysis"),
+    "analysis": (
+        "gradnoise.errors",
+        "gradnoise.study.description",
+        "gradnoise.study.results",
+        "gradnoise.study.spec",
+        "gradnoise.study.analysis",
+    ),
     "report": (
         "gradnoise.errors",
         "gradnoise.files",
@@ -25,7 +31,7 @@ FOLDERS = {
 OTHERS = {"analysis": {"numpy", "scipy"}, "report": {"numpy", "matplotlib", "jinja2", "rich"}}
 STANDARD = {
     "__future__", "bisect", "collections", "contextlib", "csv", "dataclasses", "enum", "functools", "gzip", "html",
-    "io", "json", "math", "pathlib", "re", "textwrap", "typing",
+    "importlib", "io", "json", "math", "os", "pathlib", "re", "textwrap", "typing", "urllib",
 }  # fmt: skip
 
 
@@ -54,7 +60,8 @@ def test_imports_of_a_folder(package):
 def test_no_name_of_a_package_hides_a_module_in_it(package):
     for module in pkgutil.iter_modules(package.__path__):
         full = f"{package.__name__}.{module.name}"
-        assert getattr(package, module.name, None) is importlib.import_module(full)
+        there = importlib.import_module(full)
+        assert getattr(package, module.name, None) is there
 
 
 @pytest.mark.parametrize("package", [analysis, report, analysis.statistics], ids=["analysis", "report", "statistics"])

@@ -126,7 +126,7 @@ def _ledger(findings: Sequence[Finding]) -> str:
     rest = [
         f"{count[status]} {text if count[status] == 1 else texts}"
         for status, text, texts in (
-            (NOT_REPRODUCED, "is not", "are not"),
+            (NOT_REPRODUCED, "is contradicted", "are contradicted"),
             (UNDECIDED, "is undecided", "are undecided"),
             (NOT_TESTED, "was not tested", "were not tested"),
         )

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from gradnoise.errors import MemoryFullError
+from gradnoise.errors import MemoryFullError, StudyError
 from gradnoise.population.memory import is_out_of_memory
 
 
@@ -21,6 +21,27 @@ def peak_bytes() -> int:
 def first_line(error: Exception) -> str:
     """Return what an error says, in one line."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+#: What is said where a single trial does not fit.
+NOT_FOR_ONE = (
+    "{}: it does not suffice for one trial; train on a machine with more, or with fewer --workers. Finished trials are"
+    " kept"
+)
+
+
+@contextmanager
+def one_fits() -> Iterator[None]:
+    """Say of memory that runs out within a block with a single trial that there is nothing smaller to try.
+
+    Raises:
+        StudyError: memory ran out.
+    """
+    try:
+        with memory_told(1, lambda: None):
+            yield
+    except MemoryFullError as error:
+        raise StudyError(NOT_FOR_ONE.format(error)) from error
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from gradnoise.population import Experiment, Optimizer
 from gradnoise.population.probe import check, probe
 from gradnoise.study.canonical import canonical
 from gradnoise.study.engine import Behaviour, Probed
+from gradnoise.study.run.memory import one_fits
 from gradnoise.study.spec import Config
 
 #: Settings that act after loss and gradient: what is measured of a model does not depend on them.
@@ -50,9 +51,10 @@ def probed(experiment: Experiment, configs: Sequence[Config], known: Collection[
         if name not in found:
             seed = own.pop("study_seed", 0)
             run = {"steps": config["steps"], "study_seed": seed, "device": device}
-            seen = probe(experiment, own, **run)
-            if name not in known:
-                check(experiment, own, seen.readings, **run)
+            with one_fits():
+                seen = probe(experiment, own, **run)
+                if name not in known:
+                    check(experiment, own, seen.readings, **run)
             found[name] = seen.readings
             notes |= dict.fromkeys(seen.notes)
         for key in ("lr", "noise", "weight_noise", "optimizer"):

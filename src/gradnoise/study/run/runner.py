@@ -22,6 +22,7 @@ from gradnoise.study.run.executors import AUTO, LOCAL, Executor, InProcess, Work
 from gradnoise.study.run.folder import finished_record, known_trials, merged_record
 from gradnoise.study.run.inert import InertArms
 from gradnoise.study.run.keep import FolderKeep
+from gradnoise.study.run.memory import NOT_FOR_ONE
 from gradnoise.study.run.options import Options
 from gradnoise.study.run.planning import Plan, Remaining, count_workers, halves, make_plan, remaining
 from gradnoise.study.run.resolve import Resolved, resolve
@@ -272,10 +273,7 @@ class _Run:
     def _split(self, job: Job, step: int, error: MemoryFullError) -> list[tuple[Job, int]]:
         """Let a chunk that is too large for the memory start over in two halves, and say so."""
         if len(job.trials) == 1:
-            raise StudyError(
-                f"{error}: it does not suffice for one trial; train on a machine with more, or with fewer --workers."
-                " Finished trials are kept"
-            ) from error
+            raise StudyError(NOT_FOR_ONE.format(error)) from error
         parts = halves(job)
         self.store.split(job.chunk, [[t.id for t in part.trials] for part in parts])
         self.keep.drop(job.chunk)
