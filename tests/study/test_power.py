@@ -1,5 +1,7 @@
 """How many seeds an effect needs: held against simulated studies, and as the command `plan` says it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from support.commandline import gradnoise
@@ -12,7 +14,7 @@ from gradnoise.paper import load_system
 from gradnoise.paper.ledger import committed_results
 from gradnoise.study import Arm, Metric, Setting, Study, StudyError
 from gradnoise.study.analysis import seeds_needed
-from gradnoise.study.analysis.power import Need, Spread
+from gradnoise.study.analysis.power import Need, Spread, too_few_seeds
 
 
 def planned(metric: Metric, rows: int = 1, seeds: int = 8) -> Study:
@@ -154,3 +156,36 @@ def test_a_pilot_of_another_metric_is_refused(capsys):
         "plan", "deep-mlp", "--data", "digits", "--effect", "2", "--pilot", str(committed_results() / "nram/lists")
     )
     assert code == 1 and "was judged by" in " ".join(capsys.readouterr().err.split())
+
+
+# --- designs that can decide nothing --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seeds", "said"), [(1, "1 seed can decide nothing"), (5, "5 seeds can decide nothing"), (6, "")]
+)
+def test_too_few_seeds_are_found_before_training(seeds, said):
+    text = too_few_seeds(planned(PLAIN, rows=4, seeds=seeds))
+    assert text.startswith(said) and bool(text) == bool(said) and ("it takes 6" in text) == bool(said)
+
+
+def test_seeds_that_are_declared_for_later_count():
+    assert not too_few_seeds(replace(planned(PLAIN, seeds=2), max_seeds=8))
+
+
+@pytest.mark.parametrize("rows", [1, 8])
+def test_rates_need_more_where_the_family_is_large(rows):
+    """The number named is the least: with every pair gained it decides, with one fewer it does not."""
+    text = too_few_seeds(planned(RATE, rows=rows, seeds=1))
+    least = int(text.split()[-1].rstrip("."))
+    outcomes = []
+    for n in (least, least - 1):
+        values = np.zeros((rows, 2, n))
+        values[:, 1] = 100.0
+        outcomes.append({e.verdict.outcome.value for e in judged(RATE, values).effects})
+    assert outcomes[1] == {"undecided"} and ("helps" in outcomes[0] or rows > 1)
+
+
+def test_a_dry_run_says_so(capsys):
+    assert gradnoise("run", "deep-mlp", "--scale", "smoke", "--data", "digits", "--dry-run") == 0
+    assert "2 seeds can decide nothing, whatever they show: it takes 6." in capsys.readouterr().out

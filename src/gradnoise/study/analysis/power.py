@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from gradnoise.study.analysis.statistics import (
     effect_shown,
     finite_vector,
     least_pairs,
+    mcnemar_unconditional,
     mean_and_spread,
     pairs_for_effect,
     pairs_to_decide_rate,
@@ -103,6 +105,26 @@ def seeds_needed(
         known = Spread(spread, spread) if spread is not None else _known(pilot, place)
         needs.append(_need(place, known, effect, len(study.seeds), (1.0 - level) / family, 1.0 - level, power))
     return tuple(needs)
+
+
+def too_few_seeds(study: Study, *, level: float = 0.95) -> str:
+    """Say that a study has too few seeds to decide anything, whatever its pairs show, and how many could; "" if not.
+
+    Mean differences need `least_pairs`, since rows that agree are tested jointly at no cost; rates need so many pairs
+    that McNemar's test passes, adjusted for their family, if every pair differs in the same direction.
+
+    Args:
+        study: what is planned; the seeds that it may ever have count (`max_seeds`).
+        level: of the verdicts, in (0, 1).
+    """
+    alpha, seeds = 1.0 - level, max(len(study.seeds), study.max_seeds or 0)
+    needed = least_pairs(alpha)
+    if study.metric.rate:
+        family = max(len({*_places(study)}) - 1, 1)  # a pooled gate may spare one
+        needed = next(n for n in itertools.count(1) if mcnemar_unconditional(n, 0, n) * family <= alpha)
+    if seeds >= needed or not any(_places(study)):
+        return ""
+    return f"{seeds} seed{'s' if seeds > 1 else ''} can decide nothing, whatever they show: it takes {needed}."
 
 
 def _places(study: Study) -> Iterator[tuple[str, str]]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from gradnoise.errors import MemoryFullError, StudyError
 from gradnoise.files import check_within
+from gradnoise.study.analysis.power import too_few_seeds
 from gradnoise.study.engine import Job, Keep, Measurement, SliceResult
 from gradnoise.study.results import StudyResults
 from gradnoise.study.run.changed_code import look_at_code
@@ -85,7 +86,7 @@ def dry_run(study: Study, folder: str | Path, options: Options | None = None, ex
         workers = count_workers(left, options, worker)
     else:
         workers = chosen.slots or resolved.engine.local_workers()
-    return dataclasses.replace(make_plan(left, options, workers, worker.measure), notes=code.notes)
+    return dataclasses.replace(make_plan(left, options, workers, worker.measure), notes=_notes(study, code.notes))
 
 
 def run_study(
@@ -138,7 +139,9 @@ def run_study(
             chunks = [[t.id for t in job.trials] for job, _ in plan.chunks]
             store.extend(record, list(resolved.trials.values()), chunks)
             code.keep(store)
-            plan = dataclasses.replace(plan, notes=code.notes, finished=dict(record.provenance).get("finished", ""))
+            plan = dataclasses.replace(
+                plan, notes=_notes(study, code.notes), finished=dict(record.provenance).get("finished", "")
+            )
             if plan.chunks:
                 store.copy()
             run = _Run(resolved, store, keep, workers, plan, observer or Observer())
@@ -174,6 +177,11 @@ def _chosen(executor: Executor | str, options: Options, folder: Path) -> Executo
             raise StudyError(f"executor 'auto' has no setting {min(options.settings)!r}; name the executor that has it")
         return executor
     return executor_named(executor, options.workers, folder, options.settings)
+
+
+def _notes(study: Study, seen: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what should be known before training: what was seen of the code, and that the seeds are too few."""
+    return tuple(filter(None, (too_few_seeds(study), *seen)))
 
 
 @contextmanager
