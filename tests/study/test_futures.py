@@ -37,7 +37,8 @@ def loky() -> Iterator[Executor]:
 
 @contextlib.contextmanager
 def dask() -> Iterator[Executor]:
-    module = pytest.importorskip("distributed.deploy.local")  # a folder of tests is called distributed, too
+    pytest.importorskip("distributed.deploy")  # a folder of tests is called distributed, too
+    module = pytest.importorskip("distributed")
     cluster = module.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit=0)
     with cluster, module.Client(cluster) as client:
         yield client.get_executor()
