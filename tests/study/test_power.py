@@ -132,7 +132,8 @@ def test_plan_prints_seeds_and_time_and_writes_nothing(tmp_path, capsys):
 
 
 def test_plan_takes_the_spread_from_the_results_that_there_are(capsys):
-    assert gradnoise("plan", "deep-mlp", "--scale", "paper", "--data", "digits", "--rows", "3", "--effect", "2") == 0
+    where = ("--scale", "paper", "--data", "digits", "--rows", "3")
+    assert gradnoise("plan", "deep-mlp", *where, "--effect", "2", "--chunk", "2", "--workers", "1") == 0
     out = capsys.readouterr().out
     assert "results/deep_mlp" in out.replace("\n", "") and "Simple init, clip 10" in out
 
