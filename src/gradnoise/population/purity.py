@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 
 from gradnoise.errors import PopulationError
 from gradnoise.population.minibatches import fetched
+from gradnoise.population.randomness import kept_generators
 
 T = TypeVar("T")
 
@@ -39,16 +40,11 @@ def states(all_of_them: bool = True) -> tuple[object, ...]:
 @contextmanager
 def elsewhere(seed: int = 20_150_515) -> Iterator[None]:
     """Run a block with all global generators in another state, and put them back."""
-    numpy, python = np.random.get_state(), random.getstate()
-    with torch.random.fork_rng(devices=[]):
+    with kept_generators():
         torch.default_generator.manual_seed(seed)
         np.random.seed(seed)
         random.seed(seed)
-        try:
-            yield
-        finally:
-            np.random.set_state(numpy)
-            random.setstate(python)
+        yield
 
 
 def same(a: Any, b: Any) -> bool:

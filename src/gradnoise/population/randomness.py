@@ -30,22 +30,29 @@ def derive_seed(study_seed: int, seed: int, purpose: str) -> int:
 
 
 @contextmanager
+def kept_generators() -> Iterator[None]:
+    """Run a block, and put the global generators of torch (on the CPU), numpy and Python back as they were."""
+    numpy, python = np.random.get_state(), random.getstate()
+    with torch.random.fork_rng(devices=[]):
+        try:
+            yield
+        finally:
+            np.random.set_state(numpy)
+            random.setstate(python)
+
+
+@contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Run a block with the global generators of torch (on the CPU), numpy and Python seeded, and put them back.
 
     Ordinary modules draw their initial weights from a global generator. This makes a user's
     constructor a function of the seed alone without touching the user's own stream.
     """
-    numpy, python = np.random.get_state(), random.getstate()
-    with torch.random.fork_rng(devices=[]):
+    with kept_generators():
         torch.manual_seed(seed)
         np.random.seed(seed % 2**32)
         random.seed(seed)
-        try:
-            yield
-        finally:
-            np.random.set_state(numpy)
-            random.setstate(python)
+        yield
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -35,6 +36,27 @@ class _Call(nn.Module):
 
     def forward(self, *args: Any) -> Any:
         return self.function(self.model, *args)
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """A function of one replica and what it is called with in all of them.
+
+    Args:
+        role: what it is to the population.
+        one: takes the state of a replica and its batch.
+        state: parameters and buffers [P, ...] by name.
+        batch: see `StackedModules.call`.
+        dims: see there.
+        draws: keys of random numbers and the update, [P, 2]; None where nothing may draw.
+    """
+
+    role: str
+    one: Callable[..., Any]
+    state: dict[str, Tensor]
+    batch: Batch
+    dims: Any
+    draws: Tensor | None
 
 
 class StackedModules:
@@ -149,65 +171,44 @@ class StackedModules:
                     given[name].copy_(state[name].detach())
             return output
 
+        work = _Work(role, one, state, batch, dims, draws)
         if role not in self._seen:
             self._seen.add(role)
             with without_surprises(f"the model or its {role}", lambda: role not in self.loop_reasons):
-                return self._called(role, one, state, batch, dims, draws)
-        return self._called(role, one, state, batch, dims, draws)
+                return self._called(work)
+        return self._called(work)
 
-    def _called(
-        self,
-        role: str,
-        one: Callable[..., Any],
-        state: dict[str, Tensor],
-        batch: Batch,
-        dims: Any,
-        draws: Tensor | None,
-    ) -> Any:
+    def _called(self, work: _Work) -> Any:
+        role = work.role
         if role not in self.loop_reasons:
             first, found = role not in self.slow_operations, self.slow_operations.setdefault(role, set())
             try:
                 with noting_slow(role, found) if first or found else nullcontext():
-                    return self._vmapped(role, one, state, batch, dims, draws)
+                    return self._vmapped(work)
             except RuntimeError as error:
                 if is_out_of_memory(error):
                     raise  # no limit of vmap: a loop would only hide it
                 self.loop_reasons[role] = reason_of(error)
-        return self._loop(role, one, state, batch, dims, draws)
+        return self._loop(work)
 
-    def _vmapped(
-        self,
-        role: str,
-        one: Callable[..., Any],
-        state: dict[str, Tensor],
-        batch: Batch,
-        dims: Any,
-        draws: Tensor | None,
-    ) -> Any:
+    def _vmapped(self, work: _Work) -> Any:
+        role, draws, axes = work.role, work.draws, (0, work.dims)
         if role not in self.random_roles:
             try:
-                return vmap(one, in_dims=(0, dims))(state, batch)
+                return vmap(work.one, in_dims=axes)(work.state, work.batch)
             except RuntimeError as error:
                 if draws is None or "random operation" not in str(error):
                     raise
                 self.random_roles.add(role)
         assert draws is not None
         with RandomRows(draws[:, 0], draws[0, 1]):
-            return vmap(one, in_dims=(0, dims), randomness="different")(state, batch)
+            return vmap(work.one, in_dims=axes, randomness="different")(work.state, work.batch)
 
-    def _loop(
-        self,
-        role: str,
-        one: Callable[..., Any],
-        state: dict[str, Tensor],
-        batch: Batch,
-        dims: Any,
-        draws: Tensor | None,
-    ) -> Any:
+    def _loop(self, work: _Work) -> Any:
         outputs = []
-        for p in range(len(next(iter(state.values())))):
-            row, part = {name: x[p] for name, x in state.items()}, _part(batch, dims, p)
-            outputs.append(self._alone(role, one, row, part, None if draws is None else draws[p]))
+        for p in range(len(next(iter(work.state.values())))):
+            row, part = {name: x[p] for name, x in work.state.items()}, _part(work.batch, work.dims, p)
+            outputs.append(self._alone(work.role, work.one, row, part, None if work.draws is None else work.draws[p]))
         return pytree.tree_map(lambda *xs: torch.stack(xs), *outputs)
 
     def _alone(

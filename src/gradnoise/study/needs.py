@@ -30,11 +30,14 @@ def describe_needs(study: Study, needs: Sequence[Need], timed: Plan, console: Co
         table.add_column(name, justify="left" if name in ("row", "arm") else "right")
     titles = {s.row: s.title for s in study.settings}
     labels = {a.name: a.label for a in study.arms}
+    of_a_seed = list(dataclasses.replace(study, seeds=study.seeds[:1]).trials())
     for need in needs:
-        known = _spread(need.spread)
-        table.add_row(Text(titles[need.row]), Text(labels[need.arm]), *known, *_needed(need, study, timed))
+        arms = {need.arm, study.baseline.name}
+        updates = sum(t.config["steps"] for t in of_a_seed if t.row == need.row and t.arm in arms)
+        row, arm = Text(titles[need.row]), Text(labels[need.arm])
+        table.add_row(row, arm, *_spread(need.spread), *_needed(need, updates, timed))
     console.print(table)
-    _conclude(console, study, needs, timed)
+    _conclude(console, of_a_seed, needs, timed)
 
 
 def _spread(spread: Spread | None) -> tuple[str, str]:
@@ -47,20 +50,20 @@ def _spread(spread: Spread | None) -> tuple[str, str]:
     return pairs, " to ".join(dict.fromkeys(f"{x:.0%}" for x in (spread.low, spread.high))) + " lost"
 
 
-def _needed(need: Need, study: Study, timed: Plan) -> tuple[str, str, str]:
-    """Write how many seeds a comparison needs, how long its two arms take, and what the study's seeds show."""
+def _needed(need: Need, updates: int, timed: Plan) -> tuple[str, str, str]:
+    """Write how many seeds a comparison needs, how long they take, and what the study's seeds show.
+
+    Args:
+        need: of the comparison.
+        updates: of both of its arms in one seed.
+        timed: for the speed.
+    """
     if need.spread is None:
         return "", "", ""
     shown = "nothing" if need.shown is None else f"{need.shown:.3g}"
     if need.seeds is None:
         return "no number", "", shown
-    arms = {need.arm, study.baseline.name}
-    of_a_seed = sum(t.config["steps"] for t in _of_a_seed(study) if t.row == need.row and t.arm in arms)
-    return _range(need.seeds), _time(_most(need.seeds) * of_a_seed, timed), shown
-
-
-def _of_a_seed(study: Study) -> list[Trial]:
-    return list(dataclasses.replace(study, seeds=study.seeds[:1]).trials())
+    return _range(need.seeds), _time(_most(need.seeds) * updates, timed), shown
 
 
 def _time(updates: int, timed: Plan) -> str:
@@ -77,9 +80,9 @@ def _range(seeds: Pairs) -> str:
     return " to ".join(dict.fromkeys((f"{seeds.low:,}", f"{seeds.high:,}")))
 
 
-def _conclude(console: Console, study: Study, needs: Sequence[Need], timed: Plan) -> None:
+def _conclude(console: Console, of_a_seed: Sequence[Trial], needs: Sequence[Need], timed: Plan) -> None:
     """Say how many seeds are enough for every comparison, and how long they take."""
-    known, of_a_seed = [need.seeds for need in needs if need.seeds], _of_a_seed(study)
+    known = [need.seeds for need in needs if need.seeds]
     if not known:
         console.print("No number of seeds shows it as long as the pilot is all that is known.")
         return

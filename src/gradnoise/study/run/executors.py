@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from gradnoise.errors import StudyError, nearest
 from gradnoise.study.engine import Engine, Job, Keep, Measurement, SliceResult, Worker
@@ -106,7 +106,7 @@ class InProcess:
 
 
 class Place(Protocol):
-    """A worker that holds a chunk."""
+    """A worker elsewhere that holds a chunk."""
 
     #: The chunk that it trained last; None when it has none in memory.
     chunk: str | None
@@ -114,6 +114,10 @@ class Place(Protocol):
     @property
     def free(self) -> bool:
         """Whether it has nothing to do."""
+        ...
+
+    def submit(self, method: str, *arguments: Any) -> Future[Any]:
+        """Call a method of the worker; the future raises WorkerDied when the worker ends before it returns."""
         ...
 
 
@@ -126,6 +130,22 @@ def place_for(places: Sequence[P], chunk: str) -> P:
     has = [p for p in free if p.chunk == chunk]
     empty = [p for p in free if p.chunk is None]
     return (has or empty or free)[0]
+
+
+class Placed(Generic[P]):
+    """What executors share whose workers stay: a slice goes where its chunk was trained last, if that one is free."""
+
+    _places: list[P]
+
+    def measure(self, job: Job, whole: bool) -> Measurement:
+        """Let the first worker measure."""
+        return self._places[0].submit("measure", job, whole).result()
+
+    def advance(self, job: Job, step: int, seconds: float) -> Future[SliceResult]:
+        """Send the slice to the worker that trained the chunk last, or to another one that is free."""
+        place = place_for(self._places, job.chunk)
+        place.chunk = job.chunk
+        return place.submit("advance", job, step, seconds)
 
 
 def executor_named(

@@ -11,8 +11,8 @@ from typing import Any
 import cloudpickle
 
 from gradnoise.errors import StudyError
-from gradnoise.study.engine import Engine, Job, Keep, Measurement, SliceResult
-from gradnoise.study.run.executors import WorkerDied, WorkerTaken, place_for
+from gradnoise.study.engine import Engine, Keep
+from gradnoise.study.run.executors import Placed, WorkerDied, WorkerTaken
 from gradnoise.study.run.ray_actor import Trainer
 from gradnoise.study.run.shipment import Shipment, opened
 
@@ -20,7 +20,7 @@ from gradnoise.study.run.shipment import Shipment, opened
 LOCAL = "local"
 
 
-class RayExecutor:
+class RayExecutor(Placed["_Place"]):
     """Slices in actors of a Ray cluster; every node must reach the study's folder.
 
     Ray restarts nothing and repeats nothing: an actor that dies is a lost slice, which the study hands out again, and a
@@ -68,7 +68,7 @@ class RayExecutor:
         if env:
             self._options["runtime_env"] = {"env_vars": dict(env)}
         self._connected = False
-        self._places: list[_Place] = []
+        self._places = []
 
     def start(self, engine: Engine, keep: Keep) -> None:
         """Join the cluster and ask for the actors; each begins as soon as there is room for it."""
@@ -106,16 +106,6 @@ class RayExecutor:
         there = self._ray.cluster_resources()
         asked = {"CPU": self._num_cpus, "GPU": self._num_gpus}
         return max(1, min((int(there.get(name, 0) / n) for name, n in asked.items() if n), default=1))
-
-    def measure(self, job: Job, whole: bool) -> Measurement:
-        """Let the first actor measure."""
-        return self._places[0].submit("measure", job, whole).result()
-
-    def advance(self, job: Job, step: int, seconds: float) -> Future[SliceResult]:
-        """Send the slice to the actor that trained the chunk last, or to another one that is free."""
-        place = place_for(self._places, job.chunk)
-        place.chunk = job.chunk
-        return place.submit("advance", job, step, seconds)
 
     def close(self, finished: bool = False) -> None:
         """Kill the actors; leave the cluster, and end it if it was started here."""

@@ -14,8 +14,8 @@ from typing import Any
 import cloudpickle
 
 from gradnoise.errors import StudyError
-from gradnoise.study.engine import Engine, Job, Keep, Measurement, SliceResult
-from gradnoise.study.run.executors import WorkerDied, place_for
+from gradnoise.study.engine import Engine, Keep
+from gradnoise.study.run.executors import Placed, WorkerDied
 
 #: A process that cannot take its first call by then is ended: importing torch over a network takes a while.
 START_SECONDS = 300.0
@@ -25,7 +25,7 @@ ATTENTION = 1.0
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
 
 
-class Processes:
+class Processes(Placed["_Place"]):
     """Several worker processes, each with one thread: on a CPU small matrices share threads badly.
 
     Args:
@@ -36,23 +36,13 @@ class Processes:
     def __init__(self, workers: int | None = None, *, start_seconds: float = START_SECONDS) -> None:
         self.slots = workers or 0
         self._start_seconds = start_seconds
-        self._places: list[_Place] = []
+        self._places = []
 
     def start(self, engine: Engine, keep: Keep) -> None:
         """Get ready; each process begins when its first work comes."""
         self.slots = self.slots or engine.local_workers()
         pickled = cloudpickle.dumps((engine, keep))  # may hold lambdas and classes of the calling script
         self._places = [_Place(pickled, self._start_seconds) for _ in range(self.slots)]
-
-    def measure(self, job: Job, whole: bool) -> Measurement:
-        """Let the first process measure."""
-        return self._places[0].submit("measure", job, whole).result()
-
-    def advance(self, job: Job, step: int, seconds: float) -> Future[SliceResult]:
-        """Send the slice to the process that trained the chunk last, or to another one that is free."""
-        place = place_for(self._places, job.chunk)
-        place.chunk = job.chunk
-        return place.submit("advance", job, step, seconds)
 
     def close(self, finished: bool = False) -> None:
         """Kill the processes."""
