@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -121,7 +120,9 @@ def too_few_seeds(study: Study, *, level: float = 0.95) -> str:
     needed = least_pairs(alpha)
     if study.metric.rate:
         family = max(len({*_places(study)}) - 1, 1)  # a pooled gate may spare one
-        needed = next(n for n in itertools.count(1) if mcnemar_unconditional(n, 0, n) * family <= alpha)
+        needed = 1
+        while mcnemar_unconditional(needed, 0, needed) * family > alpha:
+            needed += 1
     if seeds >= needed or not any(_places(study)):
         return ""
     return f"{seeds} seed{'s' if seeds > 1 else ''} can decide nothing, whatever they show: it takes {needed}."
