@@ -172,6 +172,15 @@ ABLATED = {
 }
 FIRST_CELL = {
     "smoke": _smoke("one cell of the grid", VARIANTS, FINAL),
+    "half": Grid(
+        title="one cell of the grid, half the units",
+        rows=VARIANTS,
+        metric=FINAL,
+        shrink={"dim": 128},
+        length=120,
+        departures=("Half scale: d = 128 instead of 256, 120 epochs instead of 300.",),
+        tests_claims=False,
+    ),
     "paper": Grid(title="one cell of the grid", rows=VARIANTS, metric=FINAL, tests_claims=False),
 }
 STUDIES: Mapping[str, Mapping[str, Grid]] = {
