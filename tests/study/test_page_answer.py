@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import re
 import time
-from html import unescape
+from html import escape, unescape
 
 import numpy as np
 import pytest
@@ -16,9 +16,11 @@ from gradnoise.study.analysis.summary import summarise
 from gradnoise.study.report.chart import Chart, Line, fluid
 from gradnoise.study.report.compared import compared, plain
 from gradnoise.study.report.figures import largest_rows, plots
+from gradnoise.study.report.numbers import probability
 from gradnoise.study.report.page import render_report
 from gradnoise.study.report.strips import DOTS, differences, outlook, rates
 from gradnoise.study.report.svg import TOLD_APART, arm_slot
+from gradnoise.study.report.tables import markdown
 from gradnoise.study.report.training import ROWS
 from gradnoise.study.results import Curve, StudyResults
 from gradnoise.study.spec import Arm
@@ -106,8 +108,9 @@ class TestStrips:
         effect = summary.effects[0]
         wide = dataclasses.replace(effect.comparison, n=seeds, differences=tuple(rng.normal(size=seeds)))
         chart = differences(dataclasses.replace(summary, effects=(dataclasses.replace(effect, comparison=wide),)))
-        strip = chart.groups[0][1][0] if chart else None
-        assert strip and not strip.dots and strip.middle and "middle 80%" in chart.caption
+        assert chart
+        strip = chart.groups[0][1][0]
+        assert not strip.dots and strip.middle and "middle 80%" in chart.caption
 
     def test_rates_are_by_setting(self, summary):
         chart = rates(summary)
@@ -202,3 +205,23 @@ def test_a_fluid_chart_draws_only_what_is_known():
     assert 'class="median arm-1"' in drawn and 'd="M333 400 1000 0"' in drawn
     assert "stroke-dasharray" in drawn and 'class="end arm-1" d="M1000 0h0"' in drawn
     assert 'class="level" d="M0 200H1000"' in drawn
+
+
+class TestProbabilities:
+    def test_stand_beside_the_verdict_on_the_page_and_in_the_table(self, summary: Summary):
+        effect = summary.effects[0]
+        assert effect.verdict.better is not None
+        shown = f"{probability(effect.verdict.better)}, {probability(effect.verdict.equivalent or 0.0)}"
+        assert f"| {shown.replace('<', chr(92) + '<')} |" in markdown(summary)
+        assert f'<td class="n">{escape(shown)}</td>' in render_report(summary, ())
+
+    def test_are_never_certain(self):
+        assert [probability(p) for p in (0.0, 0.004, 0.5, 0.996, 1.0)] == ["< 1%", "< 1%", "50%", "> 99%", "> 99%"]
+
+    def test_have_no_column_where_they_cannot_be_told(self):
+        assert "Better, same" not in markdown(summarise(paired_once()))
+
+
+def paired_once() -> StudyResults:
+    """Return a study with one pair."""
+    return study(paired(lambda arm, seed: 50.0 + seed, 1), seeds=(0,))

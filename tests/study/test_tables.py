@@ -11,9 +11,10 @@ from gradnoise.study.analysis.shapes import Summary
 from gradnoise.study.analysis.statistics import Interval
 from gradnoise.study.analysis.summary import summarise
 from gradnoise.study.report.latex import latex
+from gradnoise.study.report.numbers import bounds, decimals, number, p_value
 from gradnoise.study.report.tables import markdown
 from gradnoise.study.report.terminal import print_summary, print_table, terminal_table
-from gradnoise.study.report.text import bounds, decimals, display_title, lines, number, p_value
+from gradnoise.study.report.text import display_title, lines
 from gradnoise.study.spec import Arm, Claim
 
 

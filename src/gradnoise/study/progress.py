@@ -15,7 +15,7 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from gradnoise.study.engine import MetricRow
-from gradnoise.study.report.text import decimals, number
+from gradnoise.study.report.numbers import decimals, number
 from gradnoise.study.run.planning import Plan
 from gradnoise.study.run.runner import Observer, Progress
 from gradnoise.study.spec import Study

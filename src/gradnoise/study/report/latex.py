@@ -5,9 +5,14 @@ from __future__ import annotations
 from gradnoise.study.analysis.shapes import Summary
 from gradnoise.study.report.text import caption, difference_heading, lines, with_unit
 
-_SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--"} | {
-    mark: "\\" + mark for mark in "&%$#_{}"
-}
+_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "–": "--",
+    "<": "$<$",
+    ">": "$>$",
+} | {mark: "\\" + mark for mark in "&%$#_{}"}
 
 
 def latex(summary: Summary) -> str:

@@ -34,7 +34,9 @@ from gradnoise.study.report.text import (
     difference_heading,
     display_title,
     glossary,
+    has_probable,
     lines,
+    probable_heading,
     with_unit,
 )
 from gradnoise.study.results import StudyResults
@@ -151,6 +153,8 @@ def _text(summary: Summary) -> Mapping[str, Any]:
         "has_restarts": any(c.restarts for c in summary.cells),
         "terms": glossary(summary),
         "best_heading": best_heading(record),
+        "has_probable": has_probable(summary),
+        "probable_heading": probable_heading(record.metric),
         "chosen_headings": chosen_headings(summary),
         "chosen_caption": chosen_caption(summary),
         "difference_heading": difference_heading(record.metric),

@@ -16,7 +16,8 @@ from matplotlib.ticker import MaxNLocator
 from gradnoise.study.analysis.comparison import Outcome
 from gradnoise.study.analysis.shapes import Effect, Fates, Summary
 from gradnoise.study.report.limits import Limits, limits
-from gradnoise.study.report.text import attached, bounds, decimals, difference_heading, number
+from gradnoise.study.report.numbers import attached, bounds, decimals, number
+from gradnoise.study.report.text import difference_heading
 
 #: Single seeds are drawn as dots up to so many on a page; beyond, a pale bar spans the middle 80% of them.
 DOTS = 4_000

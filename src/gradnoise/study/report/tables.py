@@ -16,7 +16,9 @@ from gradnoise.study.report.text import (
     chosen_caption,
     difference_heading,
     display_title,
+    has_probable,
     lines,
+    probable_heading,
     with_unit,
 )
 
@@ -104,8 +106,10 @@ def _columns(summary: Summary) -> list[_Column]:
         _Column("Success", lambda x: x.success, lambda x: x.success_interval),
         _Column(difference_heading(metric), lambda x: x.final.difference, lambda x: x.final.difference_interval),
         _Column("p", lambda x: x.p),
+        _Column(probable_heading(metric), lambda x: x.probable),
     ]
     unused = {"Published"} if not published else set()
+    unused |= set() if has_probable(summary) else {probable_heading(metric)}
     unused |= {"Success"} if metric.success is None else set()
     return [c for c in columns if c.heading not in unused]
 

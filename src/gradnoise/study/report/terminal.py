@@ -12,6 +12,7 @@ from gradnoise.study.analysis.claims import Finding
 from gradnoise.study.analysis.comparison import Outcome
 from gradnoise.study.analysis.headline import conclusions
 from gradnoise.study.analysis.shapes import Effect, Summary, difference_unit
+from gradnoise.study.report.numbers import bounds, decimals, number, p_value
 from gradnoise.study.report.strips import outlook
 from gradnoise.study.report.tables import chosen_headings, symbol
 from gradnoise.study.report.text import (
@@ -20,13 +21,9 @@ from gradnoise.study.report.text import (
     Line,
     attached_margin,
     best_heading,
-    bounds,
     caption,
     chosen_caption,
-    decimals,
     lines,
-    number,
-    p_value,
 )
 
 _STYLES = {

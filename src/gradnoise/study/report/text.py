@@ -11,12 +11,10 @@ from gradnoise.study.analysis.comparison import Comparison, Outcome
 from gradnoise.study.analysis.scores import Reading
 from gradnoise.study.analysis.selection import Chosen
 from gradnoise.study.analysis.shapes import Cell, Summary, difference_unit
-from gradnoise.study.analysis.statistics import Interval
-from gradnoise.study.analysis.wording import LARGE
+from gradnoise.study.analysis.verdict import Verdict
+from gradnoise.study.report.numbers import MISSING, attached, bounds, decimals, number, p_value, percent, probability
 from gradnoise.study.results import StudyRecord
 from gradnoise.study.spec import Metric, Selection
-
-MISSING = "–"
 
 #: What stands before a verdict or a claim's status, so that neither is told by colour alone.
 SYMBOLS = {
@@ -59,6 +57,7 @@ class Line:
     success: str
     success_interval: str
     p: str
+    probable: str
     verdict: str
     restarts: str
     restarts_interval: str
@@ -116,11 +115,17 @@ def _line(summary: Summary, cell: Cell, title: str) -> Line:
         success="" if fates.successes is None else f"{fates.successes}/{fates.done}",
         success_interval=percent(fates.interval) if fates.interval and fates.done else "",
         p=p_value(effect.p_adjusted) if effect and effect.comparison.n else "",
+        probable=_probable(effect.verdict) if effect else "",
         verdict=effect.verdict.outcome.value if effect else "",
         restarts=number(restarts.best, digits) if restarts else "",
         restarts_interval=bounds(restarts.best_interval, digits) if restarts else "",
         chosen=chosen,
     )
+
+
+def _probable(verdict: Verdict) -> str:
+    """Write the probabilities beside a verdict: that the arm is better, and that it is as good."""
+    return ", ".join(probability(x) for x in (verdict.better, verdict.equivalent) if x is not None)
 
 
 def best_run(summary: Summary, cell: Cell) -> float:
@@ -206,12 +211,27 @@ def glossary(summary: Summary) -> dict[str, str]:
         "Difference": f"mean over pairs against {record.arms[0].label}, same seed in both arms",
         "p": f"how often so large a difference comes up where the arm changes nothing{family}",
     }
+    if has_probable(summary):
+        same = f", and that the difference lies within {attached_margin(metric)}" if metric.margin else ""
+        terms[probable_heading(metric)] = (
+            f"probability that the arm is better{same}, under a flat prior; decides nothing"
+        )
     if metric.success is not None:
         bound = "at least" if metric.higher_is_better else "at most"
         terms["Success"] = f"runs that end with {bound} {attached(metric.success, metric.unit)}"
     if metric.margin:
         terms["No difference"] = f"proved to lie within {attached_margin(metric)}"
     return terms
+
+
+def has_probable(summary: Summary) -> bool:
+    """Return whether any verdict has probabilities beside it."""
+    return any(e.verdict.better is not None for e in summary.effects)
+
+
+def probable_heading(metric: Metric) -> str:
+    """Return the heading of the probabilities beside a verdict."""
+    return "Better, same" if metric.margin else "Better"
 
 
 def attached_margin(metric: Metric) -> str:
@@ -257,11 +277,6 @@ def _title(selection: Selection, metric: str) -> str:
     return next((m.title for m in selection.report if m.name == metric), metric.replace("_", " "))
 
 
-def attached(value: float, unit: str) -> str:
-    """Write a number and its unit, such as "80%" or "3 points"."""
-    return f"{value:g}{unit}" if unit in ("", "%") else f"{value:g} {unit}"
-
-
 def _level(summary: Summary) -> float:
     return next((c.final.interval.level for c in summary.cells), 0.95)
 
@@ -279,43 +294,3 @@ def with_better(metric: Metric) -> str:
 def difference_heading(metric: Metric) -> str:
     """Return the heading of a column of differences."""
     return with_unit("Difference", difference_unit(metric))
-
-
-def decimals(metric: Metric) -> int:
-    """Return how many decimals show a tenth of the smallest difference that matters; three where none is declared."""
-    if metric.margin is None:
-        return 1 if metric.unit == "%" else 3
-    return max(0, 1 - math.floor(math.log10(metric.margin))) if metric.margin > 0.0 else 3
-
-
-def number(value: float, digits: int, signed: bool = False) -> str:
-    """Write a number with a fixed count of decimals; a dash for nan, and powers of ten for a run that blew up.
-
-    Example:
-        >>> number(-0.04, 1, signed=True)
-        '+0.0'
-        >>> number(1.25e15, 1)
-        '1.25e+15'
-    """
-    if not math.isfinite(value):
-        return MISSING
-    if abs(value) >= LARGE:
-        return f"{value:{'+' if signed else ''}.3g}"
-    return f"{round(value, digits) + 0.0:{'+' if signed else ''}.{digits}f}"  # + 0.0 turns -0.0 into 0.0
-
-
-def bounds(interval: Interval, digits: int, signed: bool = False) -> str:
-    """Write an interval in brackets; "" if it is unbounded."""
-    if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
-        return ""
-    return f"[{number(interval.low, digits, signed)}, {number(interval.high, digits, signed)}]"
-
-
-def percent(interval: Interval) -> str:
-    """Write an interval of rates in brackets, in percent."""
-    return f"[{interval.low:.0%}, {interval.high:.0%}]"
-
-
-def p_value(p: float) -> str:
-    """Write a p-value with two digits; "< 0.0001" below that."""
-    return "< 0.0001" if p < 0.0001 else f"{p:.2g}"
