@@ -1,5 +1,10 @@
 """Habits of plain training loops: what a population takes as it is, and the one sentence for what it cannot."""
 
+import cProfile
+import pstats
+import sys
+from types import FrameType
+
 import pytest
 import torch
 from support.toys import FEATURES, Regression, assert_close, parameters_of, plain, replica
@@ -165,3 +170,25 @@ def test_a_check_says_that_it_trains_in_float64():
     message = r"a check trains in float64, and there .*\(test_habits.py, line \d+, in loss\); make constants in"
     with pytest.raises(PopulationError, match=message):
         check_experiment(Single())
+
+
+def test_a_profiler_sees_the_training_and_does_not_end_it():
+    profiler = cProfile.Profile()
+    with profiler:
+        trained(Regression())
+    names = {entry[2] for entry in pstats.Stats(profiler).stats}  # type: ignore[attr-defined]
+    assert "evaluate" in names
+
+
+def test_a_profile_function_is_put_back():
+    seen: list[str] = []
+
+    def count(frame: FrameType, event: str, argument: object) -> None:
+        seen.append(event)
+
+    sys.setprofile(count)
+    try:
+        trained(Regression())
+        assert sys.getprofile() is count and seen
+    finally:
+        sys.setprofile(None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cProfile
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -82,7 +83,7 @@ def without_surprises(name: str, in_one_program: Callable[[], bool]) -> Iterator
     try:
         yield
     finally:
-        sys.setprofile(before)
+        _resume(before)
         if CHECKPOINT in seen:
             raise PopulationError(
                 f"{name} uses torch.utils.checkpoint{seen[CHECKPOINT]}; it would run the model again with other"
@@ -93,3 +94,12 @@ def without_surprises(name: str, in_one_program: Callable[[], bool]) -> Iterator
             f"{name} uses torch.autocast{seen[AUTOCAST]}, which reaches only some operations of a population: leave it"
             ' out; on a GPU torch.set_float32_matmul_precision("high") makes matrix products fast'
         )
+
+
+def _resume(profiler: object) -> None:
+    """Let a profiler go on: a function, or the object of cProfile, which `sys.setprofile` does not take back."""
+    sys.setprofile(None)
+    if callable(profiler):
+        sys.setprofile(profiler)
+    elif isinstance(profiler, cProfile.Profile):
+        profiler.enable()
