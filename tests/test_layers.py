@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "gradnoise"
-BASE = ("errors", "files", "given", "terminal")
+BASE = ("directions", "errors", "files", "given", "terminal")
 #: Floor -> the packages of ours that it may import, itself included.
 FLOORS = {
     "errors": (),
     "files": (),
     "given": (),
+    "directions": (),
     "reporting": (),
     "terminal": (),
     "noise": ("noise",),
@@ -24,7 +25,7 @@ FLOORS = {
     "paper": (*BASE, "noise", "data", "population", "study", "paper"),
 }
 #: Room of the study lab -> what it may import of ours. What is asked, kept and told knows nothing of what trains.
-ASKED = ("errors", "files", "given", "study.canonical", "study.spec", "study.engine", "study.description")
+ASKED = ("directions", "errors", "files", "given", "study.canonical", "study.spec", "study.engine", "study.description")
 STUDY = {
     "study.canonical": ("errors", "given"),
     "study.spec": ASKED,

@@ -143,6 +143,12 @@ def backward(loss):
         (lambda loss: loss.detach(), "the loss has no gradient: it was detached"),
         (backward, "the loss calls `backward` itself; return it"),
         (lambda loss: loss[None], r"regression.loss returned shape \(1,\); a loss is a scalar"),
+        (
+            lambda loss: (loss, loss),
+            "regression.loss returned 2 values; return one scalar, .* networks that are updated",
+        ),
+        (lambda loss: [loss], "regression.loss returned 1 values; return one scalar"),
+        (lambda loss: {"d": loss, "g": loss, "r": loss}, "regression.loss returned 3 values; return one scalar"),
     ],
 )
 def test_a_loss_that_is_none(change, message):

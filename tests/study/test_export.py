@@ -65,7 +65,7 @@ class TestSummaryTable:
         assert effect is not None and cell is not None
         line = table.loc[("a", "noise")]
         assert line["mean"] == cell.final.mean
-        assert line["over_training_best"] == cell.over_training.best
+        assert line["over_training_best"] == cell.second.best
         assert line["difference_low"] == effect.comparison.interval.low
         assert line["p_adjusted"] == effect.p_adjusted
         assert line["verdict"] == "helps"

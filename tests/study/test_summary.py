@@ -46,14 +46,14 @@ class TestCells:
         cell = summarise(study(trials)).cell("a", "none")
         assert cell is not None
         assert (cell.final.best, cell.final.mean) == (60.0, 40.0)
-        assert (cell.over_training.best, cell.over_training.mean) == (95.0, 57.5)
+        assert (cell.second.best, cell.second.mean) == (95.0, 57.5)
 
     def test_lower_is_better_turns_best_around(self):
         metric = dataclasses.replace(METRIC, higher_is_better=False, chance=50.0, success=5.0)
         trials = [trial("none", 0, 4.0, curve=[50.0, 2.0, 4.0]), trial("none", 1, 60.0)]
         cell = summarise(study(trials, metric=metric)).cell("a", "none")
         assert cell is not None
-        assert (cell.final.best, cell.over_training.best) == (4.0, 2.0)
+        assert (cell.final.best, cell.second.best) == (4.0, 2.0)
         assert (cell.fates.stuck, cell.fates.successes) == (1, 1)
 
     def test_the_mean_of_a_rate_has_the_interval_of_a_rate(self):

@@ -8,6 +8,7 @@ from gradnoise.population.cuda_graph import CudaGraphs
 from gradnoise.population.dataset import Loaded
 from gradnoise.population.draws import Draws
 from gradnoise.population.experiment import Data, Experiment
+from gradnoise.population.goals import Patience
 from gradnoise.population.groups import Group, Groups
 from gradnoise.population.minibatches import Examples, Minibatches
 from gradnoise.population.optimizers import L2, SGD, AdaGrad, Adam, AdamW, NAdam, Optimizer, RMSProp
@@ -41,6 +42,7 @@ __all__ = [
     "Minibatches",
     "NAdam",
     "Optimizer",
+    "Patience",
     "Population",
     "PopulationError",
     "RMSProp",

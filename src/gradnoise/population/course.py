@@ -83,11 +83,26 @@ class Course(ABC):
 
 
 class Goal(ABC):
-    """When a run has reached what it was for and may end before its last update."""
+    """When a run has reached what it was for and may end before its last update.
+
+    A goal that remembers earlier evaluations, as early stopping does, keeps a state for each replica: `start` and
+    `after` make it, and `reached(metrics, state)` sees it. It is part of the replica's checkpoints. `Patience` is one.
+    """
+
+    def start(self, config: Any) -> State:
+        """Return the state of one replica before its first evaluation, given its own configuration; {} for none."""
+        return {}
+
+    def after(self, state: State, metrics: Metrics) -> State:
+        """Return the states after an evaluation, [P, ...] each; called once for every evaluation that counts."""
+        return state
 
     @abstractmethod
     def reached(self, metrics: Metrics) -> Tensor:
-        """Say which replicas have reached the goal, bool [P], given the metrics [P] of `Experiment.evaluate`."""
+        """Say which replicas have reached the goal, bool [P], given the metrics [P] of `Experiment.evaluate`.
+
+        It may take a second argument, `state`: what `after` returned for this evaluation.
+        """
 
     def exam(self, model: Model, config: Any) -> Metrics:
         """Return metrics on more data for one replica; only those that seem to have reached the goal are asked.

@@ -13,6 +13,7 @@ from gradnoise.errors import PopulationError
 from gradnoise.given import scalar, shown
 from gradnoise.population.course import Batch, Metrics, State
 from gradnoise.population.experiment import Experiment
+from gradnoise.population.goals import judged
 from gradnoise.population.stacked import DRAWS, StackedModules
 from gradnoise.population.telemetry import RESERVED
 
@@ -21,7 +22,9 @@ EVALUATE, EXAM = "evaluate", "exam"
 
 
 @torch.no_grad()
-def evaluate(experiment: Experiment, config: Any, modules: StackedModules, held_out: Batch, draws: Tensor) -> Metrics:
+def evaluate(
+    experiment: Experiment, config: Any, modules: StackedModules, held_out: Batch, draws: Tensor, state: State
+) -> Metrics:
     """Return the metrics of every replica, [P] each.
 
     Args:
@@ -30,6 +33,7 @@ def evaluate(experiment: Experiment, config: Any, modules: StackedModules, held_
         modules: their models.
         held_out: what they are evaluated on.
         draws: keys of random numbers, see `stacked.DRAWS`.
+        state: what the goal keeps, [P, ...] each; not changed.
 
     Raises:
         PopulationError: the experiment returned something other than a dict of scalar tensors.
@@ -41,7 +45,7 @@ def evaluate(experiment: Experiment, config: Any, modules: StackedModules, held_
     modules.train(False)
     buffers = modules.fixed | {DRAWS: draws}
     metrics = modules.call(EVALUATE, one, held_out, buffers=buffers)
-    if experiment.goal is not None and (reached := experiment.goal.reached(metrics)).any():
+    if experiment.goal is not None and (reached := judged(experiment.goal, metrics, state)[0]).any():
         _examine(experiment, config, modules, buffers, metrics, reached.nonzero().flatten())
     return metrics
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -13,6 +13,7 @@ from gradnoise.population.experiment import Experiment, loss_of
 from gradnoise.population.reasons import reason_of
 from gradnoise.population.stacked import StackedModules
 from gradnoise.population.traced import NotRecordableError, Traced, losses_and_gradients
+from gradnoise.population.translate import IN_TURNS
 
 #: Makes buffers, what the loss gets, and whether all replicas share the minibatch.
 Later = Callable[[], tuple[dict[str, Tensor], Batch, bool]]
@@ -102,6 +103,13 @@ class Gradients:
     def _tensor(self, output: Any) -> Any:
         """Return what the loss returned, if it is a tensor, or a tensor and tensors by name."""
         loss = output[0] if isinstance(output, tuple) and output else output
+        parts = list(output.values()) if isinstance(output, Mapping) else output
+        one = isinstance(output, tuple) and len(output) == 2 and isinstance(output[1], Mapping)
+        if isinstance(parts, list | tuple) and not one:
+            raise PopulationError(
+                f"{self._experiment.name}.loss returned {len(parts)} values; return one scalar, such as the sum of the"
+                f" losses, or (loss, tensors by name) for a course: {IN_TURNS}"
+            )
         if not isinstance(loss, Tensor):
             raise PopulationError(
                 f"{self._experiment.name}.loss returned a {type(loss).__name__}; return the scalar tensor itself, on"

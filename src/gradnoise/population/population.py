@@ -18,6 +18,7 @@ from gradnoise.population.cuda_graph import CudaGraphs
 from gradnoise.population.evaluation import evaluate
 from gradnoise.population.experiment import Experiment
 from gradnoise.population.feed import Feed
+from gradnoise.population.goals import judged, start_goal
 from gradnoise.population.gradients import Gradients
 from gradnoise.population.optimizers import Optimizer
 from gradnoise.population.randomness import EVALUATION_DRAWS, LOSS_DRAWS
@@ -85,6 +86,7 @@ class Population:
         self._feed = Feed(experiment, self.config, self.device, dtype)
         self._feed.select(replicas)
         course = start_course(experiment, configs, dtype, self.device)
+        self._goal = start_goal(experiment, configs, self.device)
         self._masks = trace_dropout(
             experiment, self.config, self.modules, replicas, lambda: self._feed(0, course), course
         )
@@ -208,6 +210,7 @@ class Population:
             sums=live.sums[:, index],
             noise={name: x[index] for name, x in live.noise.items()},
         )
+        self._goal = {name: x[index] for name, x in self._goal.items()}
         if self._masks:
             self._masks.select(index)
         self._set_rows()
@@ -225,14 +228,18 @@ class Population:
         self.modules.train(True)
         self._gradients.check(*self._inputs(*self._feed(self.t, self._live.course)))
         draws = torch.stack([self._evaluation_keys, torch.zeros_like(self._evaluation_keys)], 1)  # always the same ones
-        return evaluate(self.experiment, self.config, self.modules, self._feed.held_out(), draws)
+        return evaluate(self.experiment, self.config, self.modules, self._feed.held_out(), draws, self._goal)
 
     def retire(self, metrics: Mapping[str, Tensor]) -> list[int]:
-        """Let replicas go that have reached their goal by these metrics of `evaluate`; return the rows that stay."""
+        """Let replicas go that have reached their goal by these metrics of `evaluate`; return the rows that stay.
+
+        A goal that remembers evaluations takes this one in.
+        """
         rows = list(range(len(self.alive)))
         if self.experiment.goal is None:
             return rows
-        reached = self.experiment.goal.reached(dict(metrics)).tolist()
+        flags, self._goal = judged(self.experiment.goal, metrics, self._goal)
+        reached = flags.tolist()
         done = [row for row in rows if reached[row] and self.replicas[self.alive[row]].training.early_stop]
         self.finished |= {self.alive[row]: self.t for row in done}
         stay = [row for row in rows if row not in set(done)]
@@ -286,7 +293,7 @@ class Population:
             "optimizer": self._live.optimizer,
             "sums": self._live.sums,
             "since": self._since,
-        } | ({"noise": self._live.noise} if self._live.noise else {})
+        } | {name: x for name, x in (("noise", self._live.noise), ("goal", self._goal)) if x}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict` of a population of the same replicas, bit for bit.
@@ -306,6 +313,7 @@ class Population:
             (live.optimizer, state["optimizer"]),
             (live.course, state["course"]),
             (live.noise, state.get("noise", {})),
+            (self._goal, state.get("goal", {})),
         ):
             pairs += [(x, saved[name]) for name, x in mine.items()]
         for x, saved in pairs:

@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 
 from gradnoise.errors import PopulationError
 from gradnoise.population.configuration import agreed
+from gradnoise.population.course import Goal
 from gradnoise.population.experiment import Experiment
 from gradnoise.population.fallbacks import slow_sentence
 from gradnoise.population.feed import Feed
@@ -44,10 +45,13 @@ class Probe:
     Args:
         readings: name -> number; nan where a run does not stay finite.
         notes: what makes it slow, a sentence each.
+        measured: names of everything that an evaluation measures; empty where the run does not stay finite, or an exam
+            may measure more.
     """
 
     readings: Mapping[str, float]
     notes: tuple[str, ...]
+    measured: frozenset[str] = frozenset()
 
 
 def agree(x: float, y: float) -> bool:
@@ -76,11 +80,17 @@ def probe(
         loss, gradient = _updated(population)
         _move(population)
         readings |= {f"loss of minibatch {t}": loss[0], f"gradient norm of minibatch {t}": gradient[0]}
-    recorded = {name: x for name, x in population.telemetry().items() if name not in RESERVED}
+    telemetry = population.telemetry()
+    recorded = {name: x for name, x in telemetry.items() if name not in RESERVED}
     measured = population.evaluate()
     if measured:  # of a replica that has not ended
         readings |= {name: float(x[0]) for name, x in (recorded | measured).items()}
-    return Probe(readings, tuple(_notes(population)))
+    names = frozenset() if _examined(experiment) or not measured else frozenset(telemetry | measured)
+    return Probe(readings, tuple(_notes(population)), names)
+
+
+def _examined(experiment: Experiment) -> bool:
+    return experiment.goal is not None and type(experiment.goal).exam is not Goal.exam
 
 
 def check(

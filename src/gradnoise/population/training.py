@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeAlias
 
@@ -11,7 +11,7 @@ from gradnoise.errors import PopulationError, nearest
 from gradnoise.given import checked, hints_of, shown
 from gradnoise.noise.schedule import Relative, Schedule, sigma, until_share
 from gradnoise.population.optimizers import SGD, Optimizer
-from gradnoise.population.translate import as_optimizer
+from gradnoise.population.translate import IN_TURNS, as_optimizer
 
 LearningRate: TypeAlias = float | Callable[[int], float]
 """A number, or a callable t -> learning rate of update t = 0, 1, 2, ..."""
@@ -150,4 +150,6 @@ def _schedule(name: str, value: Any) -> Any:
         raise PopulationError(f"{name} is the class {value.__name__} itself; give an object, {value.__name__}(...)")
     if value is None or callable(value) or isinstance(value, Relative):
         return value
+    if isinstance(value, list | tuple | Mapping):
+        raise PopulationError(f"{name} = {shown(value)} are {len(value)}: {IN_TURNS}")
     raise PopulationError(f"{name} = {shown(value)}: a schedule is a callable such as Annealed(0.01), or None")

@@ -34,6 +34,13 @@ _SAME = {
 #: Arguments of torch.optim that change how fast an update is, and not what it is.
 _SPEED = frozenset({"foreach", "fused", "capturable", "differentiable"})
 
+#: What is said to several optimizers, schedules or losses.
+IN_TURNS = (
+    "a population updates all parameters of a replica together, with one clock; `Groups` gives parts of the model rules"
+    " of their own, and networks that are updated in turns, as those of a GAN, need a loop of your own with"
+    " gradnoise.attach on each optimizer"
+)
+
 
 def as_optimizer(value: Any) -> Optimizer:
     """Return the update rule of populations that a value stands for.
@@ -52,6 +59,8 @@ def as_optimizer(value: Any) -> Optimizer:
                 " as Adam(beta2=0.99)"
             )
         return NAMES[value.lower()]()
+    if isinstance(value, list | tuple | Mapping):
+        raise PopulationError(f"optimizer = {shown(value)} are {len(value)}: {IN_TURNS}")
     kind, settings = _unfolded(value)
     if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer):
         return _of_torch(kind, settings)

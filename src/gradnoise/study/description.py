@@ -7,10 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from gradnoise.errors import StudyError
+from gradnoise.directions import BEST, LEAST, MOST, Directed, directed
+from gradnoise.errors import StudyError, nearest
 from gradnoise.given import STORED, Between, settle
 
 Config = Mapping[str, Any]
+
+#: The evaluation that counts, besides the best one by another measure: see `Metric`.
+LAST = "last"
 
 #: What a claim may say of its treatment.
 EXPECTATIONS = ("helps", "hurts", "no difference", "no help", "chance")
@@ -91,6 +95,10 @@ class Metric:
             comparison without a verdict.
         rate: whether every run has either 0 or `success` > 0, so that means are rates of success: tests and intervals
             are then those for rates.
+        at: the evaluation of a run that counts: "last"; "best", its best by this metric; "min:NAME" or "max:NAME", the
+            one where another measure of the same evaluations is lowest or highest, such as "min:validation_loss" for
+            early stopping, the first of several equal ones. "best:NAME" does for a name that tells its direction. Away
+            from "last" a run that diverged counts with what it had reached by then.
     """
 
     name: str
@@ -102,10 +110,12 @@ class Metric:
     success: Annotated[float | None, Between()] = None
     rate: bool = False
     broken: float | None = None
+    at: str = field(default=LAST, metadata={"later": True})
 
     def __post_init__(self) -> None:
         """Check types, that a margin is one, that a rate has a success, and that a broken run counts as a number."""
         settle(self, StudyError)
+        self._settle_at()
         if self.broken is not None and not math.isfinite(self.broken):
             raise StudyError(f"metric {self.name!r}: broken is {self.broken}; it must be a finite number, or None")
         if self.margin is not None and not 0.0 <= self.margin < math.inf:
@@ -119,8 +129,31 @@ class Metric:
                 " higher_is_better=True"
             )
 
+    def _settle_at(self) -> None:
+        where, said = f"metric {self.name!r}: at", self.at.partition(":")[0]
+        if self.at in (LAST, BEST):
+            return
+        if ":" not in self.at or said not in (LEAST, MOST, BEST):
+            known = (LAST, BEST, f"{LEAST}:{self.at}", f"{MOST}:{self.at}")
+            near = nearest(said, (LAST, BEST, LEAST, MOST))
+            raise StudyError(f"{where} = {self.at!r}; allowed are {', '.join(map(repr, known))}{near}")
+        if self.at == f"{BEST}:{self.name}":
+            by = Directed(self.name, self.higher_is_better)
+        else:
+            by = directed(self.at, where, StudyError)
+        if by.name == self.name and by.higher_is_better != self.higher_is_better:
+            raise StudyError(f"{where} = {self.at!r} counts the worst evaluation of the metric itself; write {BEST!r}")
+        object.__setattr__(self, "at", BEST if by.name == self.name else str(by))
+
+    @property
+    def by(self) -> Directed | None:
+        """The measure whose best evaluation counts; None where the last one does."""
+        if self.at in (LAST, BEST):
+            return Directed(self.name, self.higher_is_better) if self.at == BEST else None
+        return directed(self.at, self.name, StudyError)
+
     def succeeded(self, value: float) -> bool:
-        """Say whether a final value counts as success; nan never does."""
+        """Say whether a value counts as success; nan never does."""
         if self.success is None or math.isnan(value):
             return False
         return value >= self.success if self.higher_is_better else value <= self.success

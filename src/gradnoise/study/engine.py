@@ -105,10 +105,12 @@ class Probed:
     Args:
         behaviours: what is measured, under the name of what it belongs to, such as a part of a configuration.
         notes: what makes training slow, or else should be known before it; one sentence each.
+        measured: names of everything that an evaluation measures in all of them; empty where that is not known.
     """
 
     behaviours: Mapping[str, Behaviour]
     notes: tuple[str, ...] = ()
+    measured: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,8 @@ def read_results(folder: str | Path, *, curves: bool = False) -> StudyResults:
     """Read the study of a results folder from its `study.json` and `trials.csv`.
 
     All final values and the best value of the primary metric come back exactly, so that `summarise` concludes what it
-    concludes from the store. A value None of a configuration is left out if other trials have another value there.
+    concludes from the store; where another evaluation than the last counts, the curves are read, too.
+    A value None of a configuration is left out if other trials have another value there.
 
     Args:
         folder: where `write_report` wrote.
@@ -64,7 +65,8 @@ def read_results(folder: str | Path, *, curves: bool = False) -> StudyResults:
     config = [name for name in (lines[0] if lines else ()) if name.startswith("config.")]
     nothing = {name for name in config if not any(line[name] for line in lines)}
     trials = _parsed(folder / TRIALS, lines, lambda line: _trial(line, record.metric.name, nothing))
-    if curves:
+    selection = record.selection
+    if curves or any(m.by is not None for m in (record.metric, *(selection.report if selection else ()))):
         drawn = _curves(folder / CURVES)
         trials = [dataclasses.replace(t, curves=drawn.get(t.id, {})) for t in trials]
     return StudyResults(record, tuple(trials))

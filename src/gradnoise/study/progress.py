@@ -163,7 +163,7 @@ class _Terminal(Observer):
             metric = self.study.metric
             self.means.take_in(progress.result.rows)
             for trial, final in progress.result.final.items():
-                if trial in self.arms and metric.succeeded(final.get(metric.name, math.nan)):
+                if metric.by is None and trial in self.arms and metric.succeeded(final.get(metric.name, math.nan)):
                     self.succeeded[self.arms[trial]] += 1
             for sentence in progress.result.events:
                 self.bars.console.print(Text(f"chunk {progress.result.chunk}: {sentence}", style="yellow"))

@@ -266,8 +266,14 @@ class Study(Description):
                 f"study {self.name!r} chooses runs by {', '.join(self.selection.by) or 'nothing'};"
                 f" choose by measures of training, and not by {self.metric.name!r}, which is to be compared"
             )
-        if self.metric.name not in [m.name for m in self.selection.report]:
+        same = next((m for m in self.selection.report if m.name == self.metric.name), None)
+        if same is None:
             raise StudyError(f"study {self.name!r} does not report its metric {self.metric.name!r} of the chosen runs")
+        if same.at != self.metric.at:
+            raise StudyError(
+                f"study {self.name!r} compares {self.metric.name!r} at {self.metric.at!r} and reports it of the chosen"
+                f" runs at {same.at!r}; give both metrics the same `at`"
+            )
 
     def _check_arm(self, name: str) -> None:
         known = [a.name for a in self.arms]

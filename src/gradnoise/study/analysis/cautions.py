@@ -6,14 +6,14 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from gradnoise.study.analysis.scores import final_value
+from gradnoise.study.analysis.scores import counted_value
 from gradnoise.study.results import StudyRecord, TrialResult
 from gradnoise.study.spec import Metric
 
 
 def reach(trials: Sequence[TrialResult], metric: Metric) -> float:
-    """Return how far apart two runs may lie: the range of all final values, of chance and of the success rule."""
-    values = [v for v in (final_value(t, metric) for t in trials) if math.isfinite(v)]
+    """Return how far apart two runs may lie: the range of all values that count, of chance and of the success rule."""
+    values = [v for v in (counted_value(t, metric) for t in trials) if math.isfinite(v)]
     values += [v for v in (metric.chance, metric.success) if v is not None]
     if metric.rate:
         values.append(0.0)
@@ -32,8 +32,8 @@ def usable(trials: Sequence[TrialResult], record: StudyRecord) -> tuple[Metric, 
         record: its description.
     """
     metric = record.metric
-    values = [v for v in (final_value(t, metric) for t in trials) if math.isfinite(v)]
-    before = [v for v in (final_value(t, metric) for t in trials if t.arm == record.arms[0].name) if math.isfinite(v)]
+    values = [v for v in (counted_value(t, metric) for t in trials) if math.isfinite(v)]
+    before = [v for v in (counted_value(t, metric) for t in trials if t.arm == record.arms[0].name) if math.isfinite(v)]
     if not metric.margin or not values:
         return metric, ()
     name, unit = f"margin {metric.margin:g} of {metric.title}", " points" if metric.unit == "%" else ""

@@ -18,15 +18,15 @@ from gradnoise.study.analysis.looks import Monitoring, monitoring
 from gradnoise.study.analysis.scores import (
     CHANCE_MARGINS,
     Score,
-    best_value,
-    final_value,
+    counted_value,
     is_rate,
+    other_value,
     paired_seed_means,
     seed_means,
     succeeded,
 )
 from gradnoise.study.analysis.shapes import Effect, difference_unit
-from gradnoise.study.analysis.verdict import Verdict, decide
+from gradnoise.study.analysis.verdict import Verdict, decide, outcome_of
 from gradnoise.study.results import Look, StudyRecord, TrialResult
 from gradnoise.study.spec import Claim, Metric
 
@@ -73,7 +73,8 @@ def effects_of(
         shared = _shared_settings(groups.get((row, baseline), ()), treated)
         if arm != baseline and shared[1]:
             pairs[row, arm] = shared
-    tested = {place: _tested(pair, asked) for place, pair in pairs.items()}
+    tested = {place: _tested(pair, asked, counted_value) for place, pair in pairs.items()}
+    second = tested if _one_reading(pairs, asked.metric) else _second(pairs, asked)
     chances = {
         (c.row, c.treatment): _against_chance(groups.get((c.row, c.treatment), ()), asked)
         for c in asked.record.claims
@@ -82,8 +83,10 @@ def effects_of(
     looked = monitoring(asked.record, asked.looks, {s for t in tested.values() for s in t.differences})
     proofs, against = _proofs(tested, chances, asked.record.claims, looked)
     primary = _primary(asked.record.claims) or set(tested)
+    others = proofs if second is tested else _proofs(second, {}, asked.record.claims, looked)[0]
     effects = tuple(
-        _effect(place, pairs[place], tested[place], proofs[place], place in primary, asked) for place in pairs
+        _effect(place, (tested[place], proofs[place]), (second[place], others[place]), place in primary, asked)
+        for place in pairs
     )
     return effects, {place: Chance(chances[place], proof) for place, proof in against.items()}, looked
 
@@ -113,22 +116,33 @@ def _proofs(
     return proofs, dict(zip(chances, found[len(first) :], strict=True))
 
 
-def _tested(pair: Groups, asked: Asked) -> Tested:
+def _one_reading(pairs: Mapping[Place, Groups], metric: Metric) -> bool:
+    """Tell whether every run has the same value by both readings, as where it was evaluated once."""
+    runs = (trial for pair in pairs.values() for trials in pair for trial in trials)
+    values = ((counted_value(t, metric), other_value(t, metric)) for t in runs)
+    return all(x == y or (math.isnan(x) and math.isnan(y)) for x, y in values)
+
+
+def _second(pairs: Mapping[Place, Groups], asked: Asked) -> dict[Place, Tested]:
+    return {place: _tested(pair, asked, other_value) for place, pair in pairs.items()}
+
+
+def _tested(pair: Groups, asked: Asked, score: Score) -> Tested:
     metric = asked.metric
-    comparison = _compare(pair, final_value, asked)
-    seeds = paired_seed_means(*pair, final_value, metric)[0]
+    comparison = _compare(pair, score, asked)
+    seeds = paired_seed_means(*pair, score, metric)[0]
     return Tested(
         comparison,
         dict(zip(seeds, comparison.differences, strict=True)),
         metric.margin,
         None if comparison.rate else asked.reach,
-        _refusal(pair, asked),
+        _refusal(pair, asked, score),
     )
 
 
-def _refusal(pair: Groups, asked: Asked) -> str:
+def _refusal(pair: Groups, asked: Asked, score: Score) -> str:
     """Say why pairs that are left out make a verdict unfair; "" where none is."""
-    lost = [sum(t.done and not math.isfinite(final_value(t, asked.metric)) for t in trials) for trials in pair]
+    lost = [sum(t.done and not math.isfinite(score(t, asked.metric)) for t in trials) for trials in pair]
     if not any(lost):
         return ""
     labels = {a.name: a.label for a in asked.record.arms}
@@ -140,7 +154,10 @@ def _refusal(pair: Groups, asked: Asked) -> str:
     )
 
 
-def _effect(place: Place, pair: Groups, tested: Tested, proof: Evidence, primary: bool, asked: Asked) -> Effect:
+def _effect(
+    place: Place, counted: tuple[Tested, Evidence], other: tuple[Tested, Evidence], primary: bool, asked: Asked
+) -> Effect:
+    tested, proof = counted
     return Effect(
         row=place[0],
         arm=place[1],
@@ -149,7 +166,8 @@ def _effect(place: Place, pair: Groups, tested: Tested, proof: Evidence, primary
         evidence=proof,
         primary=primary,
         verdict=_verdict(tested, proof, place[1], asked),
-        over_training=_compare(pair, best_value, asked),
+        second=other[0].comparison,
+        second_outcome=outcome_of(*other, asked.metric.higher_is_better)[0],
     )
 
 
@@ -178,11 +196,13 @@ def _compare(pair: Groups, score: Score, asked: Asked) -> Comparison:
     metric, seed, level = asked.metric, asked.record.study_seed, asked.level
     a, b = paired_seed_means(*pair, score, metric)
     # Whether the metric is compared as a rate is decided by the study, never by the numbers that came out.
-    rate_of = metric.success if score is final_value and is_rate([*pair[0], *pair[1]], metric) else None
+    rate_of = metric.success if is_rate([*pair[0], *pair[1]], metric) else None
+    if score is not counted_value and not {*a.values(), *b.values()} <= {0.0, rate_of}:
+        rate_of = None  # what a run measured before its end may be no rate
     comparison = _compared([*a.values()], [*b.values()], rate_of, metric, level, seed)
-    if metric.success is None or score is not final_value:
+    if metric.success is None:
         return comparison
-    runs = [{(t.setting, t.seed): succeeded(t, metric) for t in trials if t.done} for trials in pair]
+    runs = [{(t.setting, t.seed): succeeded(t, metric, score) for t in trials if t.done} for trials in pair]
     both = sorted(runs[0].keys() & runs[1].keys())
     won_a, won_b = ([run[p] for p in both] for run in runs)
     success = compare_successes(won_a, won_b, [s for _, s in both], level=level, seed=seed)
@@ -206,7 +226,7 @@ def _compared(
 def _against_chance(trials: Trials, asked: Asked) -> Tested:
     """Compare the runs of one arm with chance, as with a baseline that always scores it."""
     metric, level, seed = asked.metric, asked.level, asked.record.study_seed
-    values, chance = seed_means(trials, final_value, metric), metric.chance or 0.0
+    values, chance = seed_means(trials, counted_value, metric), metric.chance or 0.0
     rate_of = metric.success if chance == 0.0 and is_rate(trials, metric) else None
     comparison = _compared([chance] * len(values), [*values.values()], rate_of, metric, level, seed)
     if metric.success is not None:
@@ -219,6 +239,6 @@ def _against_chance(trials: Trials, asked: Asked) -> Tested:
         dict(zip(values, comparison.differences, strict=True)),
         CHANCE_MARGINS * (metric.margin or 0.0),
         asked.reach,
-        _refusal((trials, ()), asked),
+        _refusal((trials, ()), asked, counted_value),
         chance=True,
     )

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 
 from gradnoise.study.analysis.claims import NOT_REPRODUCED, NOT_TESTED, REPRODUCED, UNDECIDED, Finding
 from gradnoise.study.analysis.comparison import Outcome
+from gradnoise.study.analysis.readings import disagreement
 from gradnoise.study.analysis.shapes import Effect, Summary, difference_unit
+from gradnoise.study.analysis.wording import listed
 
 #: As many arms of one outcome are named in the headline, or as many arms whose rows differ.
 NAMED, MIXED = 3, 2
@@ -30,6 +32,8 @@ def conclusions(summary: Summary) -> list[str]:
     said = [_headline(summary)]
     if summary.findings:
         said.append(_ledger(summary.findings))
+    if differs := disagreement(summary):
+        said.append(differs)
     if done < asked:
         said.append(f"So far {done:,} of {asked:,} trials are done. Verdicts read before the end may change.")
     if len(summary.effects) > 1:
@@ -95,7 +99,7 @@ def _by_row(label: str, effects: Sequence[Effect]) -> str:
     count = Counter(e.verdict.outcome for e in effects)
     parts = [f"{words} in {count[outcome]}" for outcome, words in _ONE.items() if count[outcome]]
     parts[0] += f" of {len(effects)} rows"
-    return f"{label} {_listed(parts)}"
+    return f"{label} {listed(parts)}"
 
 
 def _together(summary: Summary, outcome: Outcome, arms: Sequence[str]) -> str:
@@ -109,16 +113,12 @@ def _together(summary: Summary, outcome: Outcome, arms: Sequence[str]) -> str:
         sizes = {a: max(abs(e.comparison.difference) for e in summary.effects if e.arm == a) for a in arms}
         first = max(arms, key=lambda arm: sizes[arm])
         return f"{_quoted(summary.arm_label(first))} and {len(arms) - 1} more arms {_MANY[outcome]}"
-    return f"{_listed([_quoted(summary.arm_label(arm)) for arm in arms])} {_MANY[outcome]}"
+    return f"{listed([_quoted(summary.arm_label(arm)) for arm in arms])} {_MANY[outcome]}"
 
 
 def _quoted(label: str) -> str:
     """Put a label that would break a list into quotes."""
     return f"“{label}”" if "," in label or " and " in label else label
-
-
-def _listed(parts: Sequence[str]) -> str:
-    return " and ".join([*([", ".join(parts[:-1])] if len(parts) > 1 else []), parts[-1]])
 
 
 def _ledger(findings: Sequence[Finding]) -> str:

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gradnoise.directions import Directed
+from gradnoise.errors import StudyError, nearest
 from gradnoise.study.analysis.statistics import Interval, scaled, sign_flip_interval, wilson
-from gradnoise.study.results import TrialResult
+from gradnoise.study.results import Curve, TrialResult
 from gradnoise.study.spec import Metric
 
 #: A final value within this many margins of chance, or worse, counts as chance.
@@ -41,7 +43,7 @@ def read(trials: Sequence[TrialResult], score: Score, metric: Metric, level: flo
 
     Args:
         trials: runs of one arm and row, over all settings and seeds.
-        score: `final_value` or `best_value`.
+        score: `counted_value` or `other_value`.
         metric: what is read.
         level: confidence level, in (0, 1).
         seed: seed of the bootstrap.
@@ -71,7 +73,7 @@ def _interval(means: Sequence[float], rate: Metric | None, level: float, seed: i
 
 
 def final_value(trial: TrialResult, metric: Metric) -> float:
-    """Return the final value; nan if the trial is not done, or diverged without a declared value."""
+    """Return the value of the last evaluation; nan if the trial is not done, or diverged without a declared value."""
     value = trial.final.get(metric.name, math.nan) if trial.done else math.nan
     if trial.done and metric.broken is not None and not math.isfinite(value):
         return metric.broken
@@ -86,9 +88,67 @@ def best_value(trial: TrialResult, metric: Metric) -> float:
     return (max if metric.higher_is_better else min)([final, *seen]) if math.isfinite(final) else math.nan
 
 
-def succeeded(trial: TrialResult, metric: Metric) -> bool:
-    """Tell whether a trial finished and its final value meets the success rule; a diverged one never succeeds."""
-    return trial.status == "finished" and metric.succeeded(final_value(trial, metric))
+def counted_value(trial: TrialResult, metric: Metric) -> float:
+    """Return the value that counts, see `Metric.at`; nan if the trial is not done, or broke without a declared value.
+
+    Raises:
+        StudyError: the metric was not measured where the measure that decides has its best.
+    """
+    by, broke = metric.by, trial.status == "diverged"
+    if by is None or not trial.done:
+        return final_value(trial, metric)
+    curve = trial.curves.get(by.name)
+    place = None if curve is None else _best_place(curve, by.higher_is_better)
+    if curve is not None and place is not None:
+        value = _value_at(trial, metric, by, int(curve.steps[place]))
+    elif not broke and math.isfinite(final_value(trial, metric)):
+        raise StudyError(_never_measured(trial, metric, by))
+    else:
+        value = math.nan
+    if math.isfinite(value):
+        return value
+    return final_value(trial, metric) if broke else math.nan if metric.broken is None else metric.broken
+
+
+def other_value(trial: TrialResult, metric: Metric) -> float:
+    """Return the value of the second reading: the best evaluation where the last one counts, and the other way."""
+    return best_value(trial, metric) if metric.by is None else final_value(trial, metric)
+
+
+def _best_place(curve: Curve, higher: bool) -> int | None:
+    """Return where a curve has its best value, the first of several; None where no value is finite."""
+    finite = np.isfinite(curve.values)
+    if not finite.any():
+        return None
+    worst = -math.inf if higher else math.inf
+    values = np.where(finite, curve.values, worst)
+    return int(values.argmax() if higher else values.argmin())
+
+
+def _value_at(trial: TrialResult, metric: Metric, by: Directed, step: int) -> float:
+    curve = trial.curves.get(metric.name)
+    found = [] if curve is None else curve.values[curve.steps == step].tolist()
+    if not found:
+        raise StudyError(
+            f"{metric.title} counts where a run has {by.words}, which the run of seed {trial.seed} in arm"
+            f" {trial.arm!r} has after {step:,} updates, and there {metric.name!r} was not measured; measure both at"
+            " the same evaluations"
+        )
+    return float(found[-1])
+
+
+def _never_measured(trial: TrialResult, metric: Metric, by: Directed) -> str:
+    return (
+        f"{metric.title} counts where a run has {by.words}, and the run of seed {trial.seed} in arm {trial.arm!r} has"
+        f" no finite {by.name!r}: it was measured in {', '.join(sorted(trial.curves)) or 'nothing'}"
+        f"{nearest(by.name, trial.curves)}"
+    )
+
+
+def succeeded(trial: TrialResult, metric: Metric, score: Score = counted_value) -> bool:
+    """Tell whether the value of a trial meets the success rule; one that diverged never does by its last evaluation."""
+    at_the_end = score is final_value or (score is counted_value and metric.by is None)
+    return trial.done and not (at_the_end and trial.status == "diverged") and metric.succeeded(score(trial, metric))
 
 
 def at_chance(value: float, metric: Metric) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gradnoise.study.analysis.scores import Reading, final_value, read
+from gradnoise.study.analysis.scores import Reading, counted_value, read
 from gradnoise.study.analysis.statistics import Interval
 from gradnoise.study.results import TrialResult
 from gradnoise.study.spec import Metric, Selection
@@ -64,7 +64,7 @@ def choose(
     """
     runs = _whole(trials)
     rank = _ranks(runs, selection)
-    values = np.array([[[final_value(t, m) for m in selection.report] for t in row] for row in runs])
+    values = np.array([[[counted_value(t, m) for m in selection.report] for t in row] for row in runs])
     low, high = _interval(rank, values, level, seed, resamples) if len(runs) > 1 else _unbounded(selection)
     scored = _of_chosen(values, rank, np.arange(len(runs))[None])[0] if runs else [math.nan] * len(selection.report)
     return Chosen(
@@ -72,7 +72,7 @@ def choose(
         seeds={setting: trial.seed for setting, trial in chosen_trials(trials, selection).items()},
         metrics=tuple(
             ChosenMetric(
-                m, float(scored[k]), Interval(low[k], high[k], level), read(trials, final_value, m, level, seed)
+                m, float(scored[k]), Interval(low[k], high[k], level), read(trials, counted_value, m, level, seed)
             )
             for k, m in enumerate(selection.report)
         ),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from gradnoise.study.analysis.claims import Finding
-from gradnoise.study.analysis.comparison import Comparison
+from gradnoise.study.analysis.comparison import Comparison, Outcome
 from gradnoise.study.analysis.evidence import Evidence
 from gradnoise.study.analysis.scores import Reading
 from gradnoise.study.analysis.selection import Chosen
@@ -44,8 +44,8 @@ class Cell:
     """Trials done and scored. A diverged trial is scored if its experiment declares what a broken model
     scores. Otherwise it is left out of best and mean."""
     final: Reading
-    over_training: Reading
-    """The second reading: each run counts with the best of its evaluations."""
+    second: Reading
+    """The second reading: each run counts with its best evaluation, or with its last where `Metric.at` says another."""
     restarts: BestOfK | None
     """What the best of k = n // 4 restarts is worth; None with fewer than 8 runs, and in studies with `chosen`."""
     chosen: Chosen | None
@@ -68,8 +68,10 @@ class Effect:
     primary: bool
     """Whether it belongs to the declared family: the published claims; all comparisons in a study without claims."""
     verdict: Verdict
-    over_training: Comparison
-    """The same comparison by the best of each run's evaluations. This one decides nothing."""
+    second: Comparison
+    """The same comparison by the second reading. It decides nothing."""
+    second_outcome: Outcome
+    """What the verdict would be by the second reading, judged in the same way."""
 
     @property
     def p_adjusted(self) -> float:

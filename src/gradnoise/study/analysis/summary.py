@@ -18,9 +18,9 @@ from gradnoise.study.analysis.effects import Asked, effects_of
 from gradnoise.study.analysis.evidence import Chance
 from gradnoise.study.analysis.scores import (
     at_chance,
-    best_value,
     by_setting,
-    final_value,
+    counted_value,
+    other_value,
     read,
     short_settings,
     succeeded,
@@ -86,7 +86,7 @@ def _judge(
 
 def _cell(trials: Trials, short: Mapping[str, str], record: StudyRecord, level: float) -> Cell:
     metric, seed = record.metric, record.study_seed
-    values = [v for v in (final_value(t, metric) for t in trials) if math.isfinite(v)]
+    values = [v for v in (counted_value(t, metric) for t in trials) if math.isfinite(v)]
     k = len(values) // 4
     pooled = k >= 2 and record.selection is None  # a selection chooses in each setting, not over all of them
     restarts = best_of_k(values, k, level, seed=seed, maximise=metric.higher_is_better) if pooled else None
@@ -95,8 +95,8 @@ def _cell(trials: Trials, short: Mapping[str, str], record: StudyRecord, level: 
         arm=trials[0].arm,
         asked=len(trials),
         n=len(values),
-        final=read(trials, final_value, metric, level, seed),
-        over_training=read(trials, best_value, metric, level, seed),
+        final=read(trials, counted_value, metric, level, seed),
+        second=read(trials, other_value, metric, level, seed),
         restarts=restarts,
         chosen=choose(trials, record.selection, level, seed) if record.selection else None,
         fates=_fates("", trials, metric, level),
@@ -107,7 +107,7 @@ def _cell(trials: Trials, short: Mapping[str, str], record: StudyRecord, level: 
 def _fates(setting: str, trials: Trials, metric: Metric, level: float) -> Fates:
     done = [t for t in trials if t.done]
     diverged = sum(t.status == "diverged" for t in done)
-    stuck = sum(t.status == "finished" and at_chance(final_value(t, metric), metric) for t in done)
+    stuck = sum(t.status == "finished" and at_chance(counted_value(t, metric), metric) for t in done)
     successes = None if metric.success is None else sum(succeeded(t, metric) for t in done)
     interval = None if successes is None else wilson(successes, len(done), level)
     return Fates(setting, len(done), stuck, len(done) - stuck - diverged, diverged, successes, interval)

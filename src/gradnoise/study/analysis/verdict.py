@@ -93,7 +93,7 @@ def decide(
     proof = _alone(tested) if evidence is None else evidence
     if not (refused or comparison.p * (1.0 - 1e-9) <= proof.p <= 1.0):
         raise ValueError(f"the adjusted p is {proof.p}; it must lie between the raw p, {comparison.p}, and 1.")
-    outcome, within = _outcome(tested, proof, higher_is_better)
+    outcome, within = outcome_of(tested, proof, higher_is_better)
     undecided = outcome is Outcome.UNDECIDED and not refused
     pairs = _pairs_needed(tested, proof) if undecided else None
     detectable = _detectable(comparison, proof) if undecided else None
@@ -118,7 +118,8 @@ def _alone(tested: Tested) -> Evidence:
     return evidence([tested])[0]
 
 
-def _outcome(tested: Tested, proof: Evidence, higher_is_better: bool) -> tuple[Outcome, bool]:
+def outcome_of(tested: Tested, proof: Evidence, higher_is_better: bool) -> tuple[Outcome, bool]:
+    """Return what is decided, see `decide`, and whether it is proved that the difference lies within the margin."""
     c, alpha = tested.comparison, _alpha(tested.comparison)
     if not tested.counts or c.n < least_pairs(alpha):
         return Outcome.UNDECIDED, False

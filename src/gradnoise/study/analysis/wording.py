@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gradnoise.study.analysis.comparison import Comparison, Outcome, Success
@@ -181,6 +182,11 @@ def _pairs(n: int) -> str:
 def _p(p: float, raw: float) -> str:
     name = "p" if p == raw else "adjusted p"
     return f"{name} < 0.0001" if p < 0.0001 else f"{name} = {p:.2g}"
+
+
+def listed(parts: Sequence[str]) -> str:
+    """Join words as a sentence does: "a, b and c"."""
+    return " and ".join([*([", ".join(parts[:-1])] if len(parts) > 1 else []), parts[-1]])
 
 
 def _capital(name: str) -> str:

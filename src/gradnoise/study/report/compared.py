@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from gradnoise.study.analysis.readings import at_evaluation
 from gradnoise.study.analysis.shapes import Summary
 from gradnoise.study.canonical import TAG_KEY
 from gradnoise.study.results import StudyResults
@@ -48,6 +49,8 @@ def compared(results: StudyResults, summary: Summary) -> Facts:
     )
     seeds = len(record.seeds)
     lines.append(("runs", f"{seeds} seeds, {summary.asked:,} trials of {summary.length}, on {record.data_title}"))
+    if record.metric.by is not None:
+        lines.append(("what counts", f"{record.metric.title} {at_evaluation(record.metric)}"))
     known = dict(record.provenance)
     return (*lines, *((words, known[name]) for name, words in _TRAINED.items() if known.get(name)))
 

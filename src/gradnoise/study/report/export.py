@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gradnoise.study.analysis.scores import best_value, final_value, succeeded
+from gradnoise.study.analysis.scores import best_value, counted_value, final_value, succeeded
 from gradnoise.study.analysis.selection import ChosenMetric, chosen_trials
 from gradnoise.study.analysis.shapes import Cell, Effect, Summary
 from gradnoise.study.analysis.statistics import Interval
@@ -34,7 +34,8 @@ def trials_csv(results: StudyResults) -> bytes:
     """Write one line per trial.
 
     Columns: id, row, setting, arm, seed, status, step, diverged_at; of the primary metric the `final` value,
-    the `best` over evaluations and `success` (1 or 0); `chosen` (1 or 0) where restarts are chosen from;
+    the `best` over evaluations, where another evaluation than the last counts its value `counted`, and `success`
+    (1 or 0); `chosen` (1 or 0) where restarts are chosen from;
     `final.*` for every metric; `config.*` for every configuration value, nested ones with dots.
     """
     metric = results.record.metric
@@ -54,6 +55,7 @@ def trials_csv(results: StudyResults) -> bytes:
                 "diverged_at": trial.diverged_at,
                 "final": final_value(trial, metric),
                 "best": best_value(trial, metric),
+                **({} if metric.by is None else {"counted": counted_value(trial, metric)}),
                 "success": int(succeeded(trial, metric)) if known else None,
                 **({"chosen": int(trial.id in chosen)} if results.record.selection else {}),
                 **{f"final.{name}": float(value) for name, value in trial.final.items()},
@@ -104,13 +106,19 @@ def _cell(summary: Summary, cell: Cell) -> Record:
         "successes": fates.successes,
         **_interval("success_rate", fates.interval),
     }
-    for prefix, reading in (("", cell.final), ("over_training_", cell.over_training)):
+    second = _second(summary)
+    for prefix, reading in (("", cell.final), (second, cell.second)):
         record |= {f"{prefix}best": reading.best, f"{prefix}mean": reading.mean, f"{prefix}sd": reading.sd}
         record |= {f"{prefix}seeds": reading.seeds, **_interval(f"{prefix}mean", reading.interval)}
     record |= {f"published_{name}": published.get(name) for name in ("best", "mean")}
     for chosen in cell.chosen.metrics if cell.chosen else ():
         record |= _chosen_metric(chosen, published, summary.record.metric.name)
-    return record | _effect(summary.effect(cell.row, cell.arm))
+    return record | _effect(summary.effect(cell.row, cell.arm), second)
+
+
+def _second(summary: Summary) -> str:
+    """Return what columns of the second reading begin with."""
+    return "over_training_" if summary.record.metric.by is None else "last_"
 
 
 def _chosen_metric(chosen: ChosenMetric, published: Mapping[str, float], primary: str) -> Record:
@@ -124,9 +132,9 @@ def _chosen_metric(chosen: ChosenMetric, published: Mapping[str, float], primary
     }
 
 
-def _effect(effect: Effect | None) -> Record:
+def _effect(effect: Effect | None, prefix: str) -> Record:
     comparison = effect.comparison if effect else None
-    second = effect.over_training if effect else None
+    second = effect.second if effect else None
     return {
         "pairs": comparison.n if comparison else None,
         "difference": comparison.difference if comparison else None,
@@ -139,8 +147,8 @@ def _effect(effect: Effect | None) -> Record:
         "probability_better": effect.verdict.better if effect else None,
         "probability_within_margin": effect.verdict.equivalent if effect else None,
         "detectable": effect.verdict.detectable if effect else None,
-        "over_training_difference": second.difference if second else None,
-        **_interval("over_training_difference", second.interval if second else None),
+        f"{prefix}difference": second.difference if second else None,
+        **_interval(f"{prefix}difference", second.interval if second else None),
     }
 
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from gradnoise.files import replace_atomically
 from gradnoise.study.analysis.headline import conclusions
+from gradnoise.study.analysis.readings import second_heading, second_words
 from gradnoise.study.analysis.shapes import Effect, Summary
 from gradnoise.study.analysis.summary import summarise
 from gradnoise.study.report.chart import fluid
@@ -37,6 +38,7 @@ from gradnoise.study.report.text import (
     has_probable,
     lines,
     probable_heading,
+    two_readings,
     with_unit,
 )
 from gradnoise.study.results import StudyResults
@@ -151,19 +153,29 @@ def _text(summary: Summary) -> Mapping[str, Any]:
         "fates": lambda cell: cell.by_setting if len(cell.by_setting) <= len(DASHES) else (cell.fates,),
         "has_published": any(c.figures for c in record.claims),
         "has_restarts": any(c.restarts for c in summary.cells),
-        "terms": glossary(summary),
+        "terms": glossary(summary) | _second_term(summary),
         "best_heading": best_heading(record),
         "has_probable": has_probable(summary),
         "probable_heading": probable_heading(record.metric),
         "chosen_headings": chosen_headings(summary),
         "chosen_caption": chosen_caption(summary),
         "difference_heading": difference_heading(record.metric),
+        "second_heading": second_heading(record.metric) if two_readings(summary) else "",
+        "second_words": second_words(record.metric),
         "methods": methods_used(summary),
         "symbols": SYMBOLS,
         "claims": claim_lines(summary),
         "effects": _effects(summary),
         "slots": {arm.name: arm_slot(i) for i, arm in enumerate(record.arms)},
     }
+
+
+def _second_term(summary: Summary) -> dict[str, str]:
+    """Say what the column of the second reading means, where there is one."""
+    metric = summary.record.metric
+    if not two_readings(summary):
+        return {}
+    return {second_heading(metric): f"the difference {second_words(metric)}, and its verdict where that is another"}
 
 
 def _effects(summary: Summary) -> list[tuple[str, list[Effect]]]:

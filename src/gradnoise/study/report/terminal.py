@@ -78,6 +78,7 @@ def _effect_lines(summary: Summary, effects: Sequence[Effect], width: int) -> li
     """Lay out comparisons: arm, row, difference and its interval, p or what would decide."""
     metric, rows = summary.record.metric, len(summary.record.rows) > 1
     digits, unit = decimals(metric), difference_unit(metric)
+    second = [_by_second(e, summary) for e in effects]
     seen = [
         " ".join(
             filter(
@@ -99,6 +100,10 @@ def _effect_lines(summary: Summary, effects: Sequence[Effect], width: int) -> li
     fixed = 2 + sum(max(map(cell_len, column), default=0) for column in columns) + 2 * len(columns)
     titles = [summary.row_title(e.row) for e in effects]
     longest = max(map(cell_len, titles), default=0)
+    more = 2 + max(map(cell_len, second), default=0)
+    if any(second) and fixed + more + (min(longest, 2 * _ROOM) if rows else 0) <= width:
+        columns[-1] = [f"{first}  {other}" for first, other in zip(_padded(columns[-1]), second, strict=True)]
+        fixed += more
     room = min(longest, width - fixed)
     found = []
     for effect, title, label, amount, evidence in zip(effects, titles, *columns, strict=True):
@@ -107,6 +112,16 @@ def _effect_lines(summary: Summary, effects: Sequence[Effect], width: int) -> li
         text = Text(f"{SYMBOLS[status]} ", style=_STYLES.get(status, ""))
         found.append(text.append("  ".join([label, *short, amount, evidence]), style="default"))
     return found
+
+
+def _by_second(effect: Effect, summary: Summary) -> str:
+    """Say what the second reading gives, such as "best: +1.2", with the symbol of another verdict; "" for the same."""
+    if not effect.second.n or effect.second.differences == effect.comparison.differences:
+        return ""
+    metric, other = summary.record.metric, effect.second_outcome
+    mark = f"{SYMBOLS[other.value]} " if other is not effect.verdict.outcome else ""
+    amount = number(effect.second.difference, decimals(metric), signed=True)
+    return f"{'best' if metric.by is None else 'last'}: {mark}{amount}"
 
 
 def _evidence(effect: Effect, summary: Summary) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from gradnoise.study.analysis.claims import NOT_REPRODUCED, NOT_TESTED, REPRODUCED, UNDECIDED, Finding
 from gradnoise.study.analysis.comparison import Comparison, Outcome
+from gradnoise.study.analysis.readings import at_evaluation
 from gradnoise.study.analysis.scores import Reading
 from gradnoise.study.analysis.selection import Chosen
 from gradnoise.study.analysis.shapes import Cell, Summary, difference_unit
@@ -51,7 +52,9 @@ class Line:
     label: str
     runs: str
     final: ReadingText
-    over_training: ReadingText
+    second: ReadingText
+    second_outcome: str
+    """What the verdict would be by the second reading; "" without a comparison."""
     best_published: str
     mean_published: str
     success: str
@@ -107,9 +110,8 @@ def _line(summary: Summary, cell: Cell, title: str) -> Line:
         label=summary.arm_label(cell.arm),
         runs=f"{fates.done:,}" if fates.done == cell.asked else f"{fates.done:,} of {cell.asked:,}",
         final=_reading(cell.final, effect.comparison if effect else None, digits, best_run(summary, cell)),
-        over_training=_reading(
-            cell.over_training, effect.over_training if effect else None, digits, math.nan if cell.chosen else None
-        ),
+        second=_reading(cell.second, effect.second if effect else None, digits, math.nan if cell.chosen else None),
+        second_outcome=effect.second_outcome.value if effect and effect.second.n else "",
         best_published=number(published["best"], digits) if "best" in published else "",
         mean_published=number(published["mean"], digits) if "mean" in published else "",
         success="" if fates.successes is None else f"{fates.successes}/{fates.done}",
@@ -204,7 +206,7 @@ def glossary(summary: Summary) -> dict[str, str]:
     level, family = f"{100.0 * _level(summary):.4g}%", _families(summary)
     unit = f" in {metric.unit}" if metric.unit else ""
     terms = {
-        "Values": f"{metric.title}{unit} at the last evaluation"
+        "Values": f"{metric.title}{unit} {at_evaluation(metric)}"
         + ("" if metric.higher_is_better else "; lower is better"),
         best_heading(record): _best_caption(record),
         "Mean": f"over seeds, in brackets its {level} interval; settings of a row are averaged within a seed first",
@@ -218,7 +220,8 @@ def glossary(summary: Summary) -> dict[str, str]:
         )
     if metric.success is not None:
         bound = "at least" if metric.higher_is_better else "at most"
-        terms["Success"] = f"runs that end with {bound} {attached(metric.success, metric.unit)}"
+        end = "end with" if metric.by is None else "then have"
+        terms["Success"] = f"runs that {end} {bound} {attached(metric.success, metric.unit)}"
     if metric.margin:
         terms["No difference"] = f"proved to lie within {attached_margin(metric)}"
     return terms
@@ -232,6 +235,11 @@ def has_probable(summary: Summary) -> bool:
 def probable_heading(metric: Metric) -> str:
     """Return the heading of the probabilities beside a verdict."""
     return "Better, same" if metric.margin else "Better"
+
+
+def two_readings(summary: Summary) -> bool:
+    """Tell whether the best evaluation of some run is another than its last."""
+    return any(x.second.n and x.second.differences != x.comparison.differences for x in summary.effects)
 
 
 def attached_margin(metric: Metric) -> str:

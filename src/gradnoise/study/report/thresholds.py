@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from gradnoise.errors import StudyError
-from gradnoise.study.analysis.scores import final_value
+from gradnoise.study.analysis.scores import counted_value
 from gradnoise.study.analysis.successes import done_by_row, success_counts
 from gradnoise.study.report.extras import Table
 from gradnoise.study.report.panels import arm_colour, legend, style
@@ -100,5 +100,5 @@ def distribution(results: StudyResults, metric: Metric, thresholds: Sequence[flo
 
 def _final(runs: Sequence[TrialResult], metric: Metric) -> list[float]:
     """Return the final values that are finite, in order."""
-    values = np.array([final_value(t, metric) for t in runs])
+    values = np.array([counted_value(t, metric) for t in runs])
     return np.sort(values[np.isfinite(values)]).tolist()

@@ -12,6 +12,7 @@ from gradnoise.study.canonical import canonical
 from gradnoise.study.database import damaged
 from gradnoise.study.engine import Behaviour, Probed, Probing
 from gradnoise.study.provenance import now
+from gradnoise.study.run.measured import check_names
 from gradnoise.study.run.resolve import Resolved
 from gradnoise.study.store import Store
 
@@ -58,7 +59,8 @@ def look_at_code(resolved: Resolved, store: Store | None, *, accept: bool = Fals
         accept: whether a difference is accepted.
 
     Raises:
-        StudyError: the code was changed since the folder was begun, and that was not accepted.
+        StudyError: the code was changed since the folder was begun, and that was not accepted; or the study's metric is
+            not among what is measured.
     """
     engine = resolved.engine
     if not isinstance(engine, Probing):
@@ -66,6 +68,8 @@ def look_at_code(resolved: Resolved, store: Store | None, *, accept: bool = Fals
     before, since = _known(store) if store else ({}, {})
     configs = {canonical(t.config): t.config for t in resolved.trials.values()}
     found: Probed = engine.probe(list(configs.values()), before.keys())
+    if found.measured:
+        check_names(resolved.study.metric, found.measured, engine.name)
     change = _change(before, found.behaviours, since)
     if change and not accept:
         raise StudyError(

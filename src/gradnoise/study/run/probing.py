@@ -45,6 +45,7 @@ def probed(experiment: Experiment, configs: Sequence[Config], known: Collection[
     """
     found: dict[str, Behaviour] = {experiment.name: _plain(experiment)}
     notes: dict[str, None] = {}
+    measured: list[frozenset[str]] = []
     for config in configs:
         own = {k: v for k, v in config.items() if k not in AFTERWARDS}
         name = canonical(own)
@@ -57,10 +58,11 @@ def probed(experiment: Experiment, configs: Sequence[Config], known: Collection[
                     check(experiment, own, seen.readings, **run)
             found[name] = seen.readings
             notes |= dict.fromkeys(seen.notes)
+            measured += [seen.measured] if seen.measured else []
         for key in ("lr", "noise", "weight_noise", "optimizer"):
             if (value := config.get(key)) is not None and not isinstance(value, int | float):
                 found.setdefault(canonical({key: value, "steps": config["steps"]}), _rule(value, config["steps"]))
-    return Probed(found, tuple(notes))
+    return Probed(found, tuple(notes), frozenset.intersection(*measured) if measured else frozenset())
 
 
 def device_problem(device: str) -> Exception | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -23,6 +22,7 @@ from gradnoise.study.run.executors import AUTO, LOCAL, Executor, InProcess, Work
 from gradnoise.study.run.folder import finished_record, known_trials, merged_record
 from gradnoise.study.run.inert import InertArms
 from gradnoise.study.run.keep import FolderKeep
+from gradnoise.study.run.measured import check_slice
 from gradnoise.study.run.memory import NOT_FOR_ONE
 from gradnoise.study.run.options import Options
 from gradnoise.study.run.planning import Plan, Remaining, count_workers, halves, make_plan, remaining
@@ -266,7 +266,7 @@ class _Run:
         except MemoryFullError as error:
             return self._split(job, step, error)
         del self.deaths[job.chunk]
-        self._check_metric(result)
+        check_slice(self.study.metric, self.study.experiment.name, result)
         lost, result = result, replace(result, events=(*self.said.pop(job.chunk, ()), *result.events))
         self.store.commit(result)
         self.left -= len(job.trials) * ((job.steps if result.done else result.step) - step)
@@ -313,20 +313,4 @@ class _Run:
                 f"checkpoints of chunk {result.chunk} were lost {MOST_SETBACKS} times in a row"
                 f" ({result.events[0]}); see to it that every worker can read and write {self.keep}."
                 " Finished trials are kept"
-            )
-
-    def _check_metric(self, result: SliceResult) -> None:
-        metric = self.study.metric
-        values = [v for _, name, _, v in result.rows if metric.rate and name == metric.name and not math.isnan(v)]
-        wrong = [v for v in values if v and not math.isclose(v, metric.success or 1.0, rel_tol=1e-6)]
-        if wrong:
-            raise StudyError(
-                f"metric {metric.name!r} is declared a rate, of 0 or {metric.success:g}, but a run has {wrong[0]:g};"
-                " measure 0 or that value of each run, or leave out rate=True"
-            )
-        measured = sorted({name for _, name, _, _ in result.rows})
-        if measured and self.study.metric.name not in measured:
-            raise StudyError(
-                f"the study's metric is {self.study.metric.name!r}, but {self.study.experiment.name}.evaluate returns"
-                f" no such metric: there are {', '.join(measured)}"
             )

@@ -1,0 +1,57 @@
+"""Is what decides a study measured at all? Asked before training where the engine knows, and of every slice."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+
+from gradnoise.errors import StudyError, nearest
+from gradnoise.study.description import Metric
+from gradnoise.study.engine import SliceResult
+
+
+def check_names(metric: Metric, names: Collection[str], experiment: str) -> None:
+    """Check that the metric is measured, and what says which evaluation counts.
+
+    Args:
+        metric: the study's.
+        names: of everything that an evaluation measures.
+        experiment: its name.
+
+    Raises:
+        StudyError: one of them is not; the message has the nearest name that is.
+    """
+    for name, what in ((metric.name, "metric is"), (metric.by.name if metric.by else metric.name, "metric counts at")):
+        if name not in names:
+            said = metric.name if what == "metric is" else metric.at
+            raise StudyError(
+                f"the study's {what} {said!r}, but {experiment}.evaluate returns no {name!r}: there are"
+                f" {', '.join(sorted(names))}{nearest(name, names)}"
+            )
+
+
+def check_slice(metric: Metric, experiment: str, result: SliceResult) -> None:
+    """Check what a slice measured, see `check_names`, and that a rate is one.
+
+    Raises:
+        StudyError: the metric is not measured, not where the evaluation that counts is looked for, or no rate.
+    """
+    values = [v for _, name, _, v in result.rows if metric.rate and name == metric.name and not math.isnan(v)]
+    wrong = [v for v in values if v and not math.isclose(v, metric.success or 1.0, rel_tol=1e-6)]
+    if wrong:
+        raise StudyError(
+            f"metric {metric.name!r} is declared a rate, of 0 or {metric.success:g}, but a run has {wrong[0]:g};"
+            " measure 0 or that value of each run, or leave out rate=True"
+        )
+    if not result.rows:
+        return
+    check_names(metric, {name for _, name, _, _ in result.rows}, experiment)
+    if metric.by is None:
+        return
+    own = {(trial, step) for trial, name, step, _ in result.rows if name == metric.name}
+    for trial, name, step, _ in result.rows:
+        if name == metric.by.name and (trial, step) not in own:
+            raise StudyError(
+                f"the study's metric counts at {metric.at!r}, but after {step:,} updates a run has {name!r} and no"
+                f" {metric.name!r}; measure both at the same evaluations"
+            )
