@@ -57,6 +57,10 @@ class SAM(torch.optim.Optimizer):
             closure()
         self.second_step()
 
+    def load_state_dict(self, state):
+        super().load_state_dict(state)
+        self.base_optimizer.param_groups = self.param_groups
+
 
 @pytest.mark.parametrize("by_hand", [True, False])
 def test_sharpness_aware_minimisation(by_hand):
@@ -343,12 +347,12 @@ def test_a_container_that_saves_something_else():
         def state_dict(self):
             return {f"state.{i}": o.state_dict() for i, o in enumerate(self.optimizers)}
 
-    (p,) = flat(SHAPE)
-    optimizer = Container([p])
+    p, q = flat(SHAPE, SHAPE)
+    optimizer = Container([p, q])
     with pytest.warns(UserWarning, match=r"state_dict\(\) of Container does not keep the clock"):
         noise = attach(optimizer, Fixed(1.0), seed=SEED)
     optimizer.step()
-    assert noise.step == 1 and added(optimizer, p)
+    assert noise.step == 1 and added(optimizer, p) and added(optimizer, q, name="0.1")
 
 
 @pytest.mark.parametrize("fail_at", ["start", "end"])

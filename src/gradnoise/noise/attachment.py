@@ -7,12 +7,13 @@ from typing import Any, overload
 
 from torch import Tensor
 
-from gradnoise.noise import doubts
 from gradnoise.noise.arm import schedule_of_arm, seed_of_arm
+from gradnoise.noise.doubts import about_clipping
 from gradnoise.noise.gradients import Rows, check_rows
 from gradnoise.noise.handle import Noise, Place, attached, check_place
-from gradnoise.noise.inner import innermost
+from gradnoise.noise.inner import chain
 from gradnoise.noise.naming import names_of
+from gradnoise.noise.saving import about_saving
 from gradnoise.noise.schedule import Schedule, check_schedule
 
 
@@ -114,7 +115,8 @@ def attach(
         seed = seed_of_arm(optimizer) if seed is None else seed
     if seed is None:
         raise ValueError("attach with a schedule needs a seed, any integer, such as seed=0")
-    inner = innermost(optimizer)
+    optimizers = chain(optimizer)
+    inner = optimizers[-1]
     if attached(inner):
         raise ValueError("this optimizer has noise attached already; call detach() on its handle first")
     if not any(group["params"] for group in inner.param_groups):
@@ -127,6 +129,6 @@ def attach(
     names = None if named_parameters is None else names_of(named_parameters)
     noise = Noise(inner, schedule, seed, names, where, rows, warn, anti_pgd, on)
     if warn:
-        doubts.about_clipping(inner)
-        doubts.about_saving(inner)
+        about_clipping(optimizers)
+        about_saving(optimizers)
     return noise

@@ -31,7 +31,7 @@ class Stream(NamedTuple):
     name: str
     key: int
     trained: bool = True
-    """Whether the parameter has ever required a gradient since noise was attached."""
+    """Whether it is a model's parameter, or has required a gradient: then it gets no noise while it requires none."""
 
     @classmethod
     def of(cls, p: Tensor, name: str, seed: int) -> Stream:
@@ -41,7 +41,7 @@ class Stream(NamedTuple):
                 f"parameter {name!r} belongs to FullyShardedDataParallel (FSDP1), whose shards do not tell their"
                 " place in the parameter; use torch.distributed.fsdp.fully_shard (FSDP2)"
             )
-        return cls(p, name, stream_key(seed, name), p.requires_grad)
+        return cls(p, name, stream_key(seed, name), p.requires_grad or isinstance(p, torch.nn.Parameter))
 
 
 def check_rows(rows: str) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from types import NoneType
 from typing import Any, Literal, TypeAlias
 
@@ -15,8 +14,9 @@ from torch.optim import Optimizer
 
 from gradnoise.noise import doubts, gaussian
 from gradnoise.noise.diagnostics import GroupDiagnostics, diagnose, draw
-from gradnoise.noise.dosing import Dose, Group, add_doses_, ask_for_ends, doses, schedule_of
+from gradnoise.noise.dosing import Group, add_doses_, ask_for_ends, doses, schedule_of
 from gradnoise.noise.gradients import Rows
+from gradnoise.noise.lookout import Lookout
 from gradnoise.noise.schedule import Relative, Schedule, check_at, deviation, sigma, until_share
 from gradnoise.noise.stepping import BeforeUpdate
 from gradnoise.noise.streams import Streams
@@ -25,10 +25,6 @@ from gradnoise.noise.until import Endings
 Place: TypeAlias = Literal["gradients", "weights"]
 """What noise is added to."""
 
-DOUBTFUL = 4
-"""Updates in which a handle looks out for what is probably a mistake."""
-
-_turns = itertools.count()
 _attached: weakref.WeakKeyDictionary[Optimizer, weakref.ref[Noise]] = weakref.WeakKeyDictionary()
 
 
@@ -87,9 +83,7 @@ class Noise:
     ) -> None:
         self.optimizer, self.schedule, self.seed = optimizer, schedule, seed
         self._rows: Rows = rows
-        self._warn, self._anti_pgd, self._on = warn, anti_pgd, on
-        self._made, self._turn = 0, -1  # updates made, and when the last one was among those of all handles
-        self._loud = False  # whether it was said that there is too much noise
+        self._anti_pgd, self._on = anti_pgd, on
         # Gradients that have the noise of `_done_at`, and their versions; only while a step runs, or has raised.
         self._done: list[Tensor] = []
         self._versions: list[int] = []
@@ -104,6 +98,7 @@ class Noise:
         ending = [i for i, own in enumerate(schedules) if until_share(own) is not None]
         self._endings = Endings(optimizer, ending) if ending else None
         self._steps = BeforeUpdate(optimizer, self._add, self._made_update)
+        self._lookout = self._look_out() if warn else None
         _attached[optimizer] = weakref.ref(self)
 
     @property
@@ -154,6 +149,8 @@ class Noise:
         """Remove the noise from the optimizer. The clock stays there, so attaching again goes on counting."""
         if _attached.get(self.optimizer, lambda: None)() is self:
             self._steps.remove()
+            if self._lookout is not None:
+                self._lookout.remove()
             if self._endings is not None:
                 self._endings.remove()
             _attached.pop(self.optimizer, None)
@@ -265,10 +262,12 @@ class Noise:
         found = doses(groups, t, self._rows, scale, self._endings, anti_pgd=self._anti_pgd)
         if self._endings is not None:
             ask_for_ends(groups, t, self._rows, scale, self._endings)
-        if self._warn:
-            self._doubt(found, t, scale)
+        if self._lookout is not None:
+            self._lookout.before_noise(found, everywhere, t, scale)
         if add_doses_(found, self._rows):
             gradients = [stream.parameter.grad for stream in everywhere]
+        if self._lookout is not None:
+            self._lookout.after_noise(gradients, scale)
         self._last = next(
             ((dose.scale, scale) for dose in found if dose.relative and dose.scale is not None), self._last
         )
@@ -278,19 +277,22 @@ class Noise:
 
     def _made_update(self, found: bool, t: int, overflow: Tensor | None) -> None:
         """Let the gradients of an update go; noise on weights is added now."""
+        if self._lookout is not None:
+            self._lookout.after_step()
         self._done = []
         if self._on == "weights" and found and not self._paused:
             scale = None if overflow is None else 1 - overflow
             add_doses_(doses(self._groups(), t, self._rows, scale, anti_pgd=self._anti_pgd), self._rows)
 
-    def _doubt(self, found: Sequence[Dose], t: int, scale: Tensor | None) -> None:
-        """Warn of what can be seen only while training: in the first updates, and of too much noise now and then."""
-        if not self._loud and (self._made < DOUBTFUL or self._made & (self._made - 1) == 0):
-            self._loud = doubts.about_dose(found, t, scale)
-        if 0 < self._made < DOUBTFUL:
-            handles = [other for ref in _attached.values() if (other := ref()) is not None and other is not self]
-            doubts.about_names(self.keys, [other.keys for other in handles if other._turn > self._turn])
-        self._made, self._turn = self._made + 1, next(_turns)
+    def _look_out(self) -> Lookout:
+        """Return what warns of probable mistakes while training."""
+
+        def others() -> list[Lookout]:
+            found = [noise._lookout for noise in handles() if noise is not self]
+            return [lookout for lookout in found if lookout is not None]
+
+        parameters = [s.parameter for group in self.optimizer.param_groups for s in self._streams.of(group)]
+        return Lookout(self.optimizer, parameters, lambda: self.keys, lambda: self._steps.running, others)
 
     def _has_noise(self, gradients: list[Tensor], t: int) -> bool:
         """Tell whether these very gradients got the noise of update t already, by a step that raised after that."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -14,8 +14,8 @@ from torch.optim import Optimizer
 USUAL = ("optimizer", "original_optimizer", "base_optimizer")
 
 
-def innermost(optimizer: Any) -> Optimizer:
-    """Return the optimizer whose `step` makes the updates.
+def chain(optimizer: Any) -> list[Any]:
+    """Return the optimizer, what it wraps, what that wraps, and so on; the last one's `step` makes the updates.
 
     It is found inside wrappers (Accelerate, Opacus), and inside optimizers that hand all their parameters to another
     one: SAM's `first_step` and `second_step`, Lookahead and schedule-free wrappers never call the outer `step`, or call
@@ -24,50 +24,96 @@ def innermost(optimizer: Any) -> Optimizer:
     Raises:
         ValueError: there is none, or it is not clear which one.
     """
-    seen: list[Any] = []
+    found: list[Any] = []
     current = optimizer
-    while not any(current is x for x in seen):
-        seen.append(current)
-        found = list(_inside(current))
-        if len(found) > 1:
-            names = ", ".join(sorted(name for name, _ in found))
+    while not any(current is x for x in found):
+        found.append(current)
+        inside = list(_inside(current))
+        if len(inside) > 1:
+            names = ", ".join(sorted(name for name, _ in inside))
             raise ValueError(
                 f"{type(current).__name__} keeps several optimizers ({names}); attach noise to each of them, with"
                 " named_parameters or seeds of their own"
             )
-        if not found:
+        if not inside:
             break
-        current = found[0][1]
-    if not _is_ready(current):
+        current = inside[0][1]
+    if not is_ready(found[-1]):
         raise ValueError(
             "noise attaches to a torch.optim.Optimizer, or to a wrapper with one as its attribute `optimizer`, got"
             f" {type(optimizer).__name__}; pass the torch optimizer itself"
         )
-    return current
+    return found
 
 
-def _is_ready(x: Any) -> bool:
-    """Tell whether x is a torch optimizer whose __init__ has run: without it there are no hooks."""
-    return isinstance(x, Optimizer) and "_optimizer_step_pre_hooks" in vars(x)
+def innermost(optimizer: Any) -> Optimizer:
+    """Return the optimizer whose `step` makes the updates: the end of the `chain`.
+
+    Raises:
+        ValueError: there is none, or it is not clear which one.
+    """
+    return chain(optimizer)[-1]
+
+
+def is_ready(x: Any) -> bool:
+    """Tell whether x is a torch optimizer whose __init__ has run: without it there are no hooks, or only some."""
+    return (
+        isinstance(x, Optimizer) and {"_optimizer_step_pre_hooks", "_optimizer_state_dict_pre_hooks"} <= vars(x).keys()
+    )
 
 
 def _inside(x: Any) -> Iterator[tuple[str, Any]]:
-    """Yield what x wraps: attributes that are optimizers, of an optimizer those that update all its parameters."""
-    attributes = dict(vars(x)) if hasattr(x, "__dict__") else {}
-    if not _is_ready(x):
+    """Yield what x wraps: optimizers among its attributes, of an optimizer those that update all its parameters."""
+    ready = is_ready(x)
+    attributes = {name: getattr(x, name) for kind in type(x).__mro__ for name in _slots(kind) if hasattr(x, name)}
+    attributes |= vars(x) if hasattr(x, "__dict__") else {}
+    if not ready:
         for name in USUAL:
-            inner = getattr(x, name, None)
-            if inner is not None:
+            if (inner := getattr(x, name, None)) is not None:
                 attributes.setdefault(name, inner)
         usual = [(n, attributes[n]) for n in USUAL if attributes.get(n) is not None]
         if usual:
             yield usual[0]
             return
     different: dict[int, tuple[str, Any]] = {}
-    for name, value in attributes.items():
-        if value is not x and _is_ready(value) and (not _is_ready(x) or _parameters(x) <= _parameters(value)):
-            different.setdefault(id(value), (name, value))
+    for name, value in _flattened(attributes):
+        if value is not x and (_updates_all(value, x) if ready else _steps(value)):
+            different.setdefault(id(_last(value)), (name, value))
     yield from different.values()
+
+
+def _slots(kind: type) -> tuple[str, ...]:
+    slots = vars(kind).get("__slots__", ())
+    return (slots,) if isinstance(slots, str) else tuple(slots)
+
+
+def _flattened(attributes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield attributes, and what stands in those that are lists or dictionaries."""
+    for name, value in attributes.items():
+        if isinstance(value, (list, tuple)):
+            yield from ((f"{name}[{i}]", item) for i, item in enumerate(value))
+        elif isinstance(value, Mapping):
+            yield from ((f"{name}[{key!r}]" if isinstance(key, str) else name, item) for key, item in value.items())
+        else:
+            yield name, value
+
+
+def _steps(x: Any) -> bool:
+    """Tell whether x is an optimizer, or a wrapper that behaves like one; schedulers of learning rates do not."""
+    return is_ready(x) or all(callable(getattr(x, name, None)) for name in ("step", "zero_grad"))
+
+
+def _updates_all(x: Any, outer: Optimizer) -> bool:
+    """Tell whether x is an optimizer of all parameters of another one."""
+    return is_ready(x) and _parameters(outer) <= _parameters(x)
+
+
+def _last(x: Any) -> Any:
+    """Return the end of the chain, or x itself where that is not clear."""
+    try:
+        return chain(x)[-1]
+    except ValueError:
+        return x
 
 
 def _parameters(optimizer: Optimizer) -> set[Tensor]:

@@ -28,6 +28,7 @@ class BeforeUpdate:
       subclass does to the gradients.
     - A fused optimizer under GradScaler gets gradients that still carry the loss scale, which is passed on; an
       update that it skips for an overflow is not counted.
+    - Steps within one backward pass, one for each parameter as its gradient is made, are one update.
     - An update is counted when it is made: not one that raised, nor one that found no gradient.
     - Distributed checkpointing and DeepSpeed make a step that moves nothing, so that the optimizer allocates its
       state: that is no update.
@@ -46,9 +47,15 @@ class BeforeUpdate:
         self._waits = False  # whether it leaves the update, and so the noise, to a step that it inherits
         self._found: bool | None = None  # whether it found gradients; None before it looked, or for no update
         self._told = False
+        self._pass = -1, 0  # the backward pass within which a step was last made, and its t
         # In a compiled step these run as plain Python, between compiled pieces; a closure is compiled as ever.
         self._add, before, after = (cast(Any, torch.compiler.disable(f)) for f in (add, self._before, self._after))
         self._hooks = optimizer.register_step_pre_hook(before), optimizer.register_step_post_hook(after)
+
+    @property
+    def running(self) -> bool:
+        """Tell whether a step is under way."""
+        return self._running is not None and _is_on_stack(self._running)
 
     def remove(self) -> None:
         """Take the hooks off the optimizer."""
@@ -59,20 +66,20 @@ class BeforeUpdate:
     def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
         frame = _step_frame()
         # A frame tells a step within a step, and unlike a flag it is not left standing by a step that raised.
-        if self._running is not None and _is_on_stack(self._running):
+        if self.running:
             if not self._waits:
                 return None
         else:
             self._running, self._found, self._waits = frame, None, False
             _refuse_what_cannot_be_told(optimizer, kwargs)
-            if _is_rehearsal(optimizer):
+            if _has_no_numbers(optimizer) or _is_rehearsal(optimizer):
                 return None
         self._waits = frame is not None and defers(optimizer, frame.f_locals.get("func"))
         return None if self._waits else self._noisy(optimizer, args, kwargs)
 
     def _noisy(self, optimizer: Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
         """Add noise now, or have it added whenever the step's closure has run."""
-        t = self.clock.t
+        t = self._t()
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         if not callable(closure):
             scale = getattr(optimizer, "grad_scale", None)
@@ -93,9 +100,12 @@ class BeforeUpdate:
             return
         self._running = None
         overflow = getattr(optimizer, "found_inf", None)
-        self._made(bool(self._found), self.clock.t, overflow)
+        t = self._t()
+        self._made(bool(self._found), t, overflow)
         if self._found:
-            self.clock.advance(overflow)
+            self._pass = _backward_pass(), t
+            if t == self.clock.t:
+                self.clock.advance(overflow)
         elif self._waits:
             self._tell(
                 f"{type(optimizer).__name__}.step ended without the step that it inherits, before which the noise is"
@@ -106,6 +116,11 @@ class BeforeUpdate:
                 f"{type(optimizer).__name__}.step found no gradient on any parameter that gets noise; such a step has"
                 " no noise and is not counted (an optimizer that updates within the backward pass leaves none)"
             )
+
+    def _t(self) -> int:
+        """Return t of the update that a step belongs to."""
+        task, t = self._pass
+        return t if task >= 0 and task == _backward_pass() else self.clock.t
 
     def _tell(self, what: str) -> None:
         if not self._told:
@@ -124,6 +139,11 @@ def _refuse_what_cannot_be_told(optimizer: Optimizer, kwargs: Any) -> None:
             "optimizer.step() with noise cannot be recorded as a CUDA graph: every replay would add the noise of one"
             " update again; leave the step out of the graph"
         )
+
+
+def _backward_pass() -> int:
+    """Return the number of the backward pass within which this is called, -1 outside of one."""
+    return getattr(torch._C, "_current_graph_task_id", lambda: -1)()
 
 
 def _step_frame() -> FrameType | None:
@@ -148,6 +168,12 @@ def _is_rehearsal(optimizer: Optimizer) -> bool:
         return not optimizer.state and _is_called_by("initialize_optimizer_states")
     gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
     return bool(gradients) and not any(_any(g) for g in gradients)
+
+
+def _has_no_numbers(optimizer: Optimizer) -> bool:
+    """Tell whether parameters have shapes alone, as estimators of memory and models that are yet to be filled have."""
+    p = next((p for group in optimizer.param_groups for p in group["params"]), None)
+    return p is not None and (p.is_meta or type(getattr(p, "data", p)).__name__ == "FakeTensor")
 
 
 def _is_called_by(function: str) -> bool:

@@ -53,11 +53,11 @@ class Streams:
         listed = group["params"]
         state = list(map(id, listed)), [p.requires_grad for p in listed]
         known = self._known.get(id(listed))
-        if known is not None and known[0] == state:
+        if known is not None and known[0] == state and len(self._known) <= len(self._optimizer.param_groups):
             return known[1]
+        if len(self._known) >= len(self._optimizer.param_groups):  # a list is gone: let its parameters go
+            self._name_all()
         found = self._found(listed)
-        if len(self._known) >= len(self._optimizer.param_groups):  # a list was replaced: let its parameters go
-            self._known.clear()
         self._known[id(listed)] = state, found
         return found
 
@@ -71,7 +71,7 @@ class Streams:
             if stream is not None and p.requires_grad and not stream.trained:
                 self._streams[p] = stream = stream._replace(trained=True)
             if stream is not None and (p.requires_grad or not stream.trained):
-                found.append(stream)  # others were frozen meanwhile; what never required a gradient is a master copy
+                found.append(stream)  # others are frozen; plain tensors may be master copies
         return found
 
     def named(self, name: str) -> tuple[int, Stream]:
