@@ -5,6 +5,7 @@ A system is imported when it is named, so that help comes at once.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -101,6 +102,11 @@ def _parsed(words: list[str]) -> Command:
     if first == "compare":
         return compare_of(words[1:], lambda commands, program, rest: _parse(commands, program, DESCRIPTION, rest))
     commands = dict(COMMANDS)
+    if first == "resume" and "--" in words:
+        own = words[: words.index("--")]
+        resume = _parse(commands, "gradnoise", DESCRIPTION, own)
+        assert isinstance(resume, Resume), "resume was asked for"
+        return dataclasses.replace(resume, command=tuple(words[len(own) + 1 :]))
     if first in OF_A_STUDY:
         commands[first] = with_own_options(OF_A_STUDY[first], words[1:])
     return _parse(commands, "gradnoise", DESCRIPTION, words)

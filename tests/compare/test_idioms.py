@@ -3,11 +3,12 @@
 import importlib.util
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from support.commandline import gradnoise
-from support.comparing import outcomes, results
+from support.comparing import outcomes, results, said
 
 HEAD = """
 import argparse, os, random
@@ -85,6 +86,33 @@ trainer = L.Trainer(max_epochs=1, logger=CSVLogger(args.output_dir), log_every_n
 trainer.fit(Model(), DataLoader(TensorDataset(x), batch_size=8, shuffle=True))
 """
 
+CLI = """
+import torch, warnings
+warnings.simplefilter("ignore")
+import lightning as L
+from lightning.pytorch.cli import LightningCLI
+from torch.utils.data import DataLoader, TensorDataset
+
+class Model(L.LightningModule):
+    def __init__(self, lr: float = 0.1):
+        super().__init__()
+        self.lr, self.linear = lr, torch.nn.Linear(4, 1)
+    def training_step(self, batch, index):
+        loss = self.linear(batch[0]).square().mean()
+        self.log("loss", loss, on_step=True)
+        return loss
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=self.lr)
+
+class Data(L.LightningDataModule):
+    def train_dataloader(self):
+        x = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
+        return DataLoader(TensorDataset(x), batch_size=8, shuffle=True)
+
+if __name__ == "__main__":
+    LightningCLI(Model, Data, save_config_callback=None)
+"""
+
 ACCELERATE = """
 import torch
 from accelerate import Accelerator
@@ -128,42 +156,100 @@ gradnoise.report(loss=loss)
 """
 
 NOISE = ("--arms", "none,noise:0.01")
-#: Idiom -> script, what it needs, options, where the metric is found.
+PRINTED = ("--metric-regex", "final loss: ([-+.0-9eE]+)")
+COMMAND = ("--seed", "{seed}", "--output_dir", "{dir}")
+CLI_COMMAND = (
+    *("fit", "--seed_everything", "{seed}", "--trainer.default_root_dir", "{dir}", "--trainer.max_epochs", "1"),
+    *("--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", "{dir}", "--trainer.log_every_n_steps", "1"),
+    *(
+        "--trainer.accelerator",
+        "cpu",
+        "--trainer.enable_progress_bar",
+        "false",
+        "--trainer.enable_checkpointing",
+        "false",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Idiom:
+    """A script, what it needs, the options that it is compared with, and where its metric is found."""
+
+    code: str
+    needs: str
+    options: tuple[str, ...]
+    source: str
+    seeds: int = 1
+    optimizers: int = 1
+    command: tuple[str, ...] = COMMAND
+
+    @property
+    def script(self) -> str:
+        return self.code if self.command is CLI_COMMAND else HEAD + self.code
+
+
+LOSS = (*NOISE, "--metric", "loss:min")
+REGEX, REPORTED = "the lines of its output that match --metric-regex", "gradnoise.report"
 IDIOMS = {
-    "plain": (PLAIN.replace("WORKERS", "0"), "torch", (*NOISE, "--metric", "loss:min", "--metric-regex",
-              "final loss: ([0-9.]+)"), "the lines that match --metric-regex"),
-    "workers": (PLAIN.replace("WORKERS", "2"), "torch", (*NOISE, "--metric", "loss:min", "--metric-regex",
-                "final loss: ([0-9.]+)"), "the lines that match --metric-regex"),
-    "transformers": (TRANSFORMERS, "transformers", (*NOISE, "--metric", "eval_loss:min"), "all_results.json"),
-    "lightning": (LIGHTNING, "lightning", (*NOISE, "--metric", "loss:min"), "metrics.csv"),
-    "accelerate": (ACCELERATE, "accelerate", (*NOISE, "--metric", "loss:min"), "gradnoise.report"),
-    "two-optimizers": (TWO_OPTIMIZERS, "torch", (*NOISE, "--metric", "loss:min"), "gradnoise.report"),
-    "sklearn": (SKLEARN, "sklearn", ("--arm", "strong=--c 10", "--metric", "accuracy:max"),
-                "the last line of JSON that it printed"),
+    "plain": Idiom(PLAIN.replace("WORKERS", "0"), "torch", (*LOSS, *PRINTED), REGEX, seeds=2),
+    "workers": Idiom(PLAIN.replace("WORKERS", "2"), "torch", (*LOSS, *PRINTED), REGEX),
+    "transformers": Idiom(
+        TRANSFORMERS, "transformers", (*NOISE, "--metric", "eval_loss:min"), "all_results.json"
+    ),
+    "lightning": Idiom(LIGHTNING, "lightning", LOSS, "metrics.csv"),
+    "lightning-cli": Idiom(CLI, "jsonargparse", LOSS, "metrics.csv", command=CLI_COMMAND),
+    "accelerate": Idiom(ACCELERATE, "accelerate", LOSS, REPORTED),
+    "two-optimizers": Idiom(TWO_OPTIMIZERS, "torch", LOSS, REPORTED, seeds=2, optimizers=2),
+    "sklearn": Idiom(
+        SKLEARN, "sklearn", ("--arm", "strong=--c 10", "--metric", "accuracy:max"),
+        "the last line of JSON that it printed", seeds=2, optimizers=0,
+    ),
 }  # fmt: skip
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("idiom", IDIOMS)
-def test_a_script_as_people_write_it_becomes_a_study(tmp_path: Path, capsys, idiom):
-    code, needs, options, source = IDIOMS[idiom]
-    if importlib.util.find_spec(needs) is None:
-        pytest.skip(f"{needs} is not installed")
-    (tmp_path / "train.py").write_text(HEAD + code)
-    command = (sys.executable, "train.py", "--seed", "{seed}", "--output_dir", "{dir}")
-    assert gradnoise("compare", "--seeds", "2", "--blind", *options, "--", *command) == 0, capsys.readouterr().err
+@pytest.mark.parametrize("name", IDIOMS)
+def test_a_script_as_people_write_it_becomes_a_study(tmp_path: Path, capsys, name):
+    idiom = IDIOMS[name]
+    if importlib.util.find_spec(idiom.needs) is None:
+        pytest.skip(f"{idiom.needs} is not installed")
+    (tmp_path / "train.py").write_text(idiom.script)
+    options = ("compare", "--seeds", str(idiom.seeds), "--blind", *idiom.options)
+    assert gradnoise(*options, "--", sys.executable, "train.py", *idiom.command) == 0, capsys.readouterr().err
     folder = tmp_path / "runs/compare-train"
     notes = " ".join(results(folder).record.notes)
     found = outcomes(folder)
-    assert len(found) == 4 and {o["source"] for o in found.values()} == {source}
-    assert ("Pairing is proved" in notes) == (idiom != "sklearn"), notes
-    assert ("Pairing is taken on trust" in notes) == (idiom == "sklearn")
-    for name, outcome in found.items():
-        assert bool(outcome["updates"]) == (idiom != "sklearn")
-        assert all(("schedule" in b) == ("noise" in name) for b in outcome["begin"])
-        assert len(outcome["begin"]) == {"sklearn": 0, "two-optimizers": 2}.get(idiom, 1)
-    if idiom == "transformers":
+    assert len(found) == 2 * idiom.seeds and {o["source"] for o in found.values()} == {idiom.source}
+    assert ("is proved" in notes) == (idiom.optimizers > 0), notes
+    assert ("is taken on trust" in notes) == (idiom.optimizers == 0) and f"is read from {idiom.source}" in notes
+    for run, outcome in found.items():
+        assert bool(outcome["updates"]) == (idiom.optimizers > 0)
+        assert all(("schedule" in b) == ("noise" in run) for b in outcome["begin"])
+        assert len(outcome["begin"]) == idiom.optimizers
+    if name == "transformers":
         assert any(len(t.curves["eval_loss"].steps) == 3 for t in results(folder).trials), "curves of its state"
+
+
+SEEDLESS = {
+    "ignored": ("torch.manual_seed(0)", 1, "the script ignores its seed: runs with seed 0 and seed 1 began with"),
+    "forgotten": (
+        "",
+        0,
+        "The script is not seeded: runs of noise:0.01 and none with one seed began with other weights",
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", SEEDLESS)
+def test_a_script_that_makes_nothing_of_its_seed_is_found_out(tmp_path: Path, capsys, how):
+    seeding, code, sentence = SEEDLESS[how]
+    body = HEAD + PLAIN.replace("WORKERS", "0").replace("torch.manual_seed(args.seed)", seeding)
+    (tmp_path / "train.py").write_text(body)
+    command = ("--", sys.executable, "train.py", *COMMAND)
+    assert gradnoise("compare", "--seeds", "2", "--blind", *LOSS, *PRINTED, *command) == code
+    assert sentence in said(capsys)
 
 
 @pytest.mark.slow
@@ -173,5 +259,6 @@ def test_check_shows_how_a_pair_begins_after_a_few_updates(tmp_path, capsys):
     assert gradnoise("compare", *NOISE, "--metric", "loss:min", "--check", "--", *command) == 0
     text = re.sub(r"\s+", " ", capsys.readouterr().out)
     assert "Adam, weights" in text and "noise Annealed(eta=0.01, gamma=0.55) of" in text
-    assert "after which the run was stopped" in text and "Pairing is proved" in text
+    assert "after which the run was stopped" in text and "Pairing of noise:0.01 and none is proved" in text
+    assert "Seed 1 began with other weights, as it should." in text
     assert not (tmp_path / "runs").exists()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support.commandline import gradnoise
 from support.comparing import PREAMBLE, outcomes, results
 
 from gradnoise.study.script.process import Stopped, run_to_the_end
@@ -26,11 +27,21 @@ tell(accuracy=0.5 + seed / 100 + (0.1 if arm != "none" else 0))
 """
 
 
-def driver(folder: Path, *options: str) -> subprocess.Popen:
-    (folder / "train.py").write_text(PREAMBLE + SLOW)
-    words = ["compare", "--arms", "none,noise:0.01", "--seeds", "3", "--metric", "accuracy:max", "--blind", *options]
-    command = [sys.executable, "-m", "gradnoise", *words, "--", sys.executable, "-S", "train.py", "{seed}"]
-    return subprocess.Popen(command, cwd=folder, env={**os.environ, "LEAVES": "1"}, stdout=subprocess.DEVNULL)
+@pytest.fixture(autouse=True)
+def leaves(tmp_path, monkeypatch):
+    """Have a script whose runs leave processes behind."""
+    (tmp_path / "train.py").write_text(PREAMBLE + SLOW)
+    monkeypatch.setenv("LEAVES", "1")
+
+
+def words(*options: str) -> list[str]:
+    asked = ["compare", "--arms", "none,noise:0.01", "--seeds", "3", "--metric", "accuracy:max", "--blind", *options]
+    return [*asked, "--", sys.executable, "-S", "train.py", "{seed}"]
+
+
+def driver(folder: Path) -> subprocess.Popen:
+    command = [sys.executable, "-m", "gradnoise", *words()]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
 
 
 def left_behind(folder: Path) -> list[str]:
@@ -42,7 +53,7 @@ def left_behind(folder: Path) -> list[str]:
     return found
 
 
-def wait_until(true, seconds: float = 60.0) -> None:
+def wait_until(true, seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "waited in vain"
@@ -58,10 +69,10 @@ def test_a_driver_that_is_stopped_leaves_nothing_and_goes_on(tmp_path, how):
     before = outcomes(tmp_path / "runs/compare-train")
     assert {"seed-0-none", "seed-0-noise-0.01", "seed-1-none"} <= set(before)
     process.send_signal(how)
-    code = process.wait(30)
+    code = process.wait(60)
     assert code == (130 if how == signal.SIGINT else -how)
-    wait_until(lambda: not left_behind(tmp_path), 10)
-    assert driver(tmp_path).wait(60) == 0
+    wait_until(lambda: not left_behind(tmp_path), 30)
+    assert gradnoise(*words()) == 0
     assert not left_behind(tmp_path)
     after = outcomes(tmp_path / "runs/compare-train")
     assert len(after) == 6 and {name: after[name] for name in before} == before, "what had ended was not run again"
@@ -97,5 +108,5 @@ def test_a_run_that_is_stopped_raises(tmp_path):
 
 
 def test_several_slots_run_several_seeds_at_once_after_the_first(tmp_path):
-    assert driver(tmp_path, "--jobs", "2").wait(60) == 0
-    assert len(outcomes(tmp_path / "runs/compare-train")) == 6
+    assert gradnoise(*words("--jobs", "2")) == 0
+    assert len(outcomes(tmp_path / "runs/compare-train")) == 6 and not left_behind(tmp_path)

@@ -91,7 +91,7 @@ class TestStrips:
         assert "← better · Difference" in html and "(lower is better)" in html
 
     def test_what_would_decide_stands_beside_an_undecided_one(self, summary):
-        texts = [outlook(effect) for effect in summary.effects]
+        texts = [outlook(effect, summary) for effect in summary.effects]
         assert texts[0] == "" and re.fullmatch(r"needs [\d,]+ (to [\d,]+ pairs|pairs or more)", texts[2])
 
     def test_an_arm_beyond_the_picture_has_an_arrow(self):

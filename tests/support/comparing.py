@@ -1,6 +1,7 @@
 """Comparisons of small scripts: they import nothing heavy, and may pretend that an optimizer was seen."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -33,6 +34,12 @@ def script(folder: Path, body: str, name: str = "train.py") -> Path:
     path = folder / name
     path.write_text(PREAMBLE + body, encoding="utf-8")
     return path
+
+
+def said(capsys) -> str:
+    """All output, on one line."""
+    out, err = capsys.readouterr()
+    return re.sub(r"\s+", " ", out + err)
 
 
 def compare(path: Path, *options: str, arms: str = "none,noise:0.01", seeds: int = 2, blind: bool = True) -> int:

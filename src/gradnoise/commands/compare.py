@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from rich.console import Console
 from rich.text import Text
-from tyro.conf import Positional, Suppress, UseAppendAction, arg
+from tyro.conf import Suppress, UseAppendAction, arg
 
+from gradnoise.commands.compare_logs import Logs
 from gradnoise.errors import StudyError, nearest
 
 if TYPE_CHECKING:
     from gradnoise.study import Study
     from gradnoise.study.analysis import Summary
+    from gradnoise.study.results import StudyRecord
     from gradnoise.study.script.asking import Asked
 
 #: What --fail-unless may ask for: the verdicts that pass.
@@ -31,6 +33,8 @@ PASSES = {
 }
 #: Exit code of a verdict that --fail-unless does not pass.
 NOT_PASSED = 3
+#: What a folder does not keep of a command line.
+_ASKED_ANEW = {"out", "command", "check", "dry_run", "json", "fail_unless", "accept_changed_code"}
 
 
 @dataclass(frozen=True)
@@ -99,15 +103,13 @@ class Compare:
 
     def __call__(self, console: Console) -> None:
         """Run it, and print the verdict."""
-        from gradnoise.study.script.asking import states_in
-
         if self.fail_unless is not None and self.fail_unless not in PASSES:
             raise StudyError(
                 f"--fail-unless {self.fail_unless!r}: allowed are {', '.join(PASSES)}"
                 f"{nearest(self.fail_unless, PASSES)}"
             )
         asked = self.asked()
-        study = asked.study(states_in(asked.folder, asked, self.accept_changed_code))
+        study = asked.study()
         said = Console(stderr=True, highlight=False) if self.json else console
         if self.dry_run:
             _print_commands(study, said)
@@ -128,7 +130,7 @@ class Compare:
         from gradnoise.study.script.asking import Asked
         from gradnoise.study.script.code import code_of
         from gradnoise.study.script.command import Command
-        from gradnoise.study.script.sources import check_pattern
+        from gradnoise.study.script.pattern import check_pattern
 
         if self.timeout is not None and not self.timeout > 0:
             raise StudyError(f"--timeout {self.timeout:g}: give more than 0 seconds")
@@ -147,25 +149,35 @@ class Compare:
             self.max_seeds,
             self.timeout,
             self.metric_regex,
+            {f.name: v for f in dataclasses.fields(self) if f.name not in _ASKED_ANEW and (v := getattr(self, f.name))},
         )
 
     def _run(self, asked: Asked, study: Study, console: Console) -> None:
-        from gradnoise.study import run_study
+        from gradnoise.study import Options, run_study
         from gradnoise.study.console import conclude, keep_look
-        from gradnoise.study.script.asking import judge_of, reopen_failed
+        from gradnoise.study.script.asking import clear_stale, judge_of, reopen_failed
         from gradnoise.study.script.live import Live
         from gradnoise.study.script.slots import Slots, slots_of
 
-        places, folder = slots_of(self.jobs, self.gpus), asked.folder
+        say, folder = (lambda sentence: console.print(Text(sentence, style="yellow"), soft_wrap=True)), asked.folder
+        places = slots_of(self.jobs, self.gpus, say)
+        clear_stale(asked)
         if again := reopen_failed(study, folder, self.timeout):
             console.print(f"Runs of {again} seeds that did not end well are made again.")
         judge = judge_of(study, folder, self.most_failures, asked.command.seeded)
-        executor = Slots(places, judge, lambda sentence: console.print(Text(sentence, style="yellow")))
+        executor = Slots(places, judge, say)
         live = Live(study, folder, console, blind=self.blind, at_once=len(places))
         console.print(Text(f"{study.title}; all of it in {folder}"), soft_wrap=True)
         command = shlex.join(["gradnoise", *sys.argv[1:]])
         try:
-            results = run_study(study, folder, command=command, executor=executor, observer=live)
+            results = run_study(
+                study,
+                folder,
+                options=Options(accept_changed_code=self.accept_changed_code),
+                command=command,
+                executor=executor,
+                observer=live,
+            )
         except KeyboardInterrupt:
             console.print(f"\nStopped; runs that have ended are kept. Go on with: {command}", soft_wrap=True)
             sys.exit(130)
@@ -239,56 +251,34 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-@dataclass(frozen=True)
-class Logs:
-    """Show what the runs of one seed of a comparison printed, and where all of it is.
+def resumed(record: StudyRecord, folder: Path, words: Sequence[str]) -> Compare | None:
+    """Return the comparison that a folder holds, as it was asked for last; None where it holds another kind of study.
 
-    Example: gradnoise compare logs 3
+    Args:
+        record: of the folder's store.
+        folder: of the study.
+        words: the command to run. It is never taken from the folder, which may come from anybody.
+
+    Raises:
+        StudyError: the command is missing.
     """
+    from gradnoise.study.script.asking import recipe_of
 
-    seed: Positional[int]
-    """Which seed."""
-    out: Annotated[Path | None, arg(help_behavior_hint="(default: the newest in runs/)")] = None
-    """Folder of the comparison."""
-    arm: Annotated[str | None, arg(help_behavior_hint="(default: all)")] = None
-    """Only this arm."""
-    lines: int = 20
-    """Last lines of each output."""
-
-    def __call__(self, console: Console) -> None:
-        """Print them."""
-        from gradnoise.study import Store
-        from gradnoise.study.run.script_engine import SHOWN, run_folder
-        from gradnoise.study.script.outcome import Outcome
-        from gradnoise.study.script.sources import tail
-
-        folder = self.out or _newest()
-        with Store(folder, readonly=True) as store:
-            trials = store.results().trials
-        chosen = [t for t in trials if t.seed == self.seed and self.arm in (None, t.arm)]
-        if not chosen:
-            seeds, arms = sorted({t.seed for t in trials}), list(dict.fromkeys(t.arm for t in trials))
-            raise StudyError(
-                f"{folder} has no run of seed {self.seed}{f' and arm {self.arm!r}' if self.arm else ''}: seeds are"
-                f" {seeds[0]} to {seeds[-1]}, arms {', '.join(arms)}"
-            )
-        for trial in chosen:
-            place = run_folder(folder, trial.seed, trial.config["arm"], trial.id)
-            found = Outcome.read(place)
-            state = "has not ended" if found is None else ": ".join(filter(None, (found.status, found.sentence)))
-            console.print(Text(f"seed {trial.seed}, arm {trial.arm}: {state}", style="bold"))
-            for name in ("stdout.txt", "stderr.txt"):
-                console.print(Text(str(place / name), style="dim"), soft_wrap=True)
-                for line in tail(place / name, SHOWN).splitlines()[-self.lines :]:
-                    console.out(f"  {line}", highlight=False)
-
-
-def _newest() -> Path:
-    """Return the comparison in runs/ that was written to last."""
-    found = sorted(Path("runs").glob("compare-*/study.sqlite*"), key=lambda path: path.stat().st_mtime_ns)
-    if not found:
-        raise StudyError("there is no comparison in runs/; name the folder of one with --out")
-    return found[-1].parent
+    recipe = recipe_of(record)
+    if recipe is None:
+        return None
+    if not words:
+        raise StudyError(
+            f"{folder} holds a comparison, and a command is never run because a folder names it. If you trust this one,"
+            f" say: gradnoise resume {shlex.quote(str(folder))} -- {shlex.join(map(str, recipe['words']))}"
+        )
+    known = {f.name for f in dataclasses.fields(Compare)} - _ASKED_ANEW
+    kept = {name: value for name, value in recipe.get("options", {}).items() if name in known}
+    try:
+        kept["arm"] = tuple(kept.get("arm", ()))
+        return Compare(**kept, out=folder, command=tuple(words))
+    except TypeError as error:
+        raise StudyError(f"{folder} does not tell how it was asked for; repeat its own command") from error
 
 
 def compare_of(words: Sequence[str], parse: Callable[[Mapping[str, Any], str, list[str]], Any]) -> Any:

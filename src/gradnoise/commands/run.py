@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from rich.console import Console
 from rich.text import Text
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, Suppress, arg
 
 from gradnoise.commands.asked import Asked, Machine, command_line
+from gradnoise.errors import StudyError
 from gradnoise.paper import load_system
 
 if TYPE_CHECKING:
@@ -61,9 +63,10 @@ class Run(Asked):
 @dataclass(frozen=True)
 class Resume:
     """Finish every run that a study's folder holds, after an interruption; the folder alone is enough, but for a study
-    of your own.
+    of your own and for the command of a comparison.
 
-    Examples: gradnoise resume runs/nram-paper; gradnoise resume runs/my-study own_model.py
+    Examples: gradnoise resume runs/nram-paper; gradnoise resume runs/my-study own_model.py; gradnoise resume
+    runs/compare-train -- python train.py --seed {seed}
     """
 
     folder: Positional[Path]
@@ -71,9 +74,12 @@ class Resume:
     file: Annotated[Positional[str | None], arg(help_behavior_hint="(default: none)")] = None
     """The file of a study of your own, as given to `gradnoise run`: code is never run because a folder names it."""
     machine: Machine = field(default_factory=Machine)
+    command: Suppress[tuple[str, ...]] = ()
+    """The words behind --, put here by the command line."""
 
     def __call__(self, console: Console) -> None:
         """Build the study again, run it on and print the verdict."""
+        from gradnoise.commands.compare import resumed
         from gradnoise.commands.study_file import found_again, its_own_errors, source_of
         from gradnoise.paper.rebuild import build_again, recipe_for_all
         from gradnoise.study import Store
@@ -81,6 +87,12 @@ class Resume:
         self.machine.options()
         with Store(self.folder, readonly=True) as store:
             record = store.record()
+        if comparison := resumed(record, self.folder, self.command):
+            self._check_machine()
+            dataclasses.replace(comparison, accept_changed_code=self.machine.accept_changed_code)(console)
+            return
+        if self.command:
+            raise StudyError(f"{self.folder} holds no comparison; leave out -- and what stands behind it")
         if self.file is not None or source_of(record) is not None:
             study, source = found_again(record, self.folder, self.file)
             with its_own_errors(source):
@@ -88,6 +100,16 @@ class Resume:
             return
         recipe = recipe_for_all(record)
         self._run(build_again(recipe, record), load_system(recipe.system).extras, console)
+
+    def _check_machine(self) -> None:
+        """Refuse options that a comparison has no use for."""
+        plain = Machine(accept_changed_code=self.machine.accept_changed_code)
+        for known in dataclasses.fields(Machine):
+            if getattr(self.machine, known.name) != getattr(plain, known.name):
+                raise StudyError(
+                    f"--{known.name.replace('_', '-')} is not for comparisons: runs take place where --jobs or --gpus"
+                    " had them; repeat the command of the comparison to change that"
+                )
 
     def _run(self, study: Study, figures: Figures, console: Console) -> None:
         from gradnoise.study import run_and_report

@@ -22,6 +22,7 @@ from urllib.parse import quote
 
 from gradnoise.errors import StudyError
 from gradnoise.files import KINDS, clear_unfinished, replacement
+from gradnoise.study.damage import damaged, is_damage
 
 FILE, COPY, LOCK = "study.sqlite", "study.sqlite.bak", ".lock"
 FORMAT = 1
@@ -53,11 +54,6 @@ LOOKS = f"CREATE TABLE IF NOT EXISTS looks {LATER['looks']}"
 PATIENCE, PATIENCE_PER_BYTE = 60.0, 1e-6
 #: Commits, and seconds, between two copies; a copy that takes long is made more rarely.
 COPY_COMMITS, COPY_SECONDS = 25, 120.0
-
-
-def damaged(folder: Path, what: object) -> StudyError:
-    """Return the error of a store that holds something wrong."""
-    return StudyError(f"the store is damaged: {what}; save what can be read with `gradnoise repair {folder}`")
 
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:
@@ -130,7 +126,7 @@ class Database:
             self._identity = self._found()
         except sqlite3.OperationalError as error:
             self.close()
-            if _is_damage(error):
+            if is_damage(error):
                 raise damaged(self.folder, error) from error
             raise StudyError(f"{self.path} cannot be opened: {error}; choose another folder with --out") from error
         except (sqlite3.DatabaseError, OSError) as error:
@@ -335,16 +331,10 @@ class Database:
                 if verdict != "ok":
                     raise sqlite3.DatabaseError(verdict.splitlines()[-1])
         except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError) and not _is_damage(error):
+            if isinstance(error, sqlite3.OperationalError) and not is_damage(error):
                 return  # no room for a copy
             raise damaged(self.folder, error) from error
         except OSError:
             return
         self._commits, self._copied = 0, time.monotonic()
         self._copy_took = self._copied - started
-
-
-def _is_damage(error: sqlite3.OperationalError) -> bool:
-    """Tell a file that holds something wrong from one that cannot be reached."""
-    name = getattr(error, "sqlite_errorname", "") or ""
-    return name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR", "SQLITE_ERROR", "SQLITE_INTERRUPT"))

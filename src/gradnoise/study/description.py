@@ -16,6 +16,8 @@ Config = Mapping[str, Any]
 #: The evaluation that counts, besides the best one by another measure: see `Metric`.
 LAST = "last"
 
+#: What a note says of runs of one seed that turned out to share nothing, so that no two of them are a pair.
+INDEPENDENT = "compared as independent runs"
 #: What a claim may say of its treatment.
 EXPECTATIONS = ("helps", "hurts", "no difference", "no help", "chance")
 
@@ -215,3 +217,8 @@ class Description:
     max_seeds: int | None = None
     notes: tuple[str, ...] = ()
     recipe: Mapping[str, Any] | None = None
+
+    @property
+    def independent(self) -> bool:
+        """Whether runs of one seed were found to share nothing: then runs are compared, not pairs."""
+        return any(INDEPENDENT in note for note in self.notes)

@@ -82,7 +82,7 @@ class Measurement:
     """What a worker found out by timing some updates.
 
     Args:
-        size: trials to train together.
+        size: trials to train together; 0 for those of one seed, however many they are.
         seconds: per trial and update at that size, evaluations included.
         bytes: most memory that the worker has used so far.
         start: seconds until a chunk makes its first update.

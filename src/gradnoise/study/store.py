@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import sqlite3
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -20,7 +19,8 @@ from gradnoise.errors import StudyError
 from gradnoise.study.canonical import DamagedError, canonical, restore
 from gradnoise.study.codec import read
 from gradnoise.study.columns import COLUMNS, checked
-from gradnoise.study.database import COPY_COMMITS, COPY_SECONDS, FILE, LOOKS, NEVER_STARTED, Database, damaged
+from gradnoise.study.damage import damaged
+from gradnoise.study.database import COPY_COMMITS, COPY_SECONDS, FILE, LOOKS, NEVER_STARTED, Database
 from gradnoise.study.engine import SliceResult
 from gradnoise.study.provenance import now
 from gradnoise.study.results import Curve, Event, Look, StudyRecord, StudyResults, TrialResult
@@ -32,7 +32,10 @@ NO_MEASURE = (
     " OR typeof(value) NOT IN ('real', 'integer', 'null')"
 )
 
-__all__ = ["FILE", "Chunk", "Store", "chunk_id", "note_look"]
+#: How an event begins that readers of verdicts must know of, too.
+ACCEPTED = "the code was changed and that was accepted: "
+
+__all__ = ["ACCEPTED", "FILE", "Chunk", "Store", "chunk_id", "note_look"]
 
 
 @dataclass(frozen=True)
@@ -184,12 +187,21 @@ class Store(Database):
         return [Event(**fields) for fields in self._all("events", order="rowid")]
 
     def notes(self) -> tuple[str, ...]:
-        """Return what a reader of verdicts must know of the trials, each sentence with the number of its chunks."""
+        """Return what a reader of verdicts must know of the trials, each sentence with the number of its seeds."""
         if "notes" not in self._tables():
             return ()
-        ended = sum(chunk.done for chunk in self.chunks())
-        found = Counter(fields["sentence"] for fields in self._all("notes", order="rowid"))
-        return tuple(f"{s}{'' if n == ended else f' ({n} of {ended} groups of runs)'}." for s, n in found.most_common())
+        seed_of: dict[str, int] = dict(self.rows("SELECT id, seed FROM trials"))
+        seeds = {
+            chunk.id: {seed_of[trial] for trial in chunk.trials if trial in seed_of}
+            for chunk in self.chunks()
+            if chunk.done
+        }
+        found: dict[str, set[int]] = {}
+        for fields in self._all("notes", order="rowid"):
+            found.setdefault(fields["sentence"], set()).update(seeds.get(fields["chunk"], ()))
+        said = sorted(((s, len(n)) for s, n in found.items() if n), key=lambda item: -item[1])
+        ended = len(set().union(*seeds.values()))
+        return tuple(f"{s}{'' if n == ended else f' ({n} of {ended} seeds)'}." for s, n in said)
 
     def looks(self) -> tuple[Look, ...]:
         """Return the times at which verdicts were read, in order; none in a file of an older version."""
@@ -221,7 +233,10 @@ class Store(Database):
                 TrialResult(**fields, curves=curves.get(fields["id"], {}), waiting=fields["id"] in waiting)
                 for fields in self._all("trials", order="position")
             )
-            notes = record.notes + self.notes()
+            accepted = tuple(
+                f"{e.sentence[0].upper()}{e.sentence[1:]}." for e in self.events() if e.sentence.startswith(ACCEPTED)
+            )
+            notes = record.notes + accepted + self.notes()
         record = dataclasses.replace(record, provenance=record.provenance + events, notes=notes)
         return StudyResults(record, trials, looks)
 

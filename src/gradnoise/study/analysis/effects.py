@@ -184,6 +184,7 @@ def _verdict(tested: Tested, proof: Evidence, arm: str, asked: Asked) -> Verdict
         reach=tested.reach,
         refused=tested.refused,
         higher_is_better=metric.higher_is_better,
+        independent=record.independent,
     )
 
 

@@ -63,7 +63,8 @@ def _single(summary: Summary, effect: Effect) -> str:
         return effect.verdict.sentence
     if outcome is Outcome.UNDECIDED:
         n = effect.comparison.n
-        pairs = f"{n:,} pairs do" if n > 1 else "1 pair does"
+        many, one = ("runs of each arm", "run of each arm") if summary.record.independent else ("pairs", "pair")
+        pairs = f"{n:,} {many} do" if n > 1 else f"1 {one} does"
         return f"Undecided: {pairs} not tell {label} from {baseline}."
     label = label[:1].upper() + label[1:]
     if outcome is Outcome.NO_DIFFERENCE:

@@ -62,6 +62,7 @@ def decide(
     reach: float | None = None,
     refused: str = "",
     higher_is_better: bool = True,
+    independent: bool = False,
 ) -> Verdict:
     """Decide a comparison and state the decision in plain English.
 
@@ -83,6 +84,8 @@ def decide(
             "no difference" needs enough pairs to exclude successes that none of them has shown.
         refused: why there can be no verdict, a sentence; "" where there can.
         higher_is_better: whether a larger metric is better.
+        independent: whether runs of one seed share nothing. The test stays valid, since independent runs, matched in
+            any order, differ as likely one way as the other; only no sentence may speak of pairs.
 
     Raises:
         ValueError: if the margin is negative or not finite, or an adjusted p is not in [comparison.p, 1].
@@ -97,7 +100,7 @@ def decide(
     undecided = outcome is Outcome.UNDECIDED and not refused
     pairs = _pairs_needed(tested, proof) if undecided else None
     detectable = _detectable(comparison, proof) if undecided else None
-    names = Names(treatment, baseline, metric, unit, margin, higher_is_better)
+    names = Names(treatment, baseline, metric, unit, margin, higher_is_better, independent)
     said = Said(outcome, within, proof, pairs, detectable, tested.reach is not None)
     posterior = _posterior(comparison, margin)
     above = posterior.above if posterior else None

@@ -29,6 +29,18 @@ class Names:
     margin: float | None
     """Largest difference that does not matter; None where none was declared."""
     higher_is_better: bool
+    independent: bool = False
+    """Whether runs of one seed share nothing, so that runs are compared, not pairs."""
+
+    @property
+    def pairs(self) -> str:
+        """What is counted."""
+        return "runs of each arm" if self.independent else "pairs"
+
+    def count(self, n: int) -> str:
+        """Return a number of them."""
+        one = "run of each arm" if self.independent else "pair"
+        return f"{n:,} {one if n == 1 else self.pairs}"
 
 
 @dataclass(frozen=True)
@@ -59,8 +71,8 @@ def verdict_sentence(comparison: Comparison, names: Names, said: Said) -> str:
     if said.outcome is Outcome.UNDECIDED:
         return _undecided(c, names, said)
     if not any(c.differences) and not c.rate:
-        return f"No difference: {_identical(names)} ({_pairs(c.n)})."
-    seen = _difference(c, names, _pairs(c.n), _p(said.evidence.p, c.p))
+        return f"No difference: {_identical(names)} ({names.count(c.n)})."
+    seen = _difference(c, names, names.count(c.n), _p(said.evidence.p, c.p))
     if said.outcome is Outcome.NO_DIFFERENCE:
         return f"No difference that matters: {seen}, all of it within the margin of {_margin(names)}."
     small = f", but within the margin of {_margin(names)}" if said.within else ""
@@ -89,17 +101,18 @@ def success_sentence(success: Success, treatment: str, baseline: str) -> str:
 
 def _undecided(c: Comparison, names: Names, said: Said) -> str:
     least = least_pairs(1.0 - c.interval.level)
-    floor = f"Fewer than {least} pairs cannot decide anything at the {_percent(c.interval.level)} level."
+    floor = f"Fewer than {names.count(least)} cannot decide anything at the {_percent(c.interval.level)} level."
     if c.n == 0:
-        return f"Undecided: there are no pairs of {names.treatment} and {names.baseline} yet. {floor}"
+        what = "runs" if names.independent else "pairs"
+        return f"Undecided: there are no {what} of {names.treatment} and {names.baseline} yet. {floor}"
     seen = _difference(c, names, _p(said.evidence.p, c.p)) if any(c.differences) else f"{_identical(names)} so far"
     who = "" if not any(c.differences) else f" for {names.treatment}"
-    sentences = [f"Undecided{who} at n = {_pairs(c.n)}: {seen}."]
+    sentences = [f"Undecided{who} at n = {names.count(c.n)}: {seen}."]
     if c.n < least:
         sentences.append(floor)
     elif said.detectable is not None:
         size = _amount(f"{said.detectable:.3g}", names)
-        sentences.append(f"So many pairs would have shown a difference of {size} (in 80 of 100 studies).")
+        sentences.append(f"So many {names.pairs} would have shown a difference of {size} (in 80 of 100 studies).")
     return " ".join([*sentences, *_unseen(c, names, said), _outlook(c, names, said.pairs)])
 
 
@@ -145,13 +158,13 @@ def _outlook(c: Comparison, names: Names, needed: Pairs | None) -> str:
     undeclared = " No margin is declared, so nothing can be called no difference." if names.margin is None else ""
     if needed is None:
         if c.n == 1 or any(c.differences):
-            return f"These pairs show no spread, so the number that would decide cannot be told.{undeclared}"
-        return f"No number of pairs that would decide can be told.{undeclared}"
+            return f"These {names.pairs} show no spread, so the number that would decide cannot be told.{undeclared}"
+        return f"No number of {names.pairs} that would decide can be told.{undeclared}"
     if needed.high == needed.low:
-        return f"{needed.low:,} pairs would decide if they go on like this.{undeclared}"
+        return f"{names.count(needed.low)} would decide if they go on like this.{undeclared}"
     if needed.high is None:
-        return f"It would take {needed.low:,} pairs or more to decide, perhaps far more.{undeclared}"
-    return f"Between {needed.low:,} and {needed.high:,} pairs would decide.{undeclared}"
+        return f"It would take {names.count(needed.low)} or more to decide, perhaps far more.{undeclared}"
+    return f"Between {needed.low:,} and {names.count(needed.high)} would decide.{undeclared}"
 
 
 def _decimals(c: Comparison) -> int:
@@ -173,10 +186,6 @@ def _interval(interval: Interval, decimals: int) -> str:
 
 def _percent(level: float) -> str:
     return f"{100.0 * level:.4g}%"
-
-
-def _pairs(n: int) -> str:
-    return f"{n:,} pair" if n == 1 else f"{n:,} pairs"
 
 
 def _p(p: float, raw: float) -> str:

@@ -27,7 +27,7 @@ def methods_used(summary: Summary) -> list[Method]:
     undecided = any(e.verdict.outcome is Outcome.UNDECIDED for e in effects)
     several = {e.evidence.method for e in effects if e.evidence.family > 1}
     used = [
-        (bool(effects), _PAIRS),
+        (bool(effects), _INDEPENDENT if summary.record.independent else _PAIRS),
         (bool(effects) and means, _SIGN_FLIP),
         (any(c.final.seeds > 1 for c in summary.cells) and not (metric.rate and not means), _INTERVAL),
         (JOINT in several, _JOINT),
@@ -49,6 +49,13 @@ _PAIRS = Method(
     "Pairs",
     "A pair is one seed: two runs that differ in the arm alone. Where a row pools several settings, values "
     "are averaged over them within the seed first, because runs of one seed are not independent.",
+)
+_INDEPENDENT = Method(
+    "Independent runs",
+    "Runs of one seed share nothing here, so that they are no pairs. They are matched by their seeds nevertheless, "
+    "which say nothing of them: matched so, two draws from one distribution differ as likely one way as the other, and "
+    "the tests below hold. What pairing would take out of the comparison, chance, stays in it.",
+    "Fisher (1935), The Design of Experiments, section 21",
 )
 _SIGN_FLIP = Method(
     "Test of a paired difference",

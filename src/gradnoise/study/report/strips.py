@@ -154,20 +154,21 @@ def _strip(effect: Effect, summary: Summary, place: Callable[[float], float], sh
         published=None if published is None else place(published),
         beyond="" if inside else (">" if c.difference > shown.high else "<"),
         verdict=effect.verdict.outcome.value,
-        outlook=outlook(effect),
+        outlook=outlook(effect, summary),
     )
 
 
-def outlook(effect: Effect) -> str:
+def outlook(effect: Effect, summary: Summary) -> str:
     """Say in a few words how many pairs would decide an undecided comparison; "" where it is decided or unknown."""
     needed = effect.verdict.pairs_needed
     if effect.verdict.outcome is not Outcome.UNDECIDED or needed is None:
         return ""
+    pairs = "seeds" if summary.record.independent else "pairs"
     if needed.high is None:
-        return f"needs {needed.low:,} pairs or more"
+        return f"needs {needed.low:,} {pairs} or more"
     if needed.high == needed.low:
-        return f"needs about {needed.low:,} pairs"
-    return f"needs {needed.low:,} to {needed.high:,} pairs"
+        return f"needs about {needed.low:,} {pairs}"
+    return f"needs {needed.low:,} to {needed.high:,} {pairs}"
 
 
 def _scale(shown: Limits) -> Callable[[float], float]:

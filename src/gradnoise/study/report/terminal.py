@@ -127,7 +127,7 @@ def _by_second(effect: Effect, summary: Summary) -> str:
 def _evidence(effect: Effect, summary: Summary) -> str:
     if effect.verdict.outcome is Outcome.NO_DIFFERENCE:
         return f"within {attached_margin(summary.record.metric)}"
-    return outlook(effect) or f"p {_equals(p_value(effect.p_adjusted))}"
+    return outlook(effect, summary) or f"p {_equals(p_value(effect.p_adjusted))}"
 
 
 def _shortened(title: str, room: int) -> str:
@@ -212,7 +212,7 @@ def _beside(number: str, interval: str, published: str = "") -> str:
 
 
 def _padded(column: list[str]) -> list[str]:
-    width = max(map(cell_len, column))
+    width = max(map(cell_len, column), default=0)
     return [cell + " " * (width - cell_len(cell)) for cell in column]
 
 

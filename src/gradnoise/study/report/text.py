@@ -210,7 +210,9 @@ def glossary(summary: Summary) -> dict[str, str]:
         + ("" if metric.higher_is_better else "; lower is better"),
         best_heading(record): _best_caption(record),
         "Mean": f"over seeds, in brackets its {level} interval; settings of a row are averaged within a seed first",
-        "Difference": f"mean over pairs against {record.arms[0].label}, same seed in both arms",
+        "Difference": f"mean over pairs against {record.arms[0].label}, same seed in both arms"
+        if not record.independent
+        else f"mean over independent runs against {record.arms[0].label}",
         "p": f"how often so large a difference comes up where the arm changes nothing{family}",
     }
     if has_probable(summary):

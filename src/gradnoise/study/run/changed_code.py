@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from gradnoise.errors import StudyError
 from gradnoise.study.canonical import canonical
-from gradnoise.study.database import damaged
+from gradnoise.study.damage import damaged
 from gradnoise.study.engine import Behaviour, Probed, Probing
 from gradnoise.study.provenance import now
 from gradnoise.study.run.measured import check_names
 from gradnoise.study.run.resolve import Resolved
-from gradnoise.study.store import Store
+from gradnoise.study.store import ACCEPTED, Store
 
 #: Name of the entry of a store that holds what was measured, and when.
 ENTRY = "behaviours"
@@ -47,7 +47,7 @@ class Code:
             if note not in said:
                 store.note(note)
         if self.change:
-            store.note(f"the code was changed and that was accepted: {self.change}")
+            store.note(f"{ACCEPTED}{self.change}")
 
 
 def look_at_code(resolved: Resolved, store: Store | None, *, accept: bool = False) -> Code:

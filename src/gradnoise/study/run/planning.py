@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gradnoise.errors import MemoryFullError, StudyError
-from gradnoise.study.database import damaged
+from gradnoise.study.damage import damaged
 from gradnoise.study.engine import Engine, Job, JobTrial, Measurement, Worker
 from gradnoise.study.run.options import Options
 from gradnoise.study.run.resolve import Resolved
@@ -205,11 +205,14 @@ def _groups(engine: Engine, trials: Sequence[Trial]) -> list[list[Trial]]:
 
 
 def _cut(resolved: Resolved, trials: Sequence[Trial], size: int) -> Iterator[list[Trial]]:
-    """Cut trials into chunks of about `size` that can train together."""
+    """Cut trials into chunks of about `size` that can train together; of one seed each where `size` is 0."""
     place = {seed: i for i, seed in enumerate(resolved.study.seeds)}
     for group in _groups(resolved.engine, trials):
         by_seed = sorted(group, key=lambda t: place[t.seed])
         counts = [len(list(g)) for _, g in itertools.groupby(by_seed, key=lambda t: t.seed)]
+        if not size:
+            yield from (list(seed) for _, seed in itertools.groupby(by_seed, key=lambda t: t.seed))
+            continue
         for positions in cut_seeds(counts, size):
             yield [by_seed[i] for i in positions]
 

@@ -9,18 +9,21 @@ import hashlib
 import math
 import shutil
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gradnoise.errors import StudyError
 from gradnoise.study.canonical import canonical
-from gradnoise.study.engine import Job, JobTrial, Keep, Measurement, MetricRow, SliceResult
+from gradnoise.study.damage import is_full
+from gradnoise.study.engine import Job, JobTrial, Keep, Measurement, Probed, SliceResult
+from gradnoise.study.script.code import NO_CODE, Code
 from gradnoise.study.script.command import Command, pasteable, whole_environment
 from gradnoise.study.script.outcome import BROKEN, FAILED, FINISHED, TIMEOUT, Outcome, status_of
-from gradnoise.study.script.pairing import Beginning, pair_note
+from gradnoise.study.script.pairing import Beginning
 from gradnoise.study.script.process import Ended, run_to_the_end
 from gradnoise.study.script.sources import Places, find, json_lines, tail
+from gradnoise.study.script.telling import result_of
 from gradnoise.study.spec import Config
 
 RUNS = "runs"
@@ -29,8 +32,8 @@ SHOWN = 1 << 14
 #: A disk with less room than this is full: what failed on it tells nothing of the script.
 ROOM = 1 << 24
 
-Attend = Callable[[JobTrial, Beginning], None]
-"""Is told of each run how it began, while it runs; what it raises ends the run."""
+Attend = Callable[[JobTrial, Beginning, bool], None]
+"""Is told of each run how it began, while it runs, and with True when it has ended well; may raise, to end the run."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +44,9 @@ class ScriptEngine:
         command: what to run.
         folder: of the study; runs have their folders in it.
         metric: that decides.
-        arms: how many arms a seed has.
-        code: fingerprint of the code that the command runs.
-        title: what reports call the code.
+        arms: names of the arms, the baseline first.
+        code: the state of the code that the command runs. It is no part of a trial's id: `run_study` compares it with
+            that of the folder.
         timeout: seconds after which a run is killed; None for no limit.
         pattern: regular expression for the metric in the output; None for none.
     """
@@ -51,9 +54,8 @@ class ScriptEngine:
     command: Command
     folder: Path
     metric: str
-    arms: int
-    code: str = ""
-    title: str = ""
+    arms: tuple[str, ...]
+    code: Code = NO_CODE
     timeout: float | None = None
     pattern: str | None = None
     stand_in: bool = field(default=False, init=False)
@@ -65,14 +67,14 @@ class ScriptEngine:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the command and the code that it runs."""
-        content = {"words": self.command.words, "seed_env": self.command.seed_env, "code": self.code}
+        """Hash of the command."""
+        content = {"words": self.command.words, "seed_env": self.command.seed_env}
         return hashlib.sha256(canonical(content).encode()).hexdigest()[:12]
 
     @property
     def data_title(self) -> str:
         """The command, and the code that it runs."""
-        return f"{self.command.text}{f', {self.title}' if self.title else ''}"
+        return f"{self.command.text}{f', {self.code.text}' if self.code.text else ''}"
 
     def keys(self) -> frozenset[str]:
         """Return the keys of a configuration: the arm's name, what it adds to the command, its noise."""
@@ -89,6 +91,10 @@ class ScriptEngine:
         """Return 1: how many runs a machine bears, its owner says."""
         return 1
 
+    def probe(self, configs: Sequence[Config], known: Collection[str]) -> Probed:
+        """Tell the state of the code, see `Probing`."""
+        return Probed({"the script": {"its code": self.code.text}} if self.code.text else {})
+
     def worker(self, keep: Keep) -> ScriptWorker:
         """Make a worker; runs keep what they need in their own folders."""
         return ScriptWorker(self)
@@ -99,7 +105,7 @@ class ScriptWorker:
 
     Args:
         engine: what is run.
-        variables: of the environment, such as the GPU that its runs see.
+        variables: of the environment, such as the GPU that its runs see. Runs of a pair have the same.
     """
 
     def __init__(self, engine: ScriptEngine, variables: Mapping[str, str] | None = None) -> None:
@@ -108,21 +114,28 @@ class ScriptWorker:
 
     def measure(self, job: Job, whole: bool) -> Measurement:
         """Say that the arms of a seed go together; how long they take is not known before one has ended."""
-        return Measurement(self.engine.arms, math.nan, 0)
+        return Measurement(0, math.nan, 0)
 
     def advance(self, job: Job, step: int, seconds: float) -> SliceResult:
         """Run what is left of a chunk, whole; runs that ended before a driver was killed are found in their folders."""
-        return result_of(job, self.run(job), self.engine.metric)
+        return result_of(job, self.run(job), self.engine)
 
-    def run(self, job: Job, attend: Attend = lambda trial, beginning: None) -> list[Outcome]:
-        """Return what becomes of each trial of a chunk; one that stands already is not run again."""
+    def run(self, job: Job, attend: Attend = lambda trial, beginning, ended: None) -> list[Outcome]:
+        """Return what becomes of each trial of a chunk; one that stands already is not run again.
+
+        A run that took place elsewhere, as on a GPU that was retired, is no pair with what is run here; nor is one of
+        other code.
+        """
+        before = [Outcome.read(self.place(trial)) for trial in job.trials]
+        limit, code = self.engine.timeout, self.engine.code.fingerprint
+        kept = [o if o is not None and o.code == code and o.stands(limit) else None for o in before]
+        if None in kept:
+            kept = [o if o is not None and o.variables == self.variables else None for o in kept]
         outcomes = []
-        for trial in job.trials:
-            found = Outcome.read(self.place(trial))
-            if found is None or not found.stands(self.engine.timeout):
-                found = self.run_one(trial, attend)
-            attend(trial, found.beginning)
-            outcomes.append(found)
+        for trial, found in zip(job.trials, kept, strict=True):
+            outcome = self.run_one(trial, attend) if found is None else found
+            attend(trial, outcome.beginning, outcome.status in (FINISHED, BROKEN))
+            outcomes.append(outcome)
         return outcomes
 
     def place(self, trial: JobTrial) -> Path:
@@ -157,10 +170,10 @@ class ScriptWorker:
             stderr=place / "stderr.txt",
             timeout=self.engine.timeout,
             stop=self.stop,
-            attend=lambda: attend(trial, Beginning.of(json_lines(records / "begin.jsonl"))),
+            attend=lambda: attend(trial, Beginning.of(json_lines(records / "begin.jsonl")), False),
         )
         outcome = self._outcome(place, ended)
-        if outcome.status == FAILED and shutil.disk_usage(place).free < ROOM:
+        if outcome.status == FAILED and is_full(place, ROOM):
             raise StudyError(
                 f"the disk of {place} is full, and a run failed on it ({outcome.sentence}); make room, then repeat the"
                 " command (finished runs are kept)"
@@ -173,7 +186,16 @@ class ScriptWorker:
         limit, records = self.engine.timeout, place / "records"
         begin = tuple(json_lines(records / "begin.jsonl"))
         updates = sum(r["updates"] for r in json_lines(records / "updates.jsonl")[-1:])
-        known = Outcome(FAILED, ended.sentence, ended.seconds, limit, updates=updates, begin=begin)
+        known = Outcome(
+            FAILED,
+            ended.sentence,
+            ended.seconds,
+            limit,
+            updates=updates,
+            begin=begin,
+            variables=self.variables,
+            code=self.engine.code.fingerprint,
+        )
         places = Places(records, place / "dir", place / "stdout.txt", place / "stderr.txt", self.engine.pattern)
         if ended.code is None:
             return _with(known, status=TIMEOUT)
@@ -228,53 +250,3 @@ def last_line(path: Path) -> str:
     """Return the last line of an output that says something."""
     lines = [line.strip() for line in tail(path, SHOWN).splitlines() if line.strip()]
     return lines[-1][:300] if lines else ""
-
-
-def result_of(job: Job, outcomes: Sequence[Outcome], metric: str) -> SliceResult:
-    """Return what the store is to know of a chunk."""
-    rows: list[MetricRow] = []
-    ended: dict[str, int] = {}
-    for trial, outcome in zip(job.trials, outcomes, strict=True):
-        rows += [(trial.id, name, int(s), float(v)) for name, values in outcome.points.items() for s, v in values]
-        ended[trial.id] = outcome.updates
-    broken = {t.id for t, o in zip(job.trials, outcomes, strict=True) if o.status != FINISHED}
-    return SliceResult(
-        chunk=job.chunk,
-        step=job.steps,
-        done=True,
-        rows=rows,
-        diverged={id: step for id, step in ended.items() if id in broken},
-        finished={id: step for id, step in ended.items() if id not in broken},
-        final={
-            t.id: {n: v for n, v in o.final.items() if math.isfinite(v)}
-            for t, o in zip(job.trials, outcomes, strict=True)
-        },
-        seconds=sum(o.seconds for o in outcomes),
-        events=tuple(
-            f"seed {t.seed}, arm {t.config['arm']}: {o.sentence}"
-            for t, o in zip(job.trials, outcomes, strict=True)
-            if o.sentence
-        ),
-        notes=_notes(job, outcomes, metric),
-    )
-
-
-def _notes(job: Job, outcomes: Sequence[Outcome], metric: str) -> tuple[str, ...]:
-    """Return what a reader of verdicts must know of a chunk: how it is paired, what ended badly, where it is read."""
-    said = []
-    alive = [i for i, o in enumerate(outcomes) if o.status in (FINISHED, BROKEN, TIMEOUT)]
-    if len(alive) > 1:
-        own = ["arguments" in job.trials[i].config for i in alive]
-        said.append(pair_note([outcomes[i].beginning for i in alive], own))
-    words = {TIMEOUT: "ran into the time limit", FAILED: "failed", BROKEN: f"ended with a {metric} that is not finite"}
-    for trial, outcome in zip(job.trials, outcomes, strict=True):
-        if outcome.status in words:
-            said.append(f"Runs of {trial.config['arm']} {words[outcome.status]}")
-    said += [f"{metric} is read from {source}" for source in dict.fromkeys(o.source for o in outcomes if o.source)]
-    first = outcomes[0]
-    said += [
-        f"Every number of {t.config['arm']} equals that of {job.trials[0].config['arm']}"
-        for t, o in zip(job.trials[1:], outcomes[1:], strict=True)
-        if o.status == first.status == FINISHED and o.points == first.points
-    ]
-    return tuple(said)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gradnoise.errors import StudyError
 from gradnoise.study.description import Arm, Metric
+from gradnoise.study.engine import JobTrial
 from gradnoise.study.results import StudyRecord
 from gradnoise.study.run.script_engine import RUNS, ScriptEngine, run_folder
 from gradnoise.study.script.code import Code
@@ -36,6 +37,7 @@ class Asked:
         code: the state of the code that the command runs.
         max_seeds: see `Study`.
         timeout, pattern: see `ScriptEngine`.
+        options: of the command line, from which the same is asked again.
     """
 
     command: Command
@@ -47,27 +49,22 @@ class Asked:
     max_seeds: int | None = None
     timeout: float | None = None
     pattern: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
-    def study(self, states: Sequence[Mapping[str, str]] = ()) -> Study:
+    def study(self) -> Study:
         """Return the study.
-
-        Args:
-            states: of the code that earlier runs in the folder had, in order; the first is part of trials' ids.
 
         Raises:
             StudyError: there are fewer than one seed, or something else is out of range.
         """
         if self.seeds < 1:
             raise StudyError(f"--seeds {self.seeds}: give 1 or more; fewer than six can decide nothing")
-        now = {"fingerprint": self.code.fingerprint, "text": self.code.text}
-        states = [*states, *([] if now in states else [now])]
         engine = ScriptEngine(
             self.command,
             self.folder,
             self.metric.name,
-            len(self.arms),
-            states[0]["fingerprint"],
-            states[0]["text"],
+            tuple(arm.name for arm in self.arms),
+            self.code,
             self.timeout,
             self.pattern,
         )
@@ -82,73 +79,47 @@ class Asked:
             steps=1,
             eval_every=1,
             max_seeds=self.max_seeds,
-            protocol=self._protocol(states),
-            notes=_changed(states),
-            recipe={RECIPE: {"words": list(self.command.words), "states": [dict(s) for s in states]}},
+            protocol=self._protocol(),
+            recipe={RECIPE: {"words": self.command.words, "options": self.options}},
         )
 
-    def _protocol(self, states: Sequence[Mapping[str, str]]) -> tuple[tuple[str, str], ...]:
+    def _protocol(self) -> tuple[tuple[str, str], ...]:
         limit = "none" if self.timeout is None else f"{self.timeout:g} s"
         return (
             ("command", self.command.text),
-            ("code", "; then ".join(s["text"] for s in states)),
+            ("code", self.code.text),
             ("time limit of a run", limit),
             ("a run without a finite value", "no value" if self.metric.broken is None else f"{self.metric.broken:g}"),
         )
 
 
-def _changed(states: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
-    if len(states) < 2:
-        return ()
-    return (
-        "The script changed while the study ran, and its owner accepted that:"
-        f" {', then '.join(s['text'] for s in states)}.",
-    )
-
-
-def states_in(folder: Path, asked: Asked, accepted: bool) -> list[Mapping[str, str]]:
-    """Return the states of the code that earlier runs in a folder had; none for a fresh one.
-
-    A folder in which nothing has ended yet, and the command or the code is another now, is made fresh.
-
-    Args:
-        folder: of the study.
-        asked: what is asked now.
-        accepted: whether the code may have changed.
+def clear_stale(asked: Asked) -> None:
+    """Make a folder fresh in which nothing has ended yet, and of which the command is another now.
 
     Raises:
-        StudyError: the code changed, and that was not accepted; or the folder holds another study.
+        StudyError: the folder holds a study of another kind, or another process runs it.
     """
+    folder = asked.folder
     if not (folder / FILE).exists():
-        return []
-    with Store(folder, readonly=True) as store:
+        return
+    with Store(folder) as store:  # which keeps other processes out of it
         if store.meta("record") is None:
-            return []
+            return
         record, counts = store.record(), store.counts()
-    recipe = _recipe(record)
-    if recipe is None:
-        raise StudyError(f"{folder} holds another study, {record.title!r}; choose another folder with --out")
-    states = list(recipe["states"])
-    same = asked.code.fingerprint in [s["fingerprint"] for s in states] and list(asked.command.words) == recipe["words"]
-    if not same and not counts.get("finished", 0) + counts.get("diverged", 0):
+        recipe = recipe_of(record)
+        if recipe is None:
+            raise StudyError(f"{folder} holds another study, {record.title!r}; choose another folder with --out")
+        if list(asked.command.words) == recipe["words"] or counts.get("finished", 0) + counts.get("diverged", 0):
+            return
         for path in folder.glob(f"{FILE}*"):
             path.unlink()
         shutil.rmtree(folder / RUNS, ignore_errors=True)
-        return []
-    if list(asked.command.words) != recipe["words"]:
-        return states  # the run itself says that it is another study, and where they differ
-    if not same and not accepted:
-        raise StudyError(
-            f"the script changed since {folder} was begun: it was {states[-1]['text']}, it is {asked.code.text}."
-            " Choose another folder with --out for a study of the new code; or say --accept-changed-code, if the change"
-            " makes no difference to the runs (the report will tell)"
-        )
-    return states
 
 
-def _recipe(record: StudyRecord) -> Mapping[str, Any] | None:
+def recipe_of(record: StudyRecord) -> Mapping[str, Any] | None:
+    """Return the words and options of a comparison; None for a study of another kind."""
     recipe = (record.recipe or {}).get(RECIPE)
-    good = isinstance(recipe, Mapping) and isinstance(recipe.get("words"), list) and recipe.get("states")
+    good = isinstance(recipe, Mapping) and isinstance(recipe.get("words"), list)
     return recipe if good else None
 
 
@@ -158,7 +129,7 @@ def judge_of(study: Study, folder: Path, most: int, seeded: bool) -> Judge:
     for trial in study.trials():
         found = Outcome.read(run_folder(folder, trial.seed, trial.config["arm"], trial.id))
         if found is not None:
-            judge.know(trial.config["arm"], trial.seed, found.beginning)
+            judge.know(JobTrial(trial.id, trial.seed, trial.config), found)
     return judge
 
 

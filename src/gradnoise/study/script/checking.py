@@ -15,9 +15,9 @@ from gradnoise.study.engine import JobTrial
 from gradnoise.study.run.script_engine import SHOWN, ScriptEngine, ScriptWorker
 from gradnoise.study.script.live import duration
 from gradnoise.study.script.outcome import FAILED, Outcome
-from gradnoise.study.script.pairing import pair_note
+from gradnoise.study.script.pairing import Beginning, Run, ignores_seed, pair_notes
 from gradnoise.study.script.sources import json_lines, tail
-from gradnoise.study.spec import Study
+from gradnoise.study.spec import Study, Trial
 
 #: Updates of each run.
 UPDATES = 20
@@ -37,17 +37,31 @@ def check(study: Study, console: Console) -> None:
         for trial in trials:
             job = JobTrial(trial.id, trial.seed, trial.config)
             outcome = worker.run_one(job, lambda *_: None, UPDATES)
-            place = worker.place(job)
-            times = json_lines(place / "records" / "updates.jsonl")
+            times = json_lines(worker.place(job) / "records" / "updates.jsonl")
             stopped = bool(times) and times[-1]["updates"] == UPDATES
             if outcome.status == FAILED and not stopped:
-                errors = tail(place / "stderr.txt", SHOWN).splitlines()[-12:]
+                errors = tail(worker.place(job) / "stderr.txt", SHOWN).splitlines()[-12:]
                 lines = "".join(f"\n  | {line}" for line in errors)
                 raise StudyError(f"the run of arm {trial.arm!r} failed: {outcome.sentence}{lines}")
             _print(trial.arm, outcome, stopped, times[-1] if times else None, console)
             outcomes.append(outcome)
-    note = pair_note([o.beginning for o in outcomes], ["arguments" in t.config for t in trials])
-    console.print(f"{note}.", soft_wrap=True)
+        first, *others = (
+            Run(t.arm, o.beginning, "arguments" in t.config) for t, o in zip(trials, outcomes, strict=True)
+        )
+        for note in pair_notes(first.arm, first.beginning, others):
+            console.print(Text(f"{note}."), soft_wrap=True)
+        if engine.command.seeded and first.beginning.optimizers:
+            console.print(Text(_another_seed(worker, trials[0], first.beginning)), soft_wrap=True)
+
+
+def _another_seed(worker: ScriptWorker, trial: Trial, beginning: Beginning) -> str:
+    """Run the baseline with another seed, and say whether it begins as it did before."""
+    seed = trial.seed + 1
+    outcome = worker.run_one(JobTrial(trial.id, seed, trial.config), lambda *_: None, UPDATES)
+    if outcome.beginning.alike(beginning):
+        sentence = ignores_seed(seed, trial.seed, beginning)
+        return f"{sentence[0].upper()}{sentence[1:]}."
+    return f"Seed {seed} began with {outcome.beginning.difference(beginning)}, as it should."
 
 
 def _print(arm: str, outcome: Outcome, stopped: bool, times: dict[str, Any] | None, console: Console) -> None:

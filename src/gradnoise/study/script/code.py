@@ -16,12 +16,16 @@ class Code:
     """The state of the code that a command runs.
 
     Args:
-        fingerprint: hash of all that is known of it; part of every trial's id.
+        fingerprint: hash of all that is known of it.
         text: what a person is told, such as "3f2a91c0d1e2 with changes".
     """
 
     fingerprint: str
     text: str
+
+
+#: Where nothing is known of it.
+NO_CODE = Code("", "")
 
 
 def code_of(words: Sequence[str], folder: Path) -> Code:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from gradnoise.errors import StudyError
 from gradnoise.study.engine import Job, JobTrial
 from gradnoise.study.run.script_engine import SHOWN, ScriptWorker
 from gradnoise.study.script.outcome import BROKEN, FAILED, FILE, FINISHED, TIMEOUT, Outcome
-from gradnoise.study.script.pairing import Beginning
+from gradnoise.study.script.pairing import ALWAYS_ALIKE, Beginning, ignores_seed
 from gradnoise.study.script.sources import tail
 
 #: Pairs whose numbers are all equal, without a fingerprint to tell, before a script is said to ignore its seed.
@@ -29,17 +29,29 @@ class Judge:
     def __init__(self, proved: bool, most: int, seeded: bool = True) -> None:
         self.proved, self._most, self._seeded = proved, most, seeded
         self._lock = threading.Lock()
-        self._begun: dict[str, dict[int, Beginning]] = {}  # arm -> seed -> how it began
-        self._numbers: dict[int, tuple[Mapping[str, object], ...]] = {}
+        self._begun: dict[str, dict[int, tuple[Beginning, bool]]] = {}  # arm -> seed -> how it began, if it has ended
+        self._ended: dict[tuple[str, int], Outcome] = {}
         self._alike: list[str] = []
 
-    def know(self, arm: str, seed: int, beginning: Beginning) -> None:
-        """Hear how a run of an earlier session began."""
-        if beginning.optimizers:
-            self._begun.setdefault(arm, {})[seed] = beginning
+    def know(self, trial: JobTrial, outcome: Outcome) -> None:
+        """Hear how a run ended, be it in an earlier session."""
+        arm, whole = trial.config["arm"], outcome.status in (FINISHED, BROKEN)
+        if outcome.status != FAILED:
+            self._ended[arm, trial.seed] = outcome
+        if outcome.beginning.optimizers:
+            self._begun.setdefault(arm, {})[trial.seed] = outcome.beginning, whole
 
-    def attend(self, trial: JobTrial, beginning: Beginning) -> None:
+    def ended(self, arm: str, seed: int) -> Outcome | None:
+        """Return how the run of an arm and a seed ended; None where it has not."""
+        return self._ended.get((arm, seed))
+
+    def attend(self, trial: JobTrial, beginning: Beginning, ended: bool) -> None:
         """Hear how a run began.
+
+        Args:
+            trial: what is run.
+            beginning: the optimizers that have made their first update.
+            ended: whether there will be no more of them.
 
         Raises:
             StudyError: it began as a run with another seed did.
@@ -47,16 +59,33 @@ class Judge:
         if not beginning.optimizers:
             return
         with self._lock:
-            begun = self._begun.setdefault(trial.config["arm"], {})
-            begun[trial.seed] = beginning
-            for seed, other in begun.items() if self._seeded else ():
-                if seed != trial.seed and other.alike(beginning):
-                    raise StudyError(
-                        f"the script ignores its seed: runs with seed {seed} and seed {trial.seed} began with the same"
-                        f" weights and the same first gradient ({beginning.sentence}), so that more seeds would tell"
-                        " nothing more. See to it that the seed reaches the script's generators, as in"
-                        " torch.manual_seed(seed); or say --no-seed if that cannot be"
-                    )
+            self._begun.setdefault(trial.config["arm"], {})[trial.seed] = beginning, ended
+            other = self._twin(trial.config["arm"], trial.seed) if self._seeded else None
+        if other is not None:
+            raise StudyError(ignores_seed(trial.seed, other, beginning))
+
+    def _twin(self, arm: str, seed: int) -> int | None:
+        """Return another seed with which a run of an arm began just as it did with this one; None for none.
+
+        An optimizer that starts later may still tell them apart, unless the run with fewer of them has ended.
+        """
+        mine, mine_ended = self._begun[arm][seed]
+        n = len(mine.optimizers)
+        for other, (theirs, ended) in self._begun[arm].items():
+            m = len(theirs.optimizers)
+            known = m == n if ended and mine_ended else (ended and m <= n) or (mine_ended and n <= m)
+            if other != seed and known and mine.alike(theirs):
+                return other
+        return None
+
+    def notes(self, job: Job) -> list[str]:
+        """Return what the runs of a seed are in view of those of others, for a script that takes no seed."""
+        if self._seeded:
+            return []
+        with self._lock:
+            arm, seed = job.trials[0].config["arm"], job.trials[0].seed
+            alike = self._all_alike(job) > 1 or (seed in self._begun.get(arm, {}) and self._twin(arm, seed) is not None)
+        return [ALWAYS_ALIKE] if alike else []
 
     def take(self, job: Job, outcomes: Sequence[Outcome], worker: ScriptWorker) -> None:
         """Hear how the runs of a seed ended.
@@ -71,8 +100,15 @@ class Judge:
                 (worker.place(job.trials[bad[0]]) / FILE).unlink(missing_ok=True)  # to be made again
                 raise StudyError(_first_failure(job.trials[bad[0]], outcomes[bad[0]], worker))
             self.proved = True
+            for trial, outcome in zip(job.trials, outcomes, strict=True):
+                self.know(trial, outcome)
             self._count(job, outcomes, worker)
-            self._compare(job, outcomes)
+            if self._seeded and self._all_alike(job) == EQUAL_PAIRS:
+                raise StudyError(
+                    f"the script seems to ignore its seed: all numbers of the first {EQUAL_PAIRS} seeds are the same."
+                    " See to it that the seed reaches whatever draws at random (random_state=seed in scikit-learn); or"
+                    " say --no-seed if that cannot be"
+                )
 
     def _count(self, job: Job, outcomes: Sequence[Outcome], worker: ScriptWorker) -> None:
         for trial, outcome in zip(job.trials, outcomes, strict=True):
@@ -86,18 +122,14 @@ class Judge:
                     " repeat the command: runs that ended well are kept, those that failed are made again"
                 )
 
-    def _compare(self, job: Job, outcomes: Sequence[Outcome]) -> None:
-        """Find a script that ignores its seed by its numbers, where it has no optimizer that could be watched."""
-        if not self._seeded or any(o.begin or o.status != FINISHED for o in outcomes):
-            return
-        self._numbers[job.trials[0].seed] = tuple(o.points for o in outcomes)
-        first, *others = self._numbers.values()
-        if len(others) + 1 == EQUAL_PAIRS and all(other == first for other in others):
-            raise StudyError(
-                f"the script seems to ignore its seed: all numbers of the first {EQUAL_PAIRS} seeds are the same. See"
-                " to it that the seed reaches whatever draws at random (random_state=seed in scikit-learn); or say"
-                " --no-seed if that cannot be"
-            )
+    def _all_alike(self, job: Job) -> int:
+        """Count the seeds of which the arms of a job told the same numbers; 0 where some differ, or can be watched."""
+        arms, numbers = [t.config["arm"] for t in job.trials], []
+        for seed in dict.fromkeys(seed for _, seed in self._ended):
+            outcomes = [self._ended.get((arm, seed)) for arm in arms]
+            if all(o is not None and not o.begin and o.status == FINISHED for o in outcomes):
+                numbers.append([o.numbers for o in outcomes if o is not None])
+        return len(numbers) if all(found == numbers[0] for found in numbers) else 0
 
 
 def _first_failure(trial: JobTrial, outcome: Outcome, worker: ScriptWorker) -> str:

@@ -37,6 +37,7 @@ class Live(Observer):
     def __init__(self, study: Study, folder: Path, console: Console, *, blind: bool, at_once: int) -> None:
         self.study, self.folder, self.console, self.blind, self.at_once = study, folder, console, blind, at_once
         self._ended, self._to_do = 0, 0
+        self._said: set[str] = set()
         self._started, self._first, self._written, self._cost = time.monotonic(), 0.0, -math.inf, 0.0
 
     def planned(self, plan: Plan) -> None:
@@ -60,6 +61,10 @@ class Live(Observer):
         self.console.print(Text(self._line(results, set(progress.result.diverged) | set(progress.result.finished))))
         for sentence in progress.result.events:
             self.console.print(Text(f"  {sentence}", style="yellow"), soft_wrap=True)
+        for sentence in progress.result.notes:  # each once, at the first seed of which it is true
+            if sentence not in self._said:
+                self._said.add(sentence)
+                self.console.print(Text(f"  {sentence}.", style="cyan"), soft_wrap=True)
         last = self._ended == self._to_do
         if not self.blind and not last:
             self._show(results)

@@ -32,6 +32,8 @@ class Outcome:
         points: metric -> (step, value), in order.
         updates: updates of its first optimizer; 0 where none was seen.
         begin: what the hook wrote down of the first updates.
+        variables: of the environment that say where it took place, such as its GPU.
+        code: fingerprint of the code that it ran.
     """
 
     status: str
@@ -42,11 +44,18 @@ class Outcome:
     points: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
     updates: int = 0
     begin: Sequence[Mapping[str, Any]] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
+    code: str = ""
 
     @property
     def final(self) -> dict[str, float]:
         """The last value of each metric."""
         return {name: float(values[-1][1]) for name, values in self.points.items() if values}
+
+    @property
+    def numbers(self) -> dict[str, list[tuple[float, ...]]]:
+        """All that it told, to be compared with another run."""
+        return {name: [tuple(point) for point in values] for name, values in self.points.items()}
 
     @property
     def beginning(self) -> Beginning:

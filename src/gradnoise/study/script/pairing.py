@@ -7,20 +7,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gradnoise.study.description import INDEPENDENT
+
 #: Largest relative difference of gradients that only the order of summation sets apart.
 ROUNDING = 1e-4
 
-PAIRED = "Pairing is proved: both runs of a pair began with the same weights and the same first gradient"
-UNSEEDED = (
-    "The script is not seeded: runs of one seed began with other weights or another first gradient, so that the arms"
-    " are compared as independent runs, and pairing takes no chance out of the comparison"
-)
+PAIRED = "Pairing of {arms} is proved: runs of one seed began with the same weights and the same first gradient"
+UNSEEDED = f"The script is not seeded: runs of {{arms}} with one seed began with {{how}}, and are {INDEPENDENT}"
 ARGUMENTS = (
-    "Runs of one seed began differently, as the arms' arguments or the seeding have it: no more than the seed is shared"
+    "Runs of {arms} with one seed began with {how}, as arguments of the arm or a lack of seeds make it: no more than"
+    " the seed is shared"
 )
 UNSEEN = (
-    "Pairing is taken on trust: no update of a torch optimizer was seen, so that nothing shows that runs of a seed"
-    " share what they should"
+    "Pairing of {arms} is taken on trust: no update of a torch optimizer was seen, so that nothing shows that runs of"
+    " one seed share what they should"
+)
+ALONE = "Pairing of {arms} is taken on trust: no run of the baseline with the same seed was there to compare with"
+ALWAYS_ALIKE = (
+    "Runs of other seeds began alike, or told the same numbers: the script starts the same way whatever the seed, and"
+    " verdicts speak of that one start alone"
 )
 
 
@@ -46,6 +51,17 @@ class Beginning:
         """
         both = list(zip(self.optimizers, other.optimizers, strict=False))
         return bool(both) and all(_alike(a, b) for a, b in both)
+
+    def difference(self, other: Beginning) -> str:
+        """Say how two runs that are not alike began differently."""
+        for a, b in zip(self.optimizers, other.optimizers, strict=False):
+            if a["shapes"] != b["shapes"]:
+                return "weights of other shapes"
+            if a["weights"] != b["weights"]:
+                return "other weights"
+            if not _alike(a, b):
+                return "the same weights but another first gradient (data or dropout)"
+        return "another number of optimizers"
 
     @property
     def sentence(self) -> str:
@@ -75,17 +91,48 @@ def _alike(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
     )
 
 
-def pair_note(beginnings: Sequence[Beginning], by_arguments: Sequence[bool]) -> str:
-    """Return what is to be said of one seed's runs, in a sentence without its end.
+@dataclass(frozen=True)
+class Run:
+    """A run as the proof of its pair sees it.
 
     Args:
-        beginnings: of the runs, the baseline's first.
-        by_arguments: whether each adds arguments to the command, which may change how it begins.
+        arm: its name.
+        beginning: how it began.
+        by_arguments: whether the arm adds arguments to the command, which may change how it begins.
     """
-    baseline, *others = beginnings
-    if not all(b.optimizers for b in beginnings):
+
+    arm: str
+    beginning: Beginning
+    by_arguments: bool
+
+
+def pair_notes(baseline: str, beginning: Beginning | None, others: Sequence[Run]) -> list[str]:
+    """Return what is to be said of one seed's runs, sentences without their ends; arms alike share one.
+
+    Args:
+        baseline: name of the arm.
+        beginning: of its run; None where it has none.
+        others: the runs of the other arms.
+    """
+    said: dict[str, list[str]] = {}
+    for other in others:
+        said.setdefault(ALONE if beginning is None else _pair_note(beginning, other), []).append(other.arm)
+    return [note.replace("{arms}", f"{', '.join(arms)} and {baseline}") for note, arms in said.items()]
+
+
+def _pair_note(a: Beginning, other: Run) -> str:
+    b = other.beginning
+    if not (a.optimizers and b.optimizers):
         return UNSEEN
-    differ = [by_arguments[0] or own for b, own in zip(others, by_arguments[1:], strict=True) if not b.alike(baseline)]
-    if not differ:
+    if len(a.optimizers) == len(b.optimizers) and a.alike(b):
         return PAIRED
-    return ARGUMENTS if all(differ) else UNSEEDED
+    return (ARGUMENTS if other.by_arguments else UNSEEDED).replace("{how}", b.difference(a))
+
+
+def ignores_seed(seed: int, other: int, beginning: Beginning) -> str:
+    """Return what to say of a script of which runs with two seeds began alike, without its end."""
+    return (
+        f"the script ignores its seed: runs with seed {other} and seed {seed} began with the same weights and the same"
+        f" first gradient ({beginning.sentence}), so that more seeds would tell nothing more. See to it that the seed"
+        " reaches the script's generators, as in torch.manual_seed(seed); or say --no-seed if that cannot be"
+    )

@@ -92,7 +92,8 @@ def run_to_the_end(
     try:
         while True:
             try:
-                return Ended(guard.wait(ATTENTION), time.monotonic() - started)
+                code = guard.wait(ATTENTION)
+                return Ended(code if code >= 0 else 128 - code, time.monotonic() - started)
             except subprocess.TimeoutExpired:
                 pass
             attend()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from gradnoise.errors import StudyError, nearest
 from gradnoise.reporting import REPORTS
+from gradnoise.study.script.pattern import UnreadError, numbers_in
 
 #: Bytes at the end of an output in which a line of JSON is looked for.
 TAIL = 1 << 20
@@ -59,43 +59,34 @@ class Places:
 def find(places: Places, metric: str) -> tuple[Found | None, str]:
     """Return the first source that has the metric; without one, None and a sentence on what was found instead."""
     seen: list[tuple[str, Points]] = []
-    for name, read in _SOURCES if places.pattern is None else (("the lines that match --metric-regex", _matches),):
-        for points in read(places, metric):
-            if points.get(metric):
-                return Found(name, points), ""
-            if points:
-                seen.append((name, points))
+    unread: list[str] = []
+    for name, read in _SOURCES if places.pattern is None else _with_pattern(places, places.pattern):
+        try:
+            for points in read(places, metric):
+                if points.get(metric):
+                    return Found(name, points), ""
+                if points:
+                    seen.append((name, points))
+        except UnreadError as error:
+            unread.append(str(error))
+    return None, f"it told no {metric!r}: {'; '.join([*unread, _what_there_is(places, metric, seen)])}"
+
+
+def _what_there_is(places: Places, metric: str, seen: list[tuple[str, Points]]) -> str:
     if places.pattern is not None:
-        return None, f"no line of its output matches --metric-regex {places.pattern!r}"
+        return f"no line of its output, nor of *.log and *.txt in {{dir}}, matches --metric-regex {places.pattern!r}"
     if not seen:
-        return None, (
-            f"it told no {metric!r}: call gradnoise.report({_word(metric)}=...) at the end of the script, or print a"
-            f' last line of JSON such as {{"{metric}": 0.93}}, or give a pattern for its output with --metric-regex'
+        return (
+            f"call gradnoise.report({_word(metric)}=...) at the end of the script, or print a last line of JSON such as"
+            f' {{"{metric}": 0.93}}, or give a pattern for its output with --metric-regex; files are looked for in'
+            " {dir} alone"
         )
     there = "; ".join(f"{name} has {', '.join(sorted(points)[:12])}" for name, points in seen)
-    return None, f"it told no {metric!r}: {there}{nearest(metric, [n for _, points in seen for n in points])}"
+    return f"{there}{nearest(metric, [n for _, points in seen for n in points])}"
 
 
 def _word(metric: str) -> str:
     return metric if metric.isidentifier() else "accuracy"
-
-
-def check_pattern(pattern: str | None) -> None:
-    """Check a regular expression for a metric.
-
-    Raises:
-        StudyError: it is none, or has no group for the value.
-    """
-    if pattern is None:
-        return
-    try:
-        groups = re.compile(pattern).groups
-    except re.error as error:
-        raise StudyError(f"--metric-regex {pattern!r} is no regular expression: {error}") from error
-    if groups != 1:
-        raise StudyError(
-            f"--metric-regex {pattern!r} has {groups} groups; it needs one, around the value: 'accuracy: ([0-9.]+)'"
-        )
 
 
 # --- the sources ----------------------------------------------------------------------------------
@@ -148,9 +139,9 @@ def _tensorboard(places: Places, metric: str) -> Iterator[Points]:
             EventAccumulator,
         )
     except ImportError as error:
-        raise StudyError(
-            f"the metric {metric!r} may be among the TensorBoard events in {next(iter(folders))}, and reading them"
-            " needs tensorboard: pip install tensorboard"
+        raise UnreadError(
+            f"it may be among the TensorBoard events in {next(iter(folders))}, and reading them needs tensorboard"
+            " beside gradnoise: pip install tensorboard"
         ) from error
     for folder in folders:
         events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
@@ -165,13 +156,19 @@ def _last_line(places: Places, metric: str) -> Iterator[Points]:
             return
 
 
-def _matches(places: Places, metric: str) -> Iterator[Points]:
-    assert places.pattern is not None
-    for path in (places.stdout, places.stderr):
-        found = [_number(text) for text in re.findall(places.pattern, _text(path), re.MULTILINE)]
-        values = [value for value in found if value is not None]
-        if values:
-            yield {metric: list(enumerate(values))}
+def _with_pattern(places: Places, pattern: str) -> Iterator[tuple[str, _Read]]:
+    """Yield what is searched for a pattern: the output, and logs that the script writes itself."""
+    logs = sorted([*_newest(places.folder, "*.log"), *_newest(places.folder, "*.txt")], key=_age)
+    names = {places.stdout: "its output", places.stderr: "its errors", **{path: path.name for path in logs}}
+
+    def reader(path: Path) -> _Read:
+        def read(places: Places, metric: str) -> Iterator[Points]:
+            if values := numbers_in(_text(path), pattern):
+                yield {metric: list(enumerate(values))}
+
+        return read
+
+    return ((f"the lines of {name} that match --metric-regex", reader(path)) for path, name in names.items())
 
 
 _Read = Callable[[Places, str], Iterator[Points]]
@@ -189,13 +186,18 @@ _SOURCES: tuple[tuple[str, _Read], ...] = (
 
 
 def json_lines(path: Path) -> list[dict[str, Any]]:
-    """Read one JSON object a line; a last line that a killed process left unfinished is dropped."""
-    found = []
-    for line in _text(path).splitlines():
+    """Read one JSON object a line; a last line that a killed process left unfinished is dropped.
+
+    Raises:
+        StudyError: another line is none, so that what stands behind it would be lost without a word.
+    """
+    lines, found = _text(path).splitlines(), []
+    for i, line in enumerate(lines, 1):
         try:
             found.append(json.loads(line))
-        except ValueError:
-            break
+        except ValueError as error:
+            if i < len(lines):
+                raise StudyError(f"{path}, line {i} cannot be read, as after a full disk: {line[:80]!r}") from error
     return found
 
 
@@ -214,7 +216,11 @@ def _text(path: Path) -> str:
 
 
 def _newest(folder: Path, pattern: str) -> list[Path]:
-    return sorted(folder.rglob(pattern), key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
+    return sorted(folder.rglob(pattern), key=_age)
+
+
+def _age(path: Path) -> tuple[int, str]:
+    return -path.stat().st_mtime_ns, path.name
 
 
 def _json(text: str) -> dict[str, Any]:

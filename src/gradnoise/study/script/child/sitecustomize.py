@@ -11,15 +11,16 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def _hand_over():
-    from importlib.machinery import PathFinder
-    from importlib.util import module_from_spec
-
     places = [place for place in sys.path if os.path.abspath(place or os.curdir) != _HERE]
-    spec = PathFinder.find_spec("sitecustomize", places)
-    if spec is not None and spec.loader is not None:
-        module = module_from_spec(spec)
-        sys.modules["sitecustomize"] = module
-        spec.loader.exec_module(module)
+    for finder in sys.meta_path:
+        spec = finder.find_spec("sitecustomize", places)
+        if spec is not None and spec.loader is not None:
+            from importlib.util import module_from_spec
+
+            module = module_from_spec(spec)
+            sys.modules["sitecustomize"] = module
+            spec.loader.exec_module(module)
+            return
 
 
 if os.environ.get("GRADNOISE_RECORDS"):
