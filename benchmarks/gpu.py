@@ -4,8 +4,8 @@
     python benchmarks/gpu.py --json results/gpu/NAME.json
 
 Tests marked gpu, `benchmarks/noise.py --device cuda`, and populations of every system at P = 64, 300 and 1,000
-(language models up to 300, as memory allows). It runs from a checkout, without an installation. A part that fails or
-runs out of time is written down, and the next goes on.
+(language models up to 300 and Neural GPUs up to 64, as memory allows). It runs from a checkout, without an
+installation. A part that fails or runs out of time is written down, and the next goes on.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from typing import Any
 from unittest.mock import MagicMock
 
 ROOT = Path(__file__).resolve().parents[1]
-SYSTEMS = ("deep-mlp", "memn2n", "nram", "lstm-lm")
+SYSTEMS = ("deep-mlp", "memn2n", "nram", "lstm-lm", "neural-programmer", "neural-gpu")
 #: More of these do not fit into 80 GB.
-MOST = {"lstm-lm": 300}
+MOST = {"lstm-lm": 300, "neural-gpu": 64}
 SIZES = (64, 300, 1000)
 #: Without these a part is left out; what only reports and the command line need is replaced by nothing where missing.
 NEEDED = ("torch", "numpy", "numba", "triton")

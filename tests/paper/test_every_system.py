@@ -317,7 +317,7 @@ def test_a_smoke_run_ends_in_a_report(name, capsys):
 @pytest.mark.parametrize(("name", "study"), OTHERS)
 def test_other_studies_train(name, study, tmp_path):
     """The first row of each, which is enough to see that what the study varies can be trained."""
-    made = built(name, study, "smoke")
+    made = built(name, study, "smoke", seeds=1)
     made = made.with_rows([made.settings[0].row])
     results = run_study(made, tmp_path, options=Options(workers=1))
     assert [t.id for t in results.trials] == ids(made)

@@ -1,6 +1,7 @@
 """Training Neural Programmers: minibatches, updates, populations, what the record keeps, and what is learned."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from gradnoise.paper.neural_programmer.machine.record import Record
 from gradnoise.paper.neural_programmer.problems.questions import all_templates
 from gradnoise.paper.neural_programmer.problems.tasks import TASKS
 from gradnoise.population import Adam, Population, PopulationError, Replica, check_experiment
+from gradnoise.study.spec import Trial
 
 SMALL = {"dim": 8, "batch_size": 10, "examples": 60, "tables": 1, "lr": 1e-3, "optimizer": Adam(eps=1e-6)}
 
@@ -74,8 +76,7 @@ def test_minibatches_of_several_seeds_are_padded():
 
 
 @pytest.mark.parametrize(
-    "settings", [{"task": "single"}, {"task": "five"}, {"task": "text"}, {"task": "single", "pivot_grad": "ste"},
-                 {"task": "five", "dropout_keep": 0.8}],
+    "settings", [{"task": "text"}, {"task": "single", "pivot_grad": "ste"}, {"task": "five", "dropout_keep": 0.8}],
     ids=lambda s: "-".join(map(str, s.values())),
 )  # fmt: skip
 def test_the_experiment_is_sound(settings):
@@ -204,15 +205,18 @@ def test_settings_out_of_range_are_refused(values, message):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arm", ["none", "noise"])
-def test_the_quick_study_learns_simple_questions(arm):
+def test_the_quick_study_learns_simple_questions():
     """A fresh network answers under 5 %; after 2,000 updates half of all questions are answered, with noise or not."""
     study = load_system("neural-programmer").study("quick", seeds=1)
-    trial = next(t for t in study.trials() if (t.row, t.arm) == ("clip-50", arm))
-    experiment = study.experiment
-    config = {k: v for k, v in trial.config.items() if k not in ("steps", "eval_every", "study_seed")}
-    p = Population(experiment, [Replica.of(experiment, 0, config)])
+    experiment, both = study.experiment, [t for t in study.trials() if t.row == "clip-50"]
+    assert len(both) == 2
+    p = Population(experiment, [Replica.of(experiment, 0, config_of(t)) for t in both])
     for _ in range(2000):
         p.step()
-    metrics = {name: x.item() for name, x in p.evaluate().items()}
-    assert metrics["test_accuracy"] > 30 and metrics["test_simple"] > 60 and metrics["test_comparison"] > 60
+    metrics = p.evaluate()
+    assert metrics["test_accuracy"].min() > 30
+    assert metrics["test_simple"].min() > 60 and metrics["test_comparison"].min() > 60
+
+
+def config_of(trial: Trial) -> dict[str, Any]:
+    return {k: v for k, v in trial.config.items() if k not in ("steps", "eval_every", "study_seed")}

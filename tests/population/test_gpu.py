@@ -15,7 +15,7 @@ from gradnoise.study import Options, run_study
 from gradnoise.study.run.population_engine import PopulationEngine
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
-SYSTEMS = ("deep-mlp", "memn2n", "nram", "lstm-lm")
+SYSTEMS = ("deep-mlp", "memn2n", "nram", "lstm-lm", "neural-programmer", "neural-gpu")
 
 
 @pytest.fixture(autouse=True)

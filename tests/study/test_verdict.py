@@ -129,7 +129,7 @@ def test_eight_equal_successes_are_no_proof_that_rates_are_equal(counts):
 
 
 def test_many_equal_successes_are():
-    said = say(rate(5000, 0, 0, 0), margin=2.0)
+    said = say(rate(1000, 0, 0, 0), margin=2.0)
     assert said.outcome is Outcome.NO_DIFFERENCE and "within the margin" in said.sentence
 
 

@@ -5,11 +5,12 @@ import random
 import time
 from pathlib import Path
 
+import pytest
+
 from gradnoise.paper import load_system
 from gradnoise.study import Options, Store, run_study
 from gradnoise.study.report.export import curves_csv_gz, trials_csv
 
-KILLS = 20
 PROCESSES = multiprocessing.get_context("forkserver")
 
 
@@ -43,16 +44,17 @@ def finish(folder: Path) -> float:
     return time.monotonic() - started
 
 
-def test_killed_at_20_random_moments(tmp_path):
+@pytest.mark.parametrize("times", [6, 24])
+def test_killed_at_random_moments(tmp_path, times):
     finish(tmp_path / "warm")  # compiles and caches the noise kernel
     duration = finish(tmp_path / "undisturbed")
     expected = tables(tmp_path / "undisturbed")
     moments = random.Random(0)
     kills, study = 0, 0
-    while kills < KILLS:
+    while kills < times:
         folder = tmp_path / f"study-{study}"
         study += 1
-        while kills < KILLS:
+        while kills < times:
             process = start(folder)
             process.join(moments.uniform(0, 1.1 * duration))
             if not process.is_alive():
