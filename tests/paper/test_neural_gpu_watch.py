@@ -35,6 +35,17 @@ def test_a_run_multiplies(folder, tmp_path, capsys):
     assert capsys.readouterr().out == out
 
 
+def test_a_diagonal_network_multiplies(tmp_path, capsys):
+    """A zero behind its product counts as nothing, so that a right answer reads as the product does."""
+    folder, picture = tmp_path / "study", tmp_path / "s.svg"
+    run_study(load_system("neural-gpu").study("smoke", seeds=1, study="diagonal"), folder, options=Options(workers=1))
+    command = ("neural-gpu", "multiply", "3", "2", "--folder", str(folder), "--figure", str(picture))
+    assert gradnoise(*command) == 0
+    out = capsys.readouterr().out
+    assert "trained on numbers of up to 2 bits; these have 2" in out and "··110  = 6" in out and "of 5 symbols" in out
+    assert picture.read_text(encoding="utf-8").startswith("<?xml")
+
+
 def test_the_run_with_the_lowest_error_is_shown(folder):
     study, trial, steps = watch.find(folder)
     assert (trial.row, steps, study.name) == ("bmul", 6, "neural-gpu")

@@ -12,8 +12,8 @@ from rich.console import Console
 from support.small import Toy, assert_same, small
 from torch import nn
 
-from gradnoise import Annealed
-from gradnoise.population import Course, Goal
+from gradnoise import Annealed, Relative
+from gradnoise.population import SGD, Course, Goal
 from gradnoise.study import Arm, Options, Store, StudyError, dry_run, run_and_report, run_study
 from gradnoise.study.engine import Probed
 from gradnoise.study.run.changed_code import ENTRY
@@ -187,6 +187,14 @@ class Signs:
         theta.sub_(lr * g.sign() * FACTOR["optimizer"])
 
 
+@dataclass(frozen=True)
+class Cut(SGD):
+    """An optimizer that clips gradients itself."""
+
+    def before_noise(self, g, state, t):
+        g.clamp_(-0.1, 0.1)
+
+
 @pytest.mark.parametrize("what", FACTOR)
 def test_code_of_schedules_and_optimizers(tmp_path, monkeypatch, what):
     asked = small(arms=(Arm("none"), Arm("noise", {"noise": Mine()})), base={"optimizer": Signs()})
@@ -195,6 +203,17 @@ def test_code_of_schedules_and_optimizers(tmp_path, monkeypatch, what):
     monkeypatch.setitem(FACTOR, what, 1.5)
     with pytest.raises(StudyError, match=r"value at t = 8 was 0.01" if what == "schedule" else "weight 0 was"):
         run_study(asked, tmp_path, options=OPTIONS)
+
+
+def test_relative_noise_and_rules_that_clip_have_a_fingerprint(tmp_path, monkeypatch):
+    asked = small(arms=(Arm("none"), Arm("noise", {"noise": Relative(0.5)})), base={"optimizer": Cut()})
+    run_study(asked, tmp_path, options=OPTIONS)
+    run_study(asked, tmp_path, options=OPTIONS)
+    for kind, name, message in ((Relative, "ratio", r"value at t = \d+ was"), (Cut, "before_noise", "weight 0 was")):
+        with monkeypatch.context() as patched:
+            patched.setattr(kind, name, lambda self, *given: 0.125)
+            with pytest.raises(StudyError, match=message):
+                run_study(asked, tmp_path, options=OPTIONS)
 
 
 def test_accepted_changes_are_said_and_kept(tmp_path):

@@ -11,7 +11,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from gradnoise.errors import PopulationError, nearest
-from gradnoise.population.optimizers import Optimizer, State
+from gradnoise.population.optimizers import BeforeNoise, Optimizer, State, before_noise_of
 from gradnoise.population.translate import as_optimizer
 
 
@@ -124,9 +124,23 @@ class BoundGroups:
     def update(self, theta: Tensor, g: Tensor, state: State, lr: Tensor, t: Tensor) -> None:
         """Do one update, see `Optimizer.update`."""
         for k, part, run in self._parts(theta):
-            own = {n.removeprefix(f"{k} "): x for n, x in state.items() if n.startswith(f"{k} ")}
-            run.optimizer.update(part, g[:, run.start : run.end], own, lr * run.lr, t)
+            run.optimizer.update(part, g[:, run.start : run.end], _own(state, k), lr * run.lr, t)
+
+    @property
+    def before_noise(self) -> BeforeNoise | None:
+        """What clips each run's columns by its own rule, see `Optimizer`; None where no rule does."""
+        return self._before_noise if any(before_noise_of(run.optimizer) is not None for run in self.runs) else None
+
+    def _before_noise(self, g: Tensor, state: State, t: Tensor) -> None:
+        for k, part, run in self._parts(g):
+            if (own := before_noise_of(run.optimizer)) is not None:
+                own(part, _own(state, k), t)
 
     def _parts(self, theta: Tensor) -> Iterator[tuple[int, Tensor, Run]]:
         for k, run in enumerate(self.runs):
             yield k, theta[:, run.start : run.end], run
+
+
+def _own(state: State, k: int) -> State:
+    """Return the state of run k, by the names of its rule."""
+    return {n.removeprefix(f"{k} "): x for n, x in state.items() if n.startswith(f"{k} ")}

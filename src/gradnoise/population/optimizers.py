@@ -10,6 +10,7 @@ No update reads a tensor on the host or moves one to another address, so that a 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -19,8 +20,17 @@ from torch import Tensor
 State = dict[str, Tensor]
 
 
+#: (g, state, t) -> None; see `Optimizer`.
+BeforeNoise = Callable[[Tensor, State, Tensor], None]
+
+
 class Optimizer(Protocol):
-    """Settings of an update rule."""
+    """Settings of an update rule.
+
+    A rule that clips gradients by its own state may have a third method `before_noise(g, state, t)`, which changes g
+    in place and nothing else. It is called after the clipping of `Training` and before the noise is added, so that
+    noise is not clipped.
+    """
 
     def init(self, theta: Tensor) -> State:
         """Return the state before the first update: tensors [P, ...], one row a replica, on theta's device."""
@@ -41,6 +51,11 @@ class Optimizer(Protocol):
             t: number of updates done before this one, a 0-dim int64 tensor on theta's device.
         """
         ...
+
+
+def before_noise_of(optimizer: Optimizer) -> BeforeNoise | None:
+    """Return the method `before_noise` of an update rule; None for none."""
+    return getattr(optimizer, "before_noise", None)
 
 
 def _check(name: str, value: float, low: float, high: float) -> None:
@@ -260,6 +275,11 @@ class L2:
     def __post_init__(self) -> None:
         """Check the ranges of the settings."""
         _check("weight_decay", self.weight_decay, 0, math.inf)
+
+    @property
+    def before_noise(self) -> BeforeNoise | None:
+        """The method of the optimizer inside, see `Optimizer`."""
+        return before_noise_of(self.optimizer)
 
     def init(self, theta: Tensor) -> State:
         """Return the state of the optimizer inside."""

@@ -17,7 +17,7 @@ from gradnoise.noise.gaussian import add_rows_
 from gradnoise.population.clipping import clip_each_, clip_scale, norms
 from gradnoise.population.constants import RowConstants
 from gradnoise.population.course import Metrics, State
-from gradnoise.population.optimizers import Optimizer
+from gradnoise.population.optimizers import Optimizer, before_noise_of
 from gradnoise.population.strength import Strength
 
 
@@ -148,6 +148,11 @@ def _clip_and_add_noise(
     elif rows.limit is not None:
         scale, clipped = clip_scale(norm, rows.limit)
         norm = torch.where(clipped, rows.limit, norm)
+    if (own := before_noise_of(rule.optimizer)) is not None:
+        if scale is not None:
+            g.mul_(scale[:, None])
+        own(g, live.optimizer, t)
+        scale, norm = None, norms(g)
     if scale is not None or rows.after_clip is not None or rows.undone_after is not None:
         add(rows.after_clip, rows.undone_after, scale)
     strength.note(ok)

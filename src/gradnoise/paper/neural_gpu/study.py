@@ -88,8 +88,8 @@ SILENT = (
 )
 
 
-def build(request: Request[Grid]) -> Study:
-    """Make the study of a request."""
+def build_grid(request: Request[Grid]) -> Study:
+    """Make the study of a request for the network of Table 5."""
     return request.study(
         title="Neural GPU on binary multiplication (Table 5)",
         experiment=NeuralGPUExperiment(),

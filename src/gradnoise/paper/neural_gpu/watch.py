@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.text import Text
 from tyro.conf import Positional, arg
 
-from gradnoise.paper.neural_gpu.experiment import NeuralGPUExperiment, inner
+from gradnoise.paper.neural_gpu.diagonal import DiagonalExperiment, DiagonalNeuralGPU
+from gradnoise.paper.neural_gpu.experiment import NeuralGPUExperiment
 from gradnoise.paper.neural_gpu.model import NeuralGPU
 from gradnoise.paper.neural_gpu.tasks import ONE, OPERATOR, PAD, ZERO, decode, encode
 from gradnoise.paper.rebuild import build_again, recipe_of
@@ -66,16 +67,18 @@ class Multiply:
             found = trained_weights(
                 experiment, [trial], weights_cache(), steps=steps, progress=progress, notice=notice(console)
             )
-        network = inner(found.model)
+        network = found.model
+        assert isinstance(network, NeuralGPU | DiagonalNeuralGPU)
         with torch.no_grad():
             states = torch.stack([x[0] for x in network.states(symbols, symbols.shape[1])])
-            answer = network.read(states[-1:])[0].argmax(-1).tolist()
-        longest = experiment.configured(trial.config).longest // 2
+            answer = network.read(states[-1:])[0].argmax(-1)
+        answer = experiment.compared(answer, torch.tensor(product(self.a, self.b, digits))).tolist()
+        longest = experiment.configured(trial.config).tests[0] // 2
         console.print(Text(f"{study.title}: row {trial.row}, {trial.arm}, seed {trial.seed}, {steps:,} updates"))
         console.print(Text(f"trained on numbers of up to {longest} bits; these have {digits}", "dim"))
         _show(self.a, self.b, digits, answer, console)
         if self.figure is not None:
-            save_figure(network, symbols[0].tolist(), states, self.figure)
+            save_figure(symbols[0].tolist(), states if states.dim() > 3 else states[..., None], self.figure)
             console.print(Text(f"the state over time: {self.figure}"), soft_wrap=True)
 
 
@@ -97,7 +100,8 @@ def find(folder: Path, arm: str | None = None, seed: int | None = None) -> tuple
     recipe = recipe_of(results.record)
     if recipe.system != "neural-gpu":
         raise StudyError(f"{folder} holds a study of {recipe.system}; only one of neural-gpu multiplies")
-    experiment = NeuralGPUExperiment()
+    experiments = (NeuralGPUExperiment(), DiagonalExperiment())
+    experiment = next(e for e in experiments if e.name == results.record.experiment.partition("@")[0])
     runs = [
         t
         for t in results.trials
@@ -120,16 +124,20 @@ def _error(run: TrialResult) -> float:
     return error if np.isfinite(error) else np.inf
 
 
+def product(a: int, b: int, digits: int) -> list[int]:
+    """Return the symbols of a product of two numbers of so many bits, lowest bit first."""
+    return [ZERO + (a * b >> k & 1) if k < max(1, (a * b).bit_length()) else PAD for k in range(2 * digits + 1)]
+
+
 def _show(a: int, b: int, digits: int, answer: list[int], console: Console) -> None:
     """Print both numbers, the right product and the answer in bits, highest first, wrong bits marked."""
-    n = 2 * digits + 1
-    truth = [ZERO + (a * b >> k & 1) if k < max(1, (a * b).bit_length()) else PAD for k in range(n)]
+    truth = product(a, b, digits)
     wrong = [x != y for x, y in zip(answer, truth, strict=True)]
     styles = ["bold red" if bad else "green" for bad in wrong]
     bits = [Text(SIGNS[s], style) for s, style in zip(answer, styles, strict=True)]
     for name, text, number in (
-        ("a", Text(f"{a:0{digits}b}".rjust(n)), a),
-        ("b", Text(f"{b:0{digits}b}".rjust(n)), b),
+        ("a", Text(f"{a:0{digits}b}".rjust(len(truth))), a),
+        ("b", Text(f"{b:0{digits}b}".rjust(len(truth))), b),
         ("a x b", Text("".join(SIGNS[s] for s in reversed(truth))), a * b),
         ("answer", Text.assemble(*reversed(bits)), decode(answer)),
         ("wrong", Text("".join("^" if bad else " " for bad in reversed(wrong)), "red"), None),
@@ -138,20 +146,20 @@ def _show(a: int, b: int, digits: int, answer: list[int], console: Console) -> N
         shown = "  is no number" if name == "answer" and number is None else shown
         console.print(Text.assemble((f"{name:>6}  ", "dim"), text, shown), soft_wrap=True)
     right = sum(not bad for bad in wrong)
-    console.print(Text(f"{right} of {n} symbols are right; {SIGNS[PAD]} stands for nothing", "dim"))
+    console.print(Text(f"{right} of {len(truth)} symbols are right; {SIGNS[PAD]} stands for nothing", "dim"))
 
 
-def save_figure(network: NeuralGPU, symbols: list[int], states: torch.Tensor, path: Path) -> None:
+def save_figure(symbols: list[int], states: torch.Tensor, path: Path) -> None:
     """Save a picture of the mean size of the state's cells over time, one panel for each row of the state.
 
     Args:
-        network: whose states.
         symbols: what was written into the state [n].
         states: after each step [n + 1, m, n, w].
         path: where to.
     """
-    figure = Figure(figsize=(2.4 * network.height, 0.6 + 0.05 * len(symbols) * 2), layout="constrained")
-    axes = figure.subplots(1, network.height, sharey=True, squeeze=False)[0]
+    height = states.shape[-1]
+    figure = Figure(figsize=(2.4 * height, 0.6 + 0.05 * len(symbols) * 2), layout="constrained")
+    axes = figure.subplots(1, height, sharey=True, squeeze=False)[0]
     size, drawn = states.abs().mean(1), []
     for k, ax in enumerate(axes):
         drawn.append(ax.imshow(size[..., k].numpy(), origin="lower", aspect="auto", vmin=0, vmax=float(size.max())))

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from gradnoise.noise import Relative
 from gradnoise.population import Experiment, Optimizer
 from gradnoise.population.probe import check, probe
 from gradnoise.study.canonical import canonical
@@ -76,6 +77,8 @@ def device_problem(device: str) -> Exception | None:
 
 def _rule(value: Any, steps: int) -> Behaviour:
     """Return what a schedule or an optimizer does."""
+    if isinstance(value, Relative):
+        return _values(value.ratio, steps)
     return _values(value, steps) if callable(value) else _moves(value)
 
 
@@ -91,6 +94,8 @@ def _moves(optimizer: Optimizer) -> Behaviour:
     state = optimizer.init(theta)
     for t in range(3):
         g = torch.sin(theta * (t + 1) + 0.5)
+        if (own := getattr(optimizer, "before_noise", None)) is not None:
+            own(g, state, torch.tensor(t))
         optimizer.update(theta, g, state, lr, torch.tensor(t))
     return {f"weight {i}": x for i, x in enumerate(theta.flatten().tolist())}
 
