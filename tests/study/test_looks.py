@@ -16,6 +16,7 @@ from gradnoise.study.analysis.looks import monitoring
 from gradnoise.study.analysis.statistics import (
     anytime_sign_flip,
     joint_sign_flips,
+    least_pairs_anytime,
     sequential_sign_flips,
     sign_flip,
     spent,
@@ -111,6 +112,16 @@ class TestStudies:
         assert added.effects[0].evidence.method == "e-process and Holm"
         assert added.effects[0].p_adjusted > fixed.effects[0].p_adjusted
         assert any("added after a look" in note for note in conclusions(added))
+
+    def test_pairs_that_would_decide_are_those_of_the_e_process(self):
+        rows = [str(i) for i in range(8)]
+        trials = [
+            t for r in rows for t in paired(lambda arm, seed: 50.0 + (arm == "noise") * (4.0 + seed % 3 / 9), 7, row=r)
+        ]
+        results = study(trials, rows=rows, seeds=tuple(range(7)), metric=PLAIN)
+        added = summarise(dataclasses.replace(results, looks=(look(6, 6),)))
+        needed = [e.verdict.pairs_needed for e in added.effects]
+        assert {n.low for n in needed if n} == {least_pairs_anytime(0.05 / 8)} == {11}
 
     @pytest.mark.parametrize("metric", [PLAIN, RATE])
     @pytest.mark.parametrize("declared", [None, 14])

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 
 from gradnoise.study.analysis.comparison import Comparison, Outcome
-from gradnoise.study.analysis.evidence import JOINT, Evidence, Tested, evidence
+from gradnoise.study.analysis.evidence import ANYTIME, JOINT, Evidence, Tested, evidence
 from gradnoise.study.analysis.statistics import (
     Pairs,
     Probabilities,
@@ -20,6 +20,7 @@ from gradnoise.study.analysis.statistics import (
     detectable_mean,
     detectable_rate,
     least_pairs,
+    least_pairs_anytime,
     outlook_mean,
     outlook_rate,
     probabilities_mean,
@@ -149,7 +150,7 @@ def _pairs_needed(tested: Tested, proof: Evidence) -> Pairs | None:
         found = outlook_mean(c.differences, margin=tested.margin, alpha=alpha, unseen=unseen)
     if found is None:
         return None
-    low = max(found.low, c.n + 1)
+    low = max(found.low, c.n + 1, least_pairs_anytime(alpha) if proof.method == ANYTIME else 0)
     return Pairs(low, None if found.high is None else max(found.high, low))
 
 

@@ -36,7 +36,12 @@ from gradnoise.study.analysis.statistics.rates import (
 )
 from gradnoise.study.analysis.statistics.restarts import BestOfK, best_of_k
 from gradnoise.study.analysis.statistics.sample_size import least_pairs, pairs_to_decide_rate
-from gradnoise.study.analysis.statistics.sequential import anytime_sign_flip, sequential_sign_flips, spent
+from gradnoise.study.analysis.statistics.sequential import (
+    anytime_sign_flip,
+    least_pairs_anytime,
+    sequential_sign_flips,
+    spent,
+)
 
 __all__ = [
     "CONFIDENCE",
@@ -58,6 +63,7 @@ __all__ = [
     "holm",
     "joint_sign_flips",
     "least_pairs",
+    "least_pairs_anytime",
     "mcnemar_exact",
     "mcnemar_unconditional",
     "mean_and_spread",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Collection, Sequence
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from gradnoise.study.analysis.statistics.arguments import ROUNDING, Vector, affordable
+from gradnoise.study.analysis.statistics.arguments import ROUNDING, Vector, affordable, check_fraction
 from gradnoise.study.analysis.statistics.joint import RESAMPLES, Differences, Matrix, sign_patterns, statistic, table_of
 
 #: Bets of the e-process, in units of one over the spread seen so far.
@@ -143,3 +144,14 @@ def anytime_sign_flip(differences: Sequence[float], *, one_sided: bool = False) 
         logs += x - (np.abs(x) + np.log1p(np.exp(-2.0 * np.abs(x))) - math.log(2.0))
         best = max(best, float(np.logaddexp.reduce(logs)) - math.log(bets.size))
     return float(min(1.0, math.exp(-best)))
+
+
+def least_pairs_anytime(alpha: float) -> int:
+    """Return the fewest pairs with which `anytime_sign_flip` can reach p <= alpha: all differ alike.
+
+    Example:
+        >>> least_pairs_anytime(0.05)
+        7
+    """
+    check_fraction(alpha, "alpha")
+    return next(n for n in itertools.count(1) if anytime_sign_flip([1.0] * n) <= alpha)
