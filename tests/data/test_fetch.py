@@ -135,8 +135,10 @@ def faulty(fault: str, tiny: Fixture, mirror: Fixture) -> str:
             return mirror.serve("bad", dict.fromkeys(tiny.packed, b"<!DOCTYPE html><title>Log in</title>"))
         case "other data":
             return mirror.serve("bad", dict.fromkeys(tiny.packed, gzip.compress(b"\0\0\x08\1other")))
-        case "silent":
-            return mirror.serve("silent", tiny.packed)
+        case "silent" | "drips" | "unknown":
+            return mirror.serve(fault, tiny.packed)
+        case "endless":
+            return mirror.serve(fault, dict.fromkeys(tiny.packed, bytes(200_000)))
         case _:
             return mirror.serve("bad", dict.fromkeys(tiny.packed, bytes(200_000)))
 
@@ -149,13 +151,17 @@ FAULTS = {
     "login page": "web page",
     "other data": "does not have the checksum of the published train-images-idx3-ubyte",
     "silent": "no answer within 0.3 s",
-    "too long": "over 100,000 bytes",
+    "drips": "was not here after 0.5 s",
+    "unknown": "a length that is none",
+    "too long": "200,000 bytes long; at most 100,000 are read",
+    "endless": "over 100,000 bytes",
 }
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(fetch, "TOTAL_SECONDS", 0.5)
     monkeypatch.setattr(fetch, "MAX_BYTES", 100_000)
 
 
@@ -183,6 +189,20 @@ def test_when_every_mirror_fails_the_reason_is_told_and_nothing_stays(
     assert FAULTS[fault] in str(caught.value)
     assert all(f"{address}: " in str(caught.value) for address in source.mirrors)
     assert names_in(cache) == []
+
+
+@pytest.mark.parametrize("to", ["circle", "file", "program"])
+def test_a_mirror_that_sends_elsewhere(tiny: Fixture, mirror: Fixture, tmp_path: Path, to: str) -> None:
+    """In a circle for ever, or to what is no address of a download."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(next(iter(tiny.packed.values())))
+    address = {"circle": f"{mirror.url}/circle/", "file": f"file://{secret}", "program": "data:,x"}[to]
+    for name in tiny.packed:
+        where = f"{address}{name}.gz" if to == "circle" else address
+        mirror.answers[f"/circle/{name}.gz"] = (302, where.encode(), len(where))
+    with pytest.raises(DataNotFoundError, match="download failed") as caught:
+        find_files(tiny.source(f"{mirror.url}/circle/"), {"XDG_CACHE_HOME": str(tmp_path / "cache")})
+    assert "302" in str(caught.value) and len(mirror.requests) < 20 and names_in(tmp_path / "cache") == []
 
 
 def test_what_one_mirror_gave_is_not_asked_of_the_next(tiny: Fixture, mirror: Fixture, tmp_path: Path) -> None:

@@ -203,7 +203,7 @@ def _download(url: str, progress: Progress | None) -> bytes:
     chunks, done, deadline = [], 0, time.monotonic() + TOTAL_SECONDS
     with _open(url) as response:
         length = response.headers.get("Content-Length")
-        total = int(length) if length else None
+        total = _length(length, name) if length else None
         while chunk := response.read1(_CHUNK):  # what has come, not all that was asked for: bytes may come one by one
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{name} was not here after {TOTAL_SECONDS:g} s ({done:,} bytes came)")
@@ -216,6 +216,15 @@ def _download(url: str, progress: Progress | None) -> bytes:
     if total is not None and done != total:
         raise DataError(f"{name} came cut short: {done:,} of {total:,} bytes")
     return b"".join(chunks)
+
+
+def _length(promised: str, name: str) -> int:
+    """Return how many bytes a server promises."""
+    if not promised.strip().isdecimal():
+        raise DataError(f"{name} comes with a length that is none: {promised!r:.40}")
+    if int(promised) > MAX_BYTES:
+        raise DataError(f"{name} is {int(promised):,} bytes long; at most {MAX_BYTES:,} are read")
+    return int(promised)
 
 
 def _open(url: str) -> addinfourl:

@@ -5,6 +5,7 @@ They are never downloaded: put `tasks_1-20_v1-2.tar.gz` or its folder there.
 
 from __future__ import annotations
 
+import errno
 import os
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +25,9 @@ ARCHIVES = (f"babi/{ARCHIVE}", ARCHIVE)
 GZIP = b"\x1f\x8b"
 #: Bytes that a file, the archive, and what it unfolds to may have; many times what the official ones have.
 MAX_BYTES, MAX_ARCHIVE, MAX_UNPACKED = 64 << 20, 256 << 20, 1 << 30
+#: Types of headers that go before that of a member, which tarfile reads as a whole, and bytes that one may have.
+HEADERS = (b"x", b"g", b"X", tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+MAX_HEADER = 1 << 16
 OFFICIAL = f"http://www.thespermwhale.com/jaseweston/babi/{ARCHIVE}"
 
 
@@ -99,7 +103,8 @@ def _archive(path: Path) -> Callable[[str], bytes]:
             packed = file.read(2) == GZIP
             file.seek(0)
             stream = unpacked(file, MAX_UNPACKED) if packed else file
-            with tarfile.open(fileobj=stream, mode="r|") as archive:  # never back: a link is not followed
+            # A stream, which never goes back: no link is followed.
+            with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Header) as archive:
                 members = dict(_members(archive, path))
     except DataError:
         raise
@@ -115,7 +120,20 @@ def _archive(path: Path) -> Callable[[str], bytes]:
     return read
 
 
+class _Header(tarfile.TarInfo):
+    """A header that ends the reading where it is one of those before a member and large."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
+        """Read it."""
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in HEADERS and header.size > MAX_HEADER:
+            raise OSError(errno.EFBIG, f"a header has {header.size:,} bytes; at most {MAX_HEADER:,} are read")
+        return header
+
+
 def _members(archive: tarfile.TarFile, path: Path) -> Iterator[tuple[str, bytes]]:
+    wanted = {name for task in NAMES for name in file_names(task)}
     for member in archive:
         name = PurePosixPath(member.name)
         if name.is_absolute() or ".." in name.parts:
@@ -124,7 +142,7 @@ def _members(archive: tarfile.TarFile, path: Path) -> Iterator[tuple[str, bytes]
             continue
         if not member.isreg():
             raise DataError(f"{path} has a link or device {member.name!r}; the official archive has files alone.")
-        if member.size > MAX_BYTES:
+        if not 0 <= member.size <= MAX_BYTES:
             raise DataError(f"{path} has {member.name!r} of {member.size:,} bytes; at most {MAX_BYTES:,} are read.")
-        if stream := archive.extractfile(member):
+        if name.name in wanted and (stream := archive.extractfile(member)):
             yield name.name, stream.read()
