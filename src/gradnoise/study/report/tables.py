@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from gradnoise.study.analysis.headline import conclusions
 from gradnoise.study.analysis.shapes import Summary
 from gradnoise.study.report.extras import Extras, Table
+from gradnoise.study.report.markup import heading, inline, paragraph
 from gradnoise.study.report.text import (
     SYMBOLS,
     Line,
@@ -47,20 +48,20 @@ def markdown(summary: Summary, extras: Extras = ()) -> str:
     headline, *notes = conclusions(summary)
     columns = _columns(summary)
     align = ["---", "---", *("---:" for _ in columns), "---"]
-    table = [["Row", "Arm", *(c.heading for c in columns), "Verdict"], align]
+    table = [["Row", "Arm", *(inline(c.heading) for c in columns), "Verdict"], align]
     for line in lines(summary):
         cells = (" ".join(filter(None, (c.number(line), c.interval(line)))) for c in columns)
-        table.append([_escape(line.title), _escape(line.label), *map(_escape, cells), symbol(line.verdict)])
+        table.append([inline(line.title), inline(line.label), *map(inline, cells), symbol(line.verdict)])
     claims = [
-        f"- **{symbol(f.status)}**: {_escape(f'{f.claim.statement} ({f.claim.source}). {f.reason}')}"
+        f"- **{symbol(f.status)}**: {inline(f'{f.claim.statement} ({f.claim.source}). {f.reason}')}"
         for f in summary.findings
     ]
     parts = [
-        f"# {_escape(display_title(summary.record))}",
-        f"**{_escape(headline)}**",
-        *map(_escape, notes),
+        f"# {heading(display_title(summary.record))}",
+        f"**{inline(headline)}**",
+        *map(paragraph, notes),
         _grid(table),
-        _escape(caption(summary)),
+        paragraph(caption(summary)),
         *(_chosen_markdown(summary) if summary.record.selection else []),
         *(["## Published claims", "\n".join(claims)] if claims else []),
         *(text for title, item in extras if isinstance(item, Table) for text in _extra_markdown(title, item)),
@@ -74,23 +75,23 @@ def _grid(rows: Iterable[Iterable[str]]) -> str:
 
 def _extra_markdown(title: str, table: Table) -> list[str]:
     align = ["---", *("---:" for _ in table.headings[1:])]
-    body = [map(_escape, table.headings), align, *(map(_escape, row) for row in table.rows)]
-    return [f"## {_escape(title)}", _grid(body), _escape(table.caption)]
+    body = [map(inline, table.headings), align, *(map(inline, row) for row in table.rows)]
+    return [f"## {heading(title)}", _grid(body), paragraph(table.caption)]
 
 
 def _chosen_markdown(summary: Summary) -> list[str]:
     headings = chosen_headings(summary)
     table = [
-        ["Row", "Arm", *(cell for h in headings for cell in (h, "Published", "Mean"))],
+        ["Row", "Arm", *(cell for h in headings for cell in (inline(h), "Published", "Mean"))],
         ["---", "---", *("---:" for _ in 3 * headings)],
     ]
     for line in lines(summary):
         cells = [(f"{f.value} {f.interval}".rstrip(), f.published, f.mean) for f in line.chosen]
-        table.append([_escape(line.title), _escape(line.label), *(_escape(cell) for three in cells for cell in three)])
+        table.append([inline(line.title), inline(line.label), *(inline(cell) for three in cells for cell in three)])
     return [
         "## The run that training would choose",
         _grid(table),
-        _escape(chosen_caption(summary)),
+        paragraph(chosen_caption(summary)),
     ]
 
 
@@ -117,10 +118,3 @@ def _columns(summary: Summary) -> list[_Column]:
 def symbol(status: str) -> str:
     """Write a verdict or a claim's status with its symbol; "" for none."""
     return f"{SYMBOLS[status]} {status}" if status else ""
-
-
-def _escape(text: str) -> str:
-    """Escape text for Markdown: nothing in it formats or links, and no pipe ends a cell."""
-    for mark in ("\\", "|", "*", "_", "`", "<", "](", "]["):
-        text = text.replace(mark, f"\\{mark}")
-    return " ".join(text.split())
