@@ -1,4 +1,4 @@
-"""What the driver of a large study costs for each 1,000 trials, and how well two workers share the work.
+"""What the driver of a large study costs, its report, a finished study run again; and how well two workers share.
 
 Trials train nothing here: what is left is planning, handing out, taking in and storing. Slices of the second part sleep
 instead of training, so that the figure is that of handing out alone, on a machine that is busy, too.
@@ -15,6 +15,7 @@ import resource
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ import cloudpickle
 
 from gradnoise.study import Arm, Metric, Observer, Options, Progress, Setting, SpoolExecutor, Study, run_study
 from gradnoise.study.engine import Job, Keep, Measurement, SliceResult
+from gradnoise.study.exported import read_folder
+from gradnoise.study.report import write_report
 from gradnoise.study.run.processes import Processes
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -117,12 +120,25 @@ class Clock(Observer):
         return (len(self.times) - 1 - self.after) / (self.times[-1] - self.times[self.after])
 
 
-def run(engine: Idle, trials: int, executor: str, workers: int, chunk: int) -> tuple[float, float, float]:
-    """Run a study.
+@dataclass(frozen=True)
+class Cost:
+    """What a study cost its driver: processor seconds, unless it says otherwise."""
 
-    Returns:
-        Slices per second, processor seconds of the driver, and the most memory of it in MiB.
-    """
+    rate: float
+    """Slices per second."""
+    run: float
+    again: float = 0.0
+    """Of the same command when all is finished."""
+    report: float = 0.0
+    """Of reading the study and writing its report."""
+    page: int = 0
+    """Bytes of the report's page."""
+    peak: float = 0.0
+    """Most memory of the driver, MiB."""
+
+
+def run(engine: Idle, trials: int, executor: str, workers: int, chunk: int, finished: bool = False) -> Cost:
+    """Run a study; where `finished`, also run it again and report it."""
     cloudpickle.register_pickle_by_value(sys.modules[Idle.__module__])
     clock = Clock(after=2 * workers)
     with tempfile.TemporaryDirectory() as name:
@@ -133,17 +149,27 @@ def run(engine: Idle, trials: int, executor: str, workers: int, chunk: int) -> t
         made = {"spool": SpoolExecutor(workers, folder=folder), "processes": Processes(workers), "here": "here"}[
             executor
         ]
-        before = time.process_time()
-        options = Options(chunk=chunk, slice_seconds=0.0)
-        run_study(study(engine, trials), folder, options=options, executor=made, observer=clock)
-        used = time.process_time() - before
+        asked, options = study(engine, trials), Options(chunk=chunk, slice_seconds=0.0)
+        used = [timed(lambda: run_study(asked, folder, options=options, executor=made, observer=clock))]
         for process in pulling:
             process.join()
+        page = 0
+        if finished:
+            used.append(timed(lambda: run_study(asked, folder, options=options, executor=made)))
+            used.append(timed(lambda: write_report(read_folder(folder), folder)))
+            page = (folder / "report.html").stat().st_size
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
-    return clock.rate, used, peak
+    return Cost(clock.rate, *used, page=page, peak=peak)
 
 
-def apart(*arguments: Any) -> tuple[float, float, float]:
+def timed(work: Callable[[], object]) -> float:
+    """Return the processor seconds that some work takes."""
+    before = time.process_time()
+    work()
+    return time.process_time() - before
+
+
+def apart(*arguments: Any) -> Cost:
     """Run in a process of its own, so that its memory is its own."""
     with ProcessPoolExecutor(1, mp_context=SPAWN) as pool:
         return pool.submit(run, *arguments).result()
@@ -153,21 +179,23 @@ def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, nargs="+", default=[1000, 10000])
-    parser.add_argument("--pause", type=float, default=2.0, help="seconds of a slice in the second part")
+    parser.add_argument("--pause", type=float, default=2.0, help="seconds of a slice in the second part; 0 for none")
+    parser.add_argument("--executors", nargs="+", default=["here", "spool"], choices=["here", "spool"])
     asked = parser.parse_args()
-    print(f"driver: chunks of {CHUNK} trials, {EVALUATIONS} evaluations of 3 metrics each, one slice each")
-    print("executor   trials  slices/s  processor s  per 1,000 trials  peak MiB")
+    print(f"driver, in processor seconds: chunks of {CHUNK} trials, {EVALUATIONS} evaluations of 3 metrics, one slice")
+    print("executor   trials  slices/s  run s  per 1,000 trials  again s  report s  page kB  peak MiB")
     for trials in asked.trials:
-        for executor in ("here", "spool"):
-            rate, used, peak = apart(Idle(), trials, executor, 1, CHUNK)
-            print(
-                f"{executor:9} {trials:7,} {rate:9.1f} {used:12.1f} {1000 * used / trials:17.2f} {peak:9.0f}",
-                flush=True,
-            )
+        for executor in asked.executors:
+            c = apart(Idle(), trials, executor, 1, CHUNK, executor == "here")
+            after = f"{c.again:8.2f} {c.report:9.1f} {c.page / 1000:8.0f}" if c.page else f"{'':27}"
+            each = 1000 * c.run / trials
+            print(f"{executor:9} {trials:7,} {c.rate:9.1f} {c.run:6.1f} {each:17.2f} {after} {c.peak:9.0f}", flush=True)
+    if asked.pause <= 0.0:
+        return
     print(f"\ntwo workers, slices of {asked.pause:g} s that sleep")
     for executor in ("processes", "spool"):
         engine = Idle(pause=asked.pause, slices=4)
-        one, two = (apart(engine, 80 * workers, executor, workers, 20)[0] for workers in (1, 2))
+        one, two = (apart(engine, 80 * workers, executor, workers, 20).rate for workers in (1, 2))
         print(
             f"{executor:9} {one:6.3f} and {two:6.3f} slices/s with one and two: {two / (2 * one):.2f} of twice one",
             flush=True,

@@ -25,7 +25,17 @@ FLOORS = {
     "paper": (*BASE, "noise", "data", "population", "study", "paper"),
 }
 #: Room of the study lab -> what it may import of ours. What is asked, kept and told knows nothing of what trains.
-ASKED = ("directions", "errors", "files", "given", "study.canonical", "study.spec", "study.engine", "study.description")
+ASKED = (
+    "directions",
+    "errors",
+    "files",
+    "given",
+    "study.canonical",
+    "study.spec",
+    "study.trial",
+    "study.engine",
+    "study.description",
+)
 STUDY = {
     "study.canonical": ("errors", "given"),
     "study.spec": ASKED,
@@ -33,6 +43,7 @@ STUDY = {
     "study.results": ASKED,
     "study.store": (
         *ASKED,
+        "study.tables",
         "study.results",
         "study.provenance",
         "study.codec",
@@ -40,11 +51,11 @@ STUDY = {
         "study.database",
         "study.damage",
     ),
-    "study.database": ("errors", "files", "study.damage"),
+    "study.database": ("errors", "files", "study.damage", "study.tables"),
     "study.damage": ("errors",),
     "study.columns": ("errors", "given", "study.canonical"),
     "study.analysis": (*ASKED, "study.results", "study.analysis"),
-    "study.report": (*ASKED, "study.results", "study.analysis", "study.report"),
+    "study.report": (*ASKED, "terminal", "study.results", "study.analysis", "study.report"),
 }
 MOST_LINES, MOST_IN_A_FUNCTION = 350, 45
 

@@ -16,7 +16,6 @@ from rich.console import Console
 from rich.text import Text
 
 from gradnoise import __version__
-from gradnoise.commands.asked import Asked, with_own_options
 from gradnoise.commands.clusters import Export, Status, Worker
 from gradnoise.commands.compare import Compare, compare_of
 from gradnoise.commands.doctor import Doctor
@@ -26,6 +25,7 @@ from gradnoise.commands.plan import Plan
 from gradnoise.commands.repair import Repair
 from gradnoise.commands.report import Claims, Report
 from gradnoise.commands.run import Resume, Run
+from gradnoise.commands.study_command import StudyCommand, with_own_options
 from gradnoise.errors import GradnoiseError, StudyError, nearest
 from gradnoise.paper import SYSTEMS, load_system
 from gradnoise.terminal import NOT_READ, Terminal
@@ -37,7 +37,7 @@ The systems are {", ".join(SYSTEMS)}: `gradnoise NAME` tells about one, `gradnoi
 
 Command = Callable[[Console], None]
 #: Commands that name a study, and take the options of its system.
-OF_A_STUDY: Mapping[str, type[Asked]] = {"run": Run, "plan": Plan}
+OF_A_STUDY: Mapping[str, type[StudyCommand]] = {"run": Run, "plan": Plan}
 COMMANDS: Mapping[str, Callable[..., Command]] = {
     "list": List,
     **OF_A_STUDY,

@@ -1,19 +1,24 @@
 """What a user gives, brought to its declared type where that loses nothing, and refused in his own words where not.
 
-One reader for every frozen dataclass of settings: `settle(self, error)` in its `__post_init__`. Ranges are checked
-there, after it.
+One reader for every frozen dataclass of settings, `settle(self, error)` in its `__post_init__`, and for functions,
+`@arguments(error)`. Ranges that a type cannot say are checked after it.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 import reprlib
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from functools import lru_cache, wraps
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
@@ -81,12 +86,21 @@ def read(hint: Any, value: Any) -> Any:
     if origin is tuple:
         return _tuple(of, value)
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        return _instance(Mapping, value, "a dict")
+        return _mapping(hint, value)
     if origin is Callable:
         return _instance(Callable, value, "a callable")
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return _instance(hint, value, f"a {hint.__name__}, such as {hint.__name__}(...)")
+    if hint is Path:
+        return _instance((str, Path), value, "a path")
+    if isinstance(hint, type) and hint.__module__.startswith("gradnoise.") and _can_tell(hint):
+        return _instance(hint, value, f"{'an' if hint.__name__[0] in 'AEIOU' else 'a'} {hint.__name__}")
     return value
+
+
+def _can_tell(kind: type) -> bool:
+    """Say whether values can be asked whether they are of a kind, which of a protocol holds for some."""
+    return not getattr(kind, "_is_protocol", False) or getattr(kind, "_is_runtime_protocol", False)
 
 
 def _marked(hint: Any, *marks: Any, value: Any) -> Any:
@@ -139,10 +153,28 @@ def _tuple(of: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
         if len(values) != len(of):
             raise WrongType(f"{len(of)} values")
         return tuple(read(kind, x) for kind, x in zip(of, values, strict=True))
+    kind, *marks = get_args(of[0]) if get_origin(of[0]) is Annotated else (of[0],)
     try:
+        if kind is int and values and all(type(x) is int for x in values):  # of many, the ends tell the range
+            for end in (min(values), max(values)):
+                _marked(int, *marks, value=end)
+            return values
         return tuple(read(of[0], x) for x in values)
     except WrongType:
         raise WrongType(word) from None
+
+
+def _mapping(hint: Any, value: Any) -> Mapping[Any, Any]:
+    """Read every value of a mapping whose declared type says what they are."""
+    _instance(Mapping, value, _word(hint))
+    keys, kind = get_args(hint)
+    if kind is Any:
+        return value
+    try:
+        made = {read(keys, k): read(kind, v) for k, v in value.items()}
+    except WrongType:
+        raise WrongType(_word(hint)) from None
+    return value if all(made.get(k) is v for k, v in value.items()) else made
 
 
 def _word(hint: Any) -> str:
@@ -151,6 +183,9 @@ def _word(hint: Any) -> str:
         return " ".join((_word(inner), *(str(m) for m in marks if isinstance(m, Between))))
     if get_origin(hint) in (Union, types.UnionType):
         return " or ".join(map(_word, get_args(hint)))
+    if isinstance(get_origin(hint), type) and issubclass(get_origin(hint), Mapping):
+        kind = get_args(hint)[1]
+        return "a dict" if kind is Any else f"a dict of which each value is {_word(kind)}"
     return _WORDS.get(hint) or f"a {getattr(hint, '__name__', hint)}"
 
 
@@ -161,8 +196,8 @@ def _instance(kind: Any, value: Any, word: str) -> Any:
 
 
 @lru_cache
-def hints_of(kind: type) -> Mapping[str, Any]:
-    """Return the declared types of a class; none where they cannot be found out, as in a function."""
+def hints_of(kind: Any) -> Mapping[str, Any]:
+    """Return the declared types of a class or function; none where they cannot be found out, as in a function."""
     try:
         return get_type_hints(kind, include_extras=True)
     except Exception:  # whatever a name in a user's annotation stands for
@@ -177,6 +212,28 @@ def checked(where: str, name: str, hint: Any, value: Any, error: type[Exception]
         is_class = isinstance(value, type)
         given = f"the class {value.__name__} itself" if is_class else f"{shown(value)}, a {type(value).__name__}"
         raise error(f"{where}{name} is {given}; it must be {wrong}") from None
+
+
+def arguments(error: type[Exception]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Check what a function is called with against the types that it declares, as `settle` does for a dataclass.
+
+    Args:
+        error: what is raised where a value is of another type; the message names the argument.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        signature, owner = inspect.signature(function), function.__qualname__.removesuffix(".__init__")
+
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            bound, hints = signature.bind(*args, **kwargs), hints_of(function)
+            for name, value in bound.arguments.items():
+                bound.arguments[name] = checked(f"{owner}: ", name, hints.get(name, Any), value, error)
+            return function(*bound.args, **bound.kwargs)
+
+        return call
+
+    return decorate
 
 
 def settle(instance: Any, error: type[Exception], where: str = "") -> None:

@@ -6,10 +6,12 @@ from io import StringIO
 
 import numpy as np
 import pytest
+from rich.console import Console
 from support.small import Toy, assert_same, small
 
 from gradnoise.cli import main
-from gradnoise.study import Options, StudyError, read_results, run_study
+from gradnoise.study import Observer, Options, StudyError, read_folder, read_results, run_study
+from gradnoise.study.console import conclude
 from gradnoise.study.report.export import study_json
 from gradnoise.study.report.formats import export
 from gradnoise.study.status import status_of
@@ -92,6 +94,50 @@ def test_mlflow(results, tmp_path):
         assert sorted(history) == [(s, v) for s, v in points(results)[trial.id, "error"] if v is not None]
 
 
+def test_wandb_offline(results, tmp_path, monkeypatch):
+    """Each run is a file of records of Weights & Biases' own kind, in blocks as LevelDB's log has them."""
+    pytest.importorskip("wandb")
+    from wandb.proto import wandb_internal_pb2
+
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path / "elsewhere"))
+    export(results, "wandb-offline", tmp_path / "out")
+    assert not (tmp_path / "elsewhere").exists()
+    found = {}
+    for path in (tmp_path / "out" / "wandb").glob("offline-run-*/run-*.wandb"):
+        records = []
+        for content in log_records(path.read_bytes()):
+            records.append(wandb_internal_pb2.Record())
+            records[-1].ParseFromString(content)
+        found[next(r.run.run_id for r in records if r.WhichOneof("record_type") == "run")] = records
+    for trial in results.trials:
+        records = found.pop(trial.id)
+        (run,) = (r.run for r in records if r.WhichOneof("record_type") == "run")
+        config = {i.key: json.loads(i.value_json) for i in run.config.update}
+        assert (run.run_group, run.job_type, config["seed"]) == (trial.row, trial.arm, trial.seed)
+        assert config["lr"] == trial.config["lr"]
+        history = {}
+        for items in ({".".join(i.nested_key) or i.key: i.value_json for i in r.history.item} for r in records):
+            history |= {(name, int(items["_step"])): json.loads(x) for name, x in items.items() if name == "error"}
+        known = {("error", s): v for s, v in points(results)[trial.id, "error"] if v is not None}
+        assert history == known and known
+    assert not found
+
+
+def log_records(data: bytes):
+    """Yield the records of a log of LevelDB's: blocks of 32 KiB, each piece with a checksum, its length and kind."""
+    place, record = 7, b""  # what marks the file
+    while place + 7 <= len(data):
+        if 32768 - place % 32768 < 7:
+            place += 32768 - place % 32768
+            continue
+        length, kind = int.from_bytes(data[place + 4 : place + 6], "little"), data[place + 6]
+        record += data[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):
+            yield record
+            record = b""
+
+
 def test_what_cannot_be_written_is_refused(results, tmp_path):
     with pytest.raises(StudyError, match=r"no form 'parket': there are csv, .*; did you mean 'parquet'"):
         export(results, "parket", tmp_path)
@@ -109,3 +155,23 @@ def test_where_a_study_stands(folder, results):
     with redirect_stdout(told):
         main(["status", str(folder)])
     assert "8 of 8 ended (4 diverged, 4 finished)" in told.getvalue() and "96 of 96 (100%)" in told.getvalue()
+
+
+class Interrupting(Observer):
+    """Ctrl-C after the first commit."""
+
+    def progressed(self, progress):
+        if progress.result:
+            raise KeyboardInterrupt
+
+
+def test_the_page_of_an_unfinished_study_says_where_it_stands(folder, results, tmp_path):
+    console = Console(file=StringIO())
+    conclude(results, tmp_path / "finished", console, study=folder)
+    assert "Where the study stands" not in (tmp_path / "finished" / "report.html").read_text()
+    with pytest.raises(KeyboardInterrupt):
+        run_study(small(), tmp_path / "study", options=Options(chunk=4, slice_seconds=0.0), observer=Interrupting())
+    conclude(read_folder(tmp_path / "study"), tmp_path / "out", console, study=tmp_path / "study")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Where the study stands" in page and "0 of 8 ended (4 pending, 4 running)" in page
+    assert "12 of 96 (12%)" in page and "hours of one worker, at the speed so far" in page

@@ -143,7 +143,7 @@ def measured(changes: Mapping[tuple[str, int], Mapping[str, float]], seen: set[i
 
 def check(changes: Mapping[tuple[str, int], Mapping[str, float]] = {}, seen: set[int] = {0, 1}) -> None:  # noqa: B006
     asked = study(Arm("odd", {"odd": 1}))
-    InertArms(asked, asked.trials()).check(measured(changes, seen))
+    InertArms(asked, asked.trials()).check(measured(changes, seen), [t.id for t in asked.trials()])
 
 
 def test_rounding_is_no_difference():
@@ -171,18 +171,30 @@ def test_no_verdict_on_an_arm(changes):
 def test_flags_alone_are_no_evidence():
     """An engine that measures no loss: all runs may just have succeeded."""
     asked = study(Arm("odd", {"odd": 1}))
-    InertArms(asked, asked.trials()).check(lambda trial, step: {"solved": 1.0})
+    InertArms(asked, asked.trials()).check(lambda trial, step: {"solved": 1.0}, [t.id for t in asked.trials()])
 
 
 def test_an_arm_without_the_baseline_beside_it_is_left_alone():
     asked = study(Arm("odd", {"odd": 1}), Arm("even", {"odd": 2}), settings=(Setting("a", "A", arms=("odd", "even")),))
-    InertArms(asked, asked.trials()).check(lambda trial, step: METRICS)
+    InertArms(asked, asked.trials()).check(lambda trial, step: METRICS, [t.id for t in asked.trials()])
 
 
 def test_an_arm_that_acted_once_is_not_looked_at_again():
     asked, looks = study(Arm("odd", {"odd": 1})), []
     arms = {t.id: t.arm for t in asked.trials()}
     guard = InertArms(asked, asked.trials())
-    for _ in range(2):
-        guard.check(lambda trial, step: looks.append(trial) or {**METRICS, "train_loss": float(len(arms[trial]))})
-    assert len(looks) == len(arms)
+    for seen in (2, 2):  # the two runs of one pair clear the arm for all
+        guard.check(
+            lambda trial, step: looks.append(trial) or {**METRICS, "train_loss": float(len(arms[trial]))}, list(arms)
+        )
+        assert len(looks) == seen
+
+
+def test_what_was_seen_before_is_not_looked_at_again():
+    """A commit costs what is new in it, however large the study is."""
+    asked, looks = study(Arm("odd", {"odd": 1})), []
+    guard = InertArms(asked, asked.trials())
+    for seed in (0, 1):
+        new = [t.id for t in asked.trials() if t.seed == seed]
+        guard.check(lambda trial, step: looks.append(trial) or {}, new)
+        assert set(looks[-len(new) :]) == set(new) and len(looks) == (seed + 1) * len(new)

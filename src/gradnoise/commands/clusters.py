@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -42,6 +41,7 @@ class Worker:
 
     def __call__(self, console: Console) -> None:
         """Work, and say why it ends."""
+        from gradnoise.study.run.own_code import Terminated
         from gradnoise.study.run.spool.worker import SpoolWorker, Until
 
         if not self.study.is_dir():
@@ -53,8 +53,11 @@ class Worker:
 
         worker = SpoolWorker(self.study, device=self.device, until=until, say=say)
 
+        def at_once(*_: object) -> None:
+            raise Terminated(TERMINATED)
+
         def leave(*_: object) -> None:
-            signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+            signal.signal(signal.SIGTERM, at_once)
             worker.leave()
 
         before = signal.signal(signal.SIGTERM, leave)
@@ -80,21 +83,9 @@ class Status:
 
         status = status_of(self.folder)
         table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-        counts = ", ".join(f"{n} {name}" for name, n in sorted(status.counts.items()))
-        table.add_row(Text("study", style="bold"), status.title)
-        table.add_row(Text("trials", style="bold"), f"{status.done} of {status.trials} ended ({counts})")
-        share = status.updates / max(status.all_updates, 1)
-        table.add_row(Text("updates", style="bold"), f"{status.updates:,} of {status.all_updates:,} ({share:.0%})")
-        left = status.seconds_left(len(status.workers) or 1)
-        if left and status.done < status.trials:
-            many = f"{len(status.workers)} workers" if len(status.workers) > 1 else "one worker"
-            table.add_row(Text("left", style="bold"), f"about {left / 3600:.1f} hours of {many}, at the speed so far")
-        if status.driver:
-            lost = f", {status.lost} slices run again after their worker was lost" if status.lost else ""
-            table.add_row(Text("driver", style="bold"), f"{status.driver}{lost}")
-        for name, told in status.workers.items():
-            doing = f"at chunk {told['chunk']}" if told["chunk"] else "waits"
-            table.add_row(Text("worker", style="bold"), Text(f"{name}: {doing}, {told['slices']} slices"))
+        table.add_row(Text("study", style="bold"), Text(status.title))
+        for name, value in status.lines:
+            table.add_row(Text(name, style="bold"), Text(value))
         for event in status.events:
             table.add_row(Text("event", style="bold"), Text(event, style="yellow"))
         console.print(table)
@@ -110,7 +101,7 @@ class Export:
     folder: Positional[Path]
     """Folder of a `gradnoise run`, or one of results/."""
     to: str
-    """csv, parquet (for pandas, polars, DuckDB), tensorboard or mlflow."""
+    """csv, parquet (for pandas, polars, DuckDB), tensorboard, mlflow or wandb-offline (for `wandb sync`)."""
     out: Annotated[Path | None, arg(help_behavior_hint="(default: FOLDER/export-FORMAT)")] = None
     """Where to; a folder that does not exist yet, or is empty."""
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gradnoise.study import Study
     from gradnoise.study.analysis import Summary
     from gradnoise.study.results import StudyRecord
-    from gradnoise.study.script.asking import Asked
+    from gradnoise.study.script.asking import ScriptStudy
 
 #: What --fail-unless may ask for: the verdicts that pass.
 PASSES = {
@@ -120,14 +120,14 @@ class Compare:
         else:
             self._run(asked, study, said)
 
-    def asked(self) -> Asked:
+    def asked(self) -> ScriptStudy:
         """Return what the command line asks, checked.
 
         Raises:
             StudyError: something of it cannot be.
         """
         from gradnoise.study.script.arms import arms_of, metric_of
-        from gradnoise.study.script.asking import Asked
+        from gradnoise.study.script.asking import ScriptStudy
         from gradnoise.study.script.code import code_of
         from gradnoise.study.script.command import Command
         from gradnoise.study.script.pattern import check_pattern
@@ -139,7 +139,7 @@ class Compare:
         check_pattern(self.metric_regex)
         command = Command(self.command, self.seed_env, not self.no_seed)
         command.check_program()
-        return Asked(
+        return ScriptStudy(
             command,
             arms_of(self.arms.split(","), self.arm),
             metric_of(self.metric, margin=self.margin, chance=self.chance, success=self.success, broken=self.broken),
@@ -152,7 +152,7 @@ class Compare:
             {f.name: v for f in dataclasses.fields(self) if f.name not in _ASKED_ANEW and (v := getattr(self, f.name))},
         )
 
-    def _run(self, asked: Asked, study: Study, console: Console) -> None:
+    def _run(self, asked: ScriptStudy, study: Study, console: Console) -> None:
         from gradnoise.study import Options, run_study
         from gradnoise.study.console import conclude, keep_look
         from gradnoise.study.script.asking import clear_stale, judge_of, reopen_failed

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 from tyro.conf import arg
 
-from gradnoise.commands.asked import Asked
+from gradnoise.commands.study_command import StudyCommand
 from gradnoise.errors import StudyError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Plan(Asked):
+class Plan(StudyCommand):
     """Say how many seeds a study needs to show an effect, and how long they take; nothing is run or written.
 
     How far pairs differ must be known for that: from a pilot of a few seeds, or by --spread. Name the number of seeds

@@ -39,7 +39,7 @@ class Report:
             results, figures = renewed(results, system), system.extras
         else:
             figures = no_figures
-        summary = conclude(results, self.out or self.folder, console, figures, table=self.table)
+        summary = conclude(results, self.out or self.folder, console, figures, table=self.table, study=self.folder)
         if (self.folder / FILE).exists():
             keep_look(self.folder, summary, console)
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 from tyro.conf import Positional, Suppress, arg
 
-from gradnoise.commands.asked import Asked, Machine, command_line
+from gradnoise.commands.study_command import Machine, StudyCommand, command_line
 from gradnoise.errors import StudyError
 from gradnoise.paper import load_system
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Run(Asked):
+class Run(StudyCommand):
     """Run a study to its verdict and report; repeat the same command to go on after any interruption.
 
     Examples: gradnoise run deep-mlp --scale quick; gradnoise run own_model.py --dry-run

@@ -106,12 +106,13 @@ COLUMNS: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
 }
 
 
-def checked(table: str, values: Mapping[str, object]) -> dict[str, Any]:
+def checked(table: str, values: Mapping[str, object], shared: dict[object, Any] | None = None) -> dict[str, Any]:
     """Return some values of a row, each as it is meant.
 
     Args:
         table: name of the table.
         values: as they stand in the file, by column.
+        shared: configurations that were read before, by what stands in the file: many rows have the same one.
 
     Raises:
         ValueError: a value cannot be; the message says which.
@@ -119,7 +120,12 @@ def checked(table: str, values: Mapping[str, object]) -> dict[str, Any]:
     made = {}
     for column, value in values.items():
         try:
-            made[column] = COLUMNS[table][column](value)
+            if column == "config" and shared is not None:
+                if value not in shared:
+                    shared[value] = config(value)
+                made[column] = shared[value]
+            else:
+                made[column] = COLUMNS[table][column](value)
         except (ValueError, TypeError, RecursionError, OverflowError) as error:
             raise ValueError(f"{column} of a row of {table}: {error}") from error
     return made

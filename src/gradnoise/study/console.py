@@ -23,6 +23,7 @@ from gradnoise.study.run.options import Options
 from gradnoise.study.run.planning import Plan
 from gradnoise.study.run.runner import run_study
 from gradnoise.study.spec import Study
+from gradnoise.study.status import status_of
 from gradnoise.study.store import Store, note_look
 from gradnoise.terminal import Terminal
 
@@ -82,7 +83,13 @@ def run_and_report(
 
 
 def conclude(
-    results: StudyResults, folder: Path, console: Console, figures: Figures = no_figures, *, table: bool = False
+    results: StudyResults,
+    folder: Path,
+    console: Console,
+    figures: Figures = no_figures,
+    *,
+    table: bool = False,
+    study: Path | None = None,
 ) -> Summary:
     """Write the report, print the answer and where the report is, and return what was concluded.
 
@@ -92,15 +99,24 @@ def conclude(
         console: where to print.
         figures: further figures and tables for the report, made from the results.
         table: whether to print the whole table, too.
+        study: folder of the study; None for the same.
     """
     summary = summarise(results)
-    path = write_report(results, folder, figures(results), summary=summary)
+    standing = () if all(t.done for t in results.trials) else _standing(study or folder)
+    path = write_report(results, folder, figures(results), summary=summary, standing=standing)
     if table:
         print_table(summary, console)
         console.print()
     print_summary(summary, console)
     console.print(Text(f"Report: {path}"), soft_wrap=True)
     return summary
+
+
+def _standing(folder: Path) -> tuple[tuple[str, str], ...]:
+    """Say where a study stands; nothing where its store is not at hand or its spool not to be trusted."""
+    with suppress(StudyError):
+        return status_of(folder).lines
+    return ()
 
 
 def keep_look(folder: Path, summary: Summary, console: Console) -> None:

@@ -23,35 +23,14 @@ from urllib.parse import quote
 from gradnoise.errors import StudyError
 from gradnoise.files import KINDS, clear_unfinished, replacement
 from gradnoise.study.damage import damaged, is_damage
+from gradnoise.study.tables import LATER, TABLES, is_ours
 
 FILE, COPY, LOCK = "study.sqlite", "study.sqlite.bak", ".lock"
 FORMAT = 1
 NEVER_STARTED = "{} holds a study that never started; run it first"
 
-TABLES = {
-    "meta": "(name TEXT PRIMARY KEY, value TEXT NOT NULL)",
-    "trials": """(
-    id TEXT PRIMARY KEY, position INTEGER NOT NULL, row TEXT NOT NULL, setting TEXT NOT NULL, arm TEXT NOT NULL,
-    seed INTEGER NOT NULL, config TEXT NOT NULL, status TEXT NOT NULL DEFAULT 'pending',
-    step INTEGER NOT NULL DEFAULT 0, diverged_at INTEGER, final TEXT NOT NULL DEFAULT '{}')""",
-    "metrics": """(
-    trial TEXT NOT NULL REFERENCES trials (id), metric TEXT NOT NULL, step INTEGER NOT NULL, value REAL,
-    PRIMARY KEY (trial, metric, step)) WITHOUT ROWID""",
-    "chunks": """(
-    id TEXT PRIMARY KEY, trials TEXT NOT NULL, step INTEGER NOT NULL DEFAULT 0, done INTEGER NOT NULL DEFAULT 0,
-    seconds REAL NOT NULL DEFAULT 0)""",
-}
-#: Came later: what went wrong without harm, the times at which verdicts were read, and what their readers must know. A
-#: file of an older version gets them when it is opened for writing.
-LATER = {
-    "events": "(time TEXT NOT NULL, chunk TEXT NOT NULL, sentence TEXT NOT NULL)",
-    "looks": "(time TEXT NOT NULL, asked INTEGER NOT NULL, seeds TEXT NOT NULL)",
-    "notes": "(chunk TEXT NOT NULL, sentence TEXT NOT NULL)",
-}
-LOOKS = f"CREATE TABLE IF NOT EXISTS looks {LATER['looks']}"
-
-#: Seconds until a query that brings no row is ended, and those that a check may take for each byte.
-PATIENCE, PATIENCE_PER_BYTE = 60.0, 1e-6
+#: Seconds until a query that brings no rows is ended, and those that a check may take for each byte; rows of a read.
+PATIENCE, PATIENCE_PER_BYTE, ROWS = 60.0, 1e-6, 500
 #: Commits, and seconds, between two copies; a copy that takes long is made more rarely.
 COPY_COMMITS, COPY_SECONDS = 25, 120.0
 
@@ -178,11 +157,14 @@ class Database:
 
     def _tables(self) -> set[str]:
         """Return the names of the tables; anything else in the file is not ours, and a part of ours is too little."""
-        found = self.db.execute("SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'")
+        names = "name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+        found = self.db.execute(f"SELECT type, name, sql FROM sqlite_master WHERE {names}")
         tables = set()
-        for kind, name in found.fetchall():
+        for kind, name, sql in found.fetchall():
             if kind != "table" or name not in TABLES | LATER:
                 raise damaged(self.folder, f"it has the {kind} {name!r}, which no study has")
+            if not is_ours(name, sql):
+                raise damaged(self.folder, f"its table {name!r} has other columns than that of a study")
             tables.add(name)
         if tables and (missing := [name for name in TABLES if name not in tables]):
             raise damaged(self.folder, f"its table {missing[0]!r} is missing")
@@ -220,16 +202,16 @@ class Database:
         """Yield the rows of a query.
 
         Raises:
-            StudyError: the file is damaged, or a row takes too long.
+            StudyError: the file is damaged, or some rows take too long.
         """
         try:
             with self._patient(PATIENCE):
                 cursor = self.db.execute(query, arguments)
-                row = cursor.fetchone()
-            while row is not None:
-                yield row
+                found = cursor.fetchmany(ROWS)
+            while found:
+                yield from found
                 with self._patient(PATIENCE):
-                    row = cursor.fetchone()
+                    found = cursor.fetchmany(ROWS)
         except sqlite3.OperationalError as error:
             if str(error) == "interrupted":
                 raise damaged(self.folder, f"it did not answer within {PATIENCE:g} s") from error

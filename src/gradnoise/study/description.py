@@ -77,6 +77,14 @@ class Claim:
     expects: str
     figures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Check types, and that figures are numbers."""
+        settle(self, StudyError)
+        for arm, figures in self.figures.items():
+            for name, figure in figures.items():
+                if not math.isfinite(figure):
+                    raise StudyError(f"claim {self.id!r}: the {name} of {arm!r} is {figure}; leave out what is unknown")
+
 
 @dataclass(frozen=True)
 class Metric:

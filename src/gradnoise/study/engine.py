@@ -128,6 +128,7 @@ class Kept:
     older: Callable[[], Kept] = lambda: Kept(None)
 
 
+@runtime_checkable
 class Keep(Protocol):
     """Where checkpoints lie: a folder, an object store. It is pickled to workers."""
 
@@ -185,7 +186,7 @@ class Engine(Subject, Protocol):
         ...
 
     def check(self, seed: int, config: Config) -> None:
-        """Check the values of one trial's configuration, before anything is made.
+        """Check the values of a configuration, before anything is made; called with the first of its seeds.
 
         Raises:
             GradnoiseError: a value is out of range.

@@ -24,10 +24,11 @@ from gradnoise.files import replacement
 from gradnoise.study.canonical import canonical
 from gradnoise.study.codec import read
 from gradnoise.study.columns import COLUMNS, checked
-from gradnoise.study.database import COPY, FILE, FORMAT, LATER, PATIENCE, TABLES, acquire, connect
+from gradnoise.study.database import COPY, FILE, FORMAT, PATIENCE, acquire, connect
 from gradnoise.study.provenance import now
 from gradnoise.study.results import StudyRecord
 from gradnoise.study.store import NO_MEASURE, Store
+from gradnoise.study.tables import LATER, TABLES
 
 Row = dict[str, Any]
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from types import FunctionType
 from typing import Annotated, Any, Protocol
 
 from gradnoise.errors import StudyError, nearest
 from gradnoise.given import STORED, Between, checked, scalar, settle
-from gradnoise.study.canonical import canonical, dataclasses_in
+from gradnoise.study.canonical import dataclasses_in
 from gradnoise.study.description import EXPECTATIONS, Arm, Claim, Config, Description, Metric, Selection
+from gradnoise.study.trial import Trial
 
 __all__ = [
     "STUDY_KEYS",
@@ -30,6 +29,8 @@ __all__ = [
     "Trial",
 ]
 
+#: More than anybody trains; a number with too many zeros would fill the memory before anything is said.
+MOST_SEEDS = 1_000_000
 #: Keys of a trial's configuration that the study itself sets.
 STUDY_KEYS = ("steps", "eval_every", "study_seed")
 
@@ -86,8 +87,12 @@ def seeds_of(value: Any) -> tuple[int, ...]:
         StudyError: it is no number and no whole numbers.
     """
     value = scalar(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return tuple(range(value))
+    number = value if isinstance(value, int) and not isinstance(value, bool) else None
+    many = (value.stop - value.start) // value.step if isinstance(value, range) else number
+    if many is not None and many > MOST_SEEDS:
+        raise StudyError(f"seeds are {many:,}; a study has {MOST_SEEDS:,} at most")
+    if number is not None:
+        return tuple(range(number))
     return checked("Study: ", "seeds", tuple[int, ...], value, StudyError)
 
 
@@ -121,36 +126,6 @@ class Setting:
     def label(self) -> str:
         """The name, or the values in short, such as "lr=0.1, clip=10"."""
         return ", ".join(f"{k}={v}" for k, v in self.values.items()) if self.name is None else self.name
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One run: a configuration, an arm and a seed. Two trials that differ in the arm alone are a pair.
-
-    Args:
-        experiment: name and data fingerprint of the experiment.
-        row: table row.
-        setting: what was varied, as a label such as "lr=0.1"; pairs share row, setting and seed.
-        arm: name of the arm.
-        seed: trial seed.
-        config: everything that decides the run.
-    """
-
-    experiment: str
-    row: str
-    setting: str
-    arm: str
-    seed: int
-    config: Config
-
-    @cached_property
-    def id(self) -> str:
-        """The content hash: the same question has the same id in every session and on every machine.
-
-        Row, setting label and arm name are labels and do not enter: what is trained does.
-        """
-        content = canonical({"experiment": self.experiment, "seed": self.seed, "config": self.config})
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,10 +222,14 @@ class Study(Description):
     def _check_claims(self) -> None:
         """Check that every claim speaks of rows and arms that there are, and says something that can be judged."""
         rows, arms = list(dict.fromkeys(s.row for s in self.settings)), [a.name for a in self.arms]
+        ids = [claim.id for claim in self.claims]
+        if len(set(ids)) != len(ids):
+            raise StudyError(f"study {self.name!r} names the same claim twice: {ids}")
         for claim in self.claims:
             places = [("expects", claim.expects, EXPECTATIONS)]
             if not self.part:
                 places += [("row", claim.row, rows), ("treatment", claim.treatment, arms)]
+                places += [("figures of arm", arm, arms) for arm in claim.figures]
             for what, name, known in places:
                 if name not in known:
                     raise StudyError(
@@ -326,11 +305,16 @@ class Study(Description):
 
     def trials(self) -> Iterator[Trial]:
         """Enumerate all trials, seed by seed, so that a half-finished study holds whole pairs."""
-        for seed in self.seeds:
-            for setting in self.settings:
-                for arm in self.arms:
-                    if setting.arms is None or arm.name in setting.arms:
-                        yield self.trial(setting, arm, seed)
+        first = [
+            self.trial(setting, arm, self.seeds[0])
+            for setting in self.settings
+            for arm in self.arms
+            if setting.arms is None or arm.name in setting.arms
+        ]
+        yield from first
+        for seed in self.seeds[1:]:
+            for t in first:
+                yield Trial(t.experiment, t.row, t.setting, t.arm, seed, t.config, t.text)
 
     def trial(self, setting: Setting, arm: Arm, seed: int) -> Trial:
         """Return the trial of one setting, arm and seed."""

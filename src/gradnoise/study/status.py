@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +53,27 @@ class Status:
             return None
         return self.seconds / self.updates * (self.all_updates - self.updates) / workers
 
+    @property
+    def lines(self) -> tuple[tuple[str, str], ...]:
+        """Where the study stands in words: (what, how) lines."""
+        counts = ", ".join(f"{n} {name}" for name, n in sorted(self.counts.items()))
+        share = self.updates / max(self.all_updates, 1)
+        found = [
+            ("trials", f"{self.done} of {self.trials} ended ({counts})"),
+            ("updates", f"{self.updates:,} of {self.all_updates:,} ({share:.0%})"),
+        ]
+        left = self.seconds_left(len(self.workers) or 1)
+        if left and self.done < self.trials:
+            many = f"{len(self.workers)} workers" if len(self.workers) > 1 else "one worker"
+            found.append(("left", f"about {left / 3600:.1f} hours of {many}, at the speed so far"))
+        if self.driver:
+            lost = f", {self.lost} slices run again after their worker was lost" if self.lost else ""
+            found.append(("driver", f"{self.driver}{lost}"))
+        for name, told in self.workers.items():
+            doing = f"at chunk {told['chunk']}" if told["chunk"] else "waits"
+            found.append(("worker", f"{name}: {doing}, {told['slices']} slices"))
+        return tuple(found)
+
 
 def status_of(folder: Path, events: int = 5) -> Status:
     """Read where a study stands, also while it runs; nothing is changed.
@@ -66,9 +86,8 @@ def status_of(folder: Path, events: int = 5) -> Status:
         StudyError: the folder holds no study, or its spool is open to others.
     """
     with Store(folder, readonly=True) as store:
-        record, counts, seconds = store.record(), store.counts(), store.seconds()
-        steps = {id: json.loads(config)["steps"] for id, config in store.db.execute("SELECT id, config FROM trials")}
-        updates = sum((steps[t] if c.done else c.step) for c in store.chunks() for t in c.trials)
+        record, counts, seconds, steps = store.record(), store.counts(), store.seconds(), store.lengths()
+        updates = sum((steps.get(t, 0) if c.done else c.step) for c in store.chunks() for t in c.trials)
         told = tuple(f"{e.time}, chunk {e.chunk}: {e.sentence}" for e in store.events()[-events:])
     spool = Spool(folder.absolute())
     driver, workers = spool.driver(), {}

@@ -6,9 +6,13 @@ import dataclasses
 import hashlib
 import json
 import sqlite3
+import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -18,13 +22,14 @@ import numpy as np
 from gradnoise.errors import StudyError
 from gradnoise.study.canonical import DamagedError, canonical, restore
 from gradnoise.study.codec import read
-from gradnoise.study.columns import COLUMNS, checked
+from gradnoise.study.columns import COLUMNS, checked, count
 from gradnoise.study.damage import damaged
-from gradnoise.study.database import COPY_COMMITS, COPY_SECONDS, FILE, LOOKS, NEVER_STARTED, Database
+from gradnoise.study.database import COPY_COMMITS, COPY_SECONDS, FILE, NEVER_STARTED, Database
 from gradnoise.study.engine import SliceResult
 from gradnoise.study.provenance import now
 from gradnoise.study.results import Curve, Event, Look, StudyRecord, StudyResults, TrialResult
-from gradnoise.study.spec import Trial
+from gradnoise.study.spec import Config, Trial
+from gradnoise.study.tables import LOOKS
 
 #: A row of metrics that cannot be.
 NO_MEASURE = (
@@ -81,7 +86,7 @@ class Store(Database):
             chunks: which trials train together, by id; kept, so that a resumed study trains the same
                 populations.
         """
-        rows = [(t.id, i, t.row, t.setting, t.arm, t.seed, canonical(t.config)) for i, t in enumerate(trials)]
+        rows = [(t.id, i, t.row, t.setting, t.arm, t.seed, t.text) for i, t in enumerate(trials)]
         bodies = [canonical(list(ids)) for ids in chunks]
         with self.transaction():
             self._put_record(record)
@@ -165,16 +170,28 @@ class Store(Database):
             return {}
         experiment, known, trials = self.record().experiment, tuple(known), {}
         columns = ("id", "row", "setting", "arm", "seed")
-        for *values, config in self.rows("SELECT id, row, setting, arm, seed, config FROM trials ORDER BY position"):
+        made: dict[object, tuple[Config, str]] = {}
+        for *values, text in self.rows("SELECT id, row, setting, arm, seed, config FROM trials ORDER BY position"):
             with self._reading():
                 fields = checked("trials", dict(zip(columns, values, strict=True)))
-            try:
-                values = restore(config, known)
-            except DamagedError as error:
-                raise damaged(self.folder, error) from error
+            if text not in made:
+                made[text] = self._configuration(text, known)
             id = fields.pop("id")
-            trials[id] = Trial(experiment, **fields, config=values)
+            trials[id] = Trial(experiment, **fields, config=made[text][0], written=made[text][1])
         return trials
+
+    def _configuration(self, text: str, known: Iterable[type | FunctionType]) -> tuple[Config, str]:
+        """Return the configuration of some trials, and as it is written today."""
+        with self._reading():
+            plain = checked("trials", {"config": text})["config"]
+            for key in ("steps", "eval_every"):
+                if count(plain.get(key)) < 1:
+                    raise ValueError(f"a trial has {key} = {plain[key]}")
+        try:
+            config = restore(text, known)
+        except DamagedError as error:
+            raise damaged(self.folder, error) from error
+        return config, canonical(config)
 
     def chunks(self) -> list[Chunk]:
         """Return all chunks in the order in which they were planned."""
@@ -215,9 +232,21 @@ class Store(Database):
         with self._reading():
             return {metric: np.nan if value is None else float(value) for metric, value in rows}
 
-    def counts(self) -> dict[str, int]:
-        """Return the number of trials by status."""
-        return dict(self.rows("SELECT status, count(*) FROM trials GROUP BY status"))
+    def counts(self, trials: Sequence[str] | None = None) -> Counter[str]:
+        """Return the number of trials by status: of all, or of those with some ids."""
+        where, arguments = "", ()
+        if trials is not None:
+            where, arguments = "WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(list(trials)),)
+        return Counter(dict(self.rows(f"SELECT status, count(*) FROM trials {where} GROUP BY status", arguments)))
+
+    def lengths(self) -> dict[str, int]:
+        """Return the updates that each trial has, by id."""
+        with self._reading():
+            return {x["id"]: count(x["config"].get("steps")) for x in self._all("trials", "id", "config", order="id")}
+
+    def begun(self) -> list[str]:
+        """Return the ids of the trials of which something was trained."""
+        return [id for (id,) in self.rows("SELECT id FROM trials WHERE status != 'pending'")]
 
     def seconds(self) -> float:
         """Return the time spent in slices, summed over workers."""
@@ -242,10 +271,10 @@ class Store(Database):
 
     def _all(self, table: str, *columns: str, order: str) -> Iterator[dict[str, Any]]:
         """Yield the rows of a table by column, every value checked; all columns where none is named."""
-        columns = columns or tuple(COLUMNS[table])
+        columns, shared = columns or tuple(COLUMNS[table]), {}
         for values in self.rows(f"SELECT {', '.join(columns)} FROM {table} ORDER BY {order}"):
             with self._reading():
-                fields = checked(table, dict(zip(columns, values, strict=True)))
+                fields = checked(table, dict(zip(columns, values, strict=True)), shared)
             yield fields
 
     @contextmanager
@@ -258,21 +287,20 @@ class Store(Database):
 
     def _curves(self) -> dict[str, Mapping[str, Curve]]:
         """Read all curves: trial -> metric -> curve."""
-        points: dict[str, dict[str, tuple[list[int], list[float]]]] = {}
-        wrong = (
-            "typeof(metric) != 'text' OR typeof(step) != 'integer' OR typeof(value) NOT IN ('real', 'integer', 'null')"
-        )
-        for row in self.rows(f"SELECT trial, metric, step, value FROM metrics WHERE {wrong} LIMIT 1"):
+        for row in self.rows(f"SELECT trial, metric, step, value FROM metrics WHERE {NO_MEASURE} LIMIT 1"):
             raise damaged(self.folder, f"a measured value is {row!r}")
-        query = "SELECT trial, metric, step, value FROM metrics ORDER BY trial, metric, step"
-        for trial, metric, step, value in self.rows(query):
-            steps, values = points.setdefault(trial, {}).setdefault(metric, ([], []))
-            steps.append(step)
-            values.append(np.nan if value is None else value)
-        return {
-            trial: {metric: Curve(np.array(s), np.array(v, dtype=float)) for metric, (s, v) in metrics.items()}
-            for trial, metrics in points.items()
-        }
+        points = self.rows("SELECT step, ifnull(value, 9e999) FROM metrics ORDER BY trial, metric, step")
+        read = np.fromiter(points, [("step", np.int64), ("value", np.float64)])
+        steps, values = read["step"].copy(), read["value"].copy()
+        values[np.isinf(values)] = np.nan
+        lengths = self.rows("SELECT trial, metric, count(*) FROM metrics GROUP BY trial, metric ORDER BY trial, metric")
+        curves, end = dict[str, Mapping[str, Curve]](), 0
+        for trial, metrics in groupby(lengths, key=itemgetter(0)):
+            of_trial = curves[trial] = {}
+            for _, metric, n in metrics:
+                start, end = end, end + n
+                of_trial[sys.intern(metric)] = Curve(steps[start:end], values[start:end])
+        return curves
 
 
 def note_look(folder: Path, asked: int, seeds: Iterable[int]) -> None:

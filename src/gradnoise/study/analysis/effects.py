@@ -37,7 +37,7 @@ Place = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Asked:
+class Question:
     """What all comparisons of a study have in common.
 
     Args:
@@ -59,7 +59,7 @@ class Asked:
 
 
 def effects_of(
-    groups: Mapping[Place, Trials], asked: Asked
+    groups: Mapping[Place, Trials], asked: Question
 ) -> tuple[tuple[Effect, ...], dict[Place, Chance], Monitoring | None]:
     """Compare every arm with the baseline of its row, and the arms of claims about chance with chance.
 
@@ -123,11 +123,11 @@ def _one_reading(pairs: Mapping[Place, Groups], metric: Metric) -> bool:
     return all(x == y or (math.isnan(x) and math.isnan(y)) for x, y in values)
 
 
-def _second(pairs: Mapping[Place, Groups], asked: Asked) -> dict[Place, Tested]:
+def _second(pairs: Mapping[Place, Groups], asked: Question) -> dict[Place, Tested]:
     return {place: _tested(pair, asked, other_value) for place, pair in pairs.items()}
 
 
-def _tested(pair: Groups, asked: Asked, score: Score) -> Tested:
+def _tested(pair: Groups, asked: Question, score: Score) -> Tested:
     metric = asked.metric
     comparison = _compare(pair, score, asked)
     seeds = paired_seed_means(*pair, score, metric)[0]
@@ -140,7 +140,7 @@ def _tested(pair: Groups, asked: Asked, score: Score) -> Tested:
     )
 
 
-def _refusal(pair: Groups, asked: Asked, score: Score) -> str:
+def _refusal(pair: Groups, asked: Question, score: Score) -> str:
     """Say why pairs that are left out make a verdict unfair; "" where none is."""
     lost = [sum(t.done and not math.isfinite(score(t, asked.metric)) for t in trials) for trials in pair]
     if not any(lost):
@@ -155,7 +155,7 @@ def _refusal(pair: Groups, asked: Asked, score: Score) -> str:
 
 
 def _effect(
-    place: Place, counted: tuple[Tested, Evidence], other: tuple[Tested, Evidence], primary: bool, asked: Asked
+    place: Place, counted: tuple[Tested, Evidence], other: tuple[Tested, Evidence], primary: bool, asked: Question
 ) -> Effect:
     tested, proof = counted
     return Effect(
@@ -171,7 +171,7 @@ def _effect(
     )
 
 
-def _verdict(tested: Tested, proof: Evidence, arm: str, asked: Asked) -> Verdict:
+def _verdict(tested: Tested, proof: Evidence, arm: str, asked: Question) -> Verdict:
     record, metric = asked.record, asked.metric
     return decide(
         tested.comparison,
@@ -193,7 +193,7 @@ def _shared_settings(baseline: Trials, treatment: Trials) -> Groups:
     return [t for t in baseline if t.setting in both], [t for t in treatment if t.setting in both]
 
 
-def _compare(pair: Groups, score: Score, asked: Asked) -> Comparison:
+def _compare(pair: Groups, score: Score, asked: Question) -> Comparison:
     metric, seed, level = asked.metric, asked.record.study_seed, asked.level
     a, b = paired_seed_means(*pair, score, metric)
     # Whether the metric is compared as a rate is decided by the study, never by the numbers that came out.
@@ -224,7 +224,7 @@ def _compared(
         raise StudyError(f"metric {metric.name!r} cannot be compared: {error}") from error
 
 
-def _against_chance(trials: Trials, asked: Asked) -> Tested:
+def _against_chance(trials: Trials, asked: Question) -> Tested:
     """Compare the runs of one arm with chance, as with a baseline that always scores it."""
     metric, level, seed = asked.metric, asked.level, asked.record.study_seed
     values, chance = seed_means(trials, counted_value, metric), metric.chance or 0.0

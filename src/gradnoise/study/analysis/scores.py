@@ -84,8 +84,11 @@ def best_value(trial: TrialResult, metric: Metric) -> float:
     """Return the best over all evaluations, the final value included; nan where `final_value` is."""
     final = final_value(trial, metric)
     curve = trial.curves.get(metric.name)
-    seen = [] if curve is None else [float(v) for v in curve.values if math.isfinite(v)]
-    return (max if metric.higher_is_better else min)([final, *seen]) if math.isfinite(final) else math.nan
+    seen = np.empty(0) if curve is None else np.asarray(curve.values, float)
+    seen = seen[np.isfinite(seen)]
+    if not math.isfinite(final) or not seen.size:
+        return final
+    return max(final, float(seen.max())) if metric.higher_is_better else min(final, float(seen.min()))
 
 
 def counted_value(trial: TrialResult, metric: Metric) -> float:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from gradnoise.study.analysis.scores import Reading, counted_value, read
 from gradnoise.study.analysis.statistics import Interval
+from gradnoise.study.analysis.statistics.draws import BATCH
 from gradnoise.study.results import TrialResult
 from gradnoise.study.spec import Metric, Selection
 
@@ -126,9 +127,10 @@ def _interval(
     rank: NDArray[np.int64], values: NDArray[np.float64], level: float, seed: int, resamples: int
 ) -> tuple[list[float], list[float]]:
     """Compute the ends of the percentile intervals, [M]; a restart is drawn as a whole, with all its settings."""
-    rng = np.random.Generator(np.random.PCG64(seed))
-    drawn = rng.integers(len(rank), size=(resamples, len(rank)))
-    pieces = [_of_chosen(values, rank, part) for part in np.array_split(drawn, 20)]
+    rng, (n, settings) = np.random.Generator(np.random.PCG64(seed)), rank.shape
+    rows = max(1, BATCH // (n * settings))
+    sizes = [(min(rows, resamples - start), n) for start in range(0, resamples, rows)]
+    pieces = [_of_chosen(values, rank, rng.integers(n, size=size)) for size in sizes]
     low, high = np.quantile(np.concatenate(pieces), [(1 - level) / 2, (1 + level) / 2], axis=0)
     return low.tolist(), high.tolist()
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from gradnoise.study.analysis.cautions import reach, usable
 from gradnoise.study.analysis.claims import Finding, judge
-from gradnoise.study.analysis.effects import Asked, effects_of
+from gradnoise.study.analysis.effects import Question, effects_of
 from gradnoise.study.analysis.evidence import Chance
 from gradnoise.study.analysis.scores import (
     at_chance,
@@ -51,10 +51,13 @@ def summarise(results: StudyResults, *, level: float = 0.95) -> Summary:
     for trial in results.trials:
         groups.setdefault((trial.row, trial.arm), []).append(trial)
     order = [(row, arm) for row, _ in record.rows for arm in (baseline, *treatments) if (row, arm) in groups]
-    short = {row: short_settings(t.setting for t in results.trials if t.row == row) for row, _ in record.rows}
+    settings: dict[str, dict[str, None]] = {row: {} for row, _ in record.rows}
+    for trial in results.trials:
+        settings.get(trial.row, {})[trial.setting] = None
+    short = {row: short_settings(labels) for row, labels in settings.items()}
     cells = tuple(_cell(groups[key], short[key[0]], record, level) for key in order)
     known = [trial for key in order for trial in groups[key]]
-    asked = Asked(record, None if metric.success is None else reach(known, metric), level, results.looks)
+    asked = Question(record, None if metric.success is None else reach(known, metric), level, results.looks)
     effects, chances, looked = effects_of({key: groups[key] for key in order}, asked)
     findings = tuple(_judge(claim, cells, effects, chances, metric) for claim in record.claims)
     steps = [t.config.get("steps", record.steps) for t in known] or [record.steps]

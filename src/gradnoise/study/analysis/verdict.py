@@ -157,7 +157,7 @@ def _pairs_needed(tested: Tested, proof: Evidence) -> Pairs | None:
 def _unseen_pairs(tested: Tested, alpha: float) -> float:
     """Return how many pairs without a difference in success exclude one that matters."""
     reach = tested.comparison.rate_of or tested.reach
-    if reach is None:
+    if not reach:  # no success rule, or no run has ended yet
         return 0.0
     share = (tested.margin or 0.0) / reach
     if not 1e-9 < share < 1.0:

@@ -1,4 +1,4 @@
-"""A study for other programs: tables of Parquet or CSV, runs of TensorBoard or MLflow."""
+"""A study for other programs: tables of Parquet or CSV, runs of TensorBoard, MLflow or Weights & Biases."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -47,9 +48,8 @@ def _library(name: str, form: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise StudyError(
-            f"--to {form} needs {name} ({error}); install it with pip install 'gradnoise[export]'"
-        ) from error
+        extra = "gradnoise[wandb]" if name == "wandb" else "gradnoise[export]"
+        raise StudyError(f"--to {form} needs {name} ({error}); install it with pip install '{extra}'") from error
 
 
 def _csv(results: StudyResults, folder: Path, _: Any) -> None:
@@ -135,6 +135,32 @@ def _mlflow(results: StudyResults, folder: Path, mlflow: Any) -> None:
         client.set_terminated(run, "FINISHED" if trial.done else "RUNNING")
 
 
+def _wandb_offline(results: StudyResults, folder: Path, wandb: Any) -> None:
+    """Write an offline run for each trial, which `wandb sync` sends where you say; nothing is sent from here."""
+    still = {"console": "off", "silent": True, "x_disable_stats": True, "x_disable_meta": True, "disable_git": True}
+    settings = wandb.Settings(mode="offline", root_dir=str(folder), save_code=False, **still)
+    for trial in results.trials:
+        run = wandb.init(
+            project=re.sub(r"[\\/#?%:]", "-", results.record.name),
+            id=trial.id,
+            name=f"{trial.row} {trial.arm} seed {trial.seed}",
+            group=trial.row,
+            job_type=trial.arm,
+            config={"row": trial.row, "setting": trial.setting, "arm": trial.arm, "seed": trial.seed, **trial.config},
+            settings=settings,
+            reinit="create_new",
+        )
+        points: dict[int, dict[str, float]] = {}
+        for _, metric, step, value in _points(StudyResults(results.record, (trial,))):
+            if math.isfinite(value):
+                points.setdefault(step, {})[metric] = value
+        for step, values in sorted(points.items()):
+            run.log(values, step=step)
+        run.summary.update({"status": trial.status, **{f"final.{name}": value for name, value in trial.final.items()}})
+        run.finish(exit_code=0 if trial.done else 1)
+    wandb.teardown()  # its other process has written everything only when it has ended
+
+
 def _parameters(trial: TrialResult) -> dict[str, str]:
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in trial.config.items()}
 
@@ -146,4 +172,5 @@ FORMS: Mapping[str, tuple[str, Write]] = {
     "parquet": ("pyarrow.parquet", _parquet),
     "tensorboard": ("tensorboard.summary.writer.event_file_writer", _tensorboard),
     "mlflow": ("mlflow", _mlflow),
+    "wandb-offline": ("wandb", _wandb_offline),
 }

@@ -47,7 +47,12 @@ _TEMPLATES = Path(__file__).with_name("templates")
 
 
 def write_report(
-    results: StudyResults, out_dir: str | Path, extras: Extras = (), *, summary: Summary | None = None
+    results: StudyResults,
+    out_dir: str | Path,
+    extras: Extras = (),
+    *,
+    summary: Summary | None = None,
+    standing: Facts = (),
 ) -> Path:
     """Write the report of a study: the page, its tables and its figures.
 
@@ -61,6 +66,7 @@ def write_report(
         out_dir: folder for the files, made if it is not there.
         extras: figures and tables of the experiment.
         summary: what `summarise` makes of the results, if that was computed before.
+        standing: where an unfinished study stands, see `Status.lines`; on the page alone.
 
     Returns:
         The path of report.html.
@@ -83,7 +89,7 @@ def write_report(
         "curves.csv.gz": curves_csv_gz(results),
         **{f"figures/{name}": content for item in drawn.items() for name, content in _figure_files(*item)},
         **{f"tables/{name}.csv": table.csv() for name, table in tables.items()},
-        "report.html": render_report(summary, made, extras, compared(results, summary)).encode(),
+        "report.html": render_report(summary, made, extras, compared(results, summary), standing).encode(),
     }
     for name, content in files.items():
         replace_atomically(folder / name, lambda file, content=content: file.write(content), within=folder)
@@ -97,7 +103,9 @@ def _figure_files(name: str, figure: Figure) -> Iterator[tuple[str, bytes]]:
     yield f"{name}.png", png(figure)
 
 
-def render_report(summary: Summary, made: Sequence[Plot], extras: Extras = (), facts: Facts = ()) -> str:
+def render_report(
+    summary: Summary, made: Sequence[Plot], extras: Extras = (), facts: Facts = (), standing: Facts = ()
+) -> str:
     """Render the page as HTML: no script, nothing fetched.
 
     Args:
@@ -105,6 +113,7 @@ def render_report(summary: Summary, made: Sequence[Plot], extras: Extras = (), f
         made: what `plots` returned.
         extras: figures and tables of the experiment.
         facts: what `compared` returned.
+        standing: where an unfinished study stands.
     """
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
@@ -115,7 +124,7 @@ def render_report(summary: Summary, made: Sequence[Plot], extras: Extras = (), f
         keep_trailing_newline=True,
     )
     environment.filters |= {"typeset": typeset, "unit": with_unit}
-    context = {**_text(summary), **_drawings(made, extras), "facts": facts}
+    context = {**_text(summary), **_drawings(made, extras), "facts": facts, "standing": standing}
     return environment.get_template("report.html.j2").render(context)
 
 

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gradnoise.errors import StudyError
-from gradnoise.study.canonical import canonical
 from gradnoise.study.damage import damaged
 from gradnoise.study.engine import Behaviour, Probed, Probing
 from gradnoise.study.provenance import now
@@ -66,7 +65,7 @@ def look_at_code(resolved: Resolved, store: Store | None, *, accept: bool = Fals
     if not isinstance(engine, Probing):
         return Code({}, {})
     before, since = _known(store) if store else ({}, {})
-    configs = {canonical(t.config): t.config for t in resolved.trials.values()}
+    configs = {t.text: t.config for t in resolved.trials.values()}
     found: Probed = engine.probe(list(configs.values()), before.keys())
     if found.measured:
         check_names(resolved.study.metric, found.measured, engine.name)

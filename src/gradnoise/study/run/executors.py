@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from gradnoise.errors import StudyError, nearest
 from gradnoise.study.engine import Engine, Job, Keep, Measurement, SliceResult, Worker
@@ -37,6 +37,7 @@ class WorkerTaken(WorkerDied):
     """A worker was taken away, by preemption or with its node: that says nothing against its slice."""
 
 
+@runtime_checkable
 class Executor(Protocol):
     """Owns workers and hands them slices. A driver uses these five members only.
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from gradnoise.errors import StudyError
 from gradnoise.study.canonical import canonical
+from gradnoise.study.damage import damaged
 from gradnoise.study.provenance import now, provenance
 from gradnoise.study.results import StudyRecord
 from gradnoise.study.run.resolve import Resolved
@@ -21,7 +22,7 @@ def known_trials(resolved: Resolved, store: Store) -> dict[str, Trial]:
         The trials that the folder holds, by id; none for a fresh one.
 
     Raises:
-        StudyError: it holds another study, or the same one with other values.
+        StudyError: it holds another study, or the same one with other values, or is damaged.
     """
     if store.meta("record") is None:
         return {}
@@ -36,6 +37,8 @@ def known_trials(resolved: Resolved, store: Store) -> dict[str, Trial]:
     known = store.trials(resolved.study.dataclasses())
     asked = {_labels(t): t for t in resolved.trials.values()}
     for id, trial in known.items():
+        if trial.id != id:
+            raise damaged(store.folder, f"trial {id} holds the values of another, {trial.id}")
         if id not in resolved.trials and (other := asked.get(_labels(trial))):
             differing = _first_difference(trial.config, other.config)
             raise StudyError(
@@ -95,7 +98,8 @@ def merged_record(
 
 def _of_each_group(resolved: Resolved) -> list[Trial]:
     """Return a trial of each group that trains together: those of one group share the shapes of their model."""
-    return list({resolved.engine.group(t.config): t for t in resolved.trials.values()}.values())
+    of_configs = {id(t.config): t for t in resolved.trials.values()}.values()
+    return list({resolved.engine.group(t.config): t for t in of_configs}.values())
 
 
 def _merged_lines(old: StudyRecord, new: StudyRecord) -> tuple[tuple[str, str], ...]:

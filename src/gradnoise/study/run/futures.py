@@ -7,11 +7,12 @@ import itertools
 import threading
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, CancelledError, Future
-from typing import Any
+from typing import Annotated, Any
 
 import cloudpickle
 
 from gradnoise.errors import StudyError
+from gradnoise.given import Between, arguments
 from gradnoise.study.engine import Engine, Job, Keep, Measurement, SliceResult
 from gradnoise.study.run.executors import WorkerDied
 from gradnoise.study.run.pool_call import call_worker
@@ -38,14 +39,13 @@ class FuturesExecutor:
         StudyError: `pool` is neither, or `slots` is below 1.
     """
 
-    def __init__(self, pool: Pool | Callable[[], Pool], slots: int) -> None:
+    @arguments(StudyError)
+    def __init__(self, pool: Pool | Callable[[], Pool], slots: Annotated[int, Between(1)]) -> None:
         if not isinstance(pool, Pool) and not callable(pool):
             raise StudyError(
                 "FuturesExecutor takes a concurrent.futures.Executor, or a function that makes one, not a"
                 f" {type(pool).__name__}"
             )
-        if slots < 1:
-            raise StudyError(f"FuturesExecutor has slots={slots}: give 1 or more, as many as the pool has processes")
         self.slots = slots
         self._given = pool
         self._pool: Pool | None = None

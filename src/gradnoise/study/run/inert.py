@@ -29,7 +29,7 @@ LOSS, GRADIENT = "train_loss", "gradient_norm"
 Measured = Callable[[str, int], Mapping[str, float]]  # trial id, step -> metrics
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pair:
     """A trial, that of the baseline, and the evaluation at which they are compared."""
 
@@ -52,36 +52,48 @@ class InertArms:
         by_place: dict[tuple[object, ...], dict[str, Trial]] = {}
         for t in trials:
             by_place.setdefault((t.row, t.setting, t.seed), {})[t.arm] = t
-        self._open: dict[str, list[Pair]] = {}
+        self._open: dict[str, dict[str, list[Pair]]] = {}  # arm -> trial of either kind -> its pairs
         steps: dict[tuple[object, ...], int] = {}  # seeds of one setting and arm are compared at the same step
         for (row, setting, _), place in by_place.items():
             for arm in watched & place.keys() if self.baseline in place else ():
                 key, treated, baseline = (row, setting, arm), place[arm], place[self.baseline]
                 if key not in steps:
                     steps[key] = _step(treated.config, baseline.config)
-                self._open.setdefault(arm, []).append(Pair(treated, baseline, steps[key]))
+                pair = Pair(treated, baseline, steps[key])
+                for trial in (treated, baseline):
+                    self._open.setdefault(arm, {}).setdefault(trial.id, []).append(pair)
 
     @property
     def undecided(self) -> bool:
         """Whether some arm has not been seen to act yet."""
         return bool(self._open)
 
-    def check(self, measured: Measured) -> None:
+    def check(self, measured: Measured, trials: Iterable[str]) -> None:
         """Stop the study when an arm has done nothing.
+
+        Only pairs with something new are looked at: what the others showed was seen before.
 
         Args:
             measured: metrics of a trial at a step; empty when there are none (yet).
+            trials: ids of those of which something was measured since the last check, or ever at the first.
 
         Raises:
             StudyError: an arm trains what the baseline trains; everything measured is in the store.
         """
-        for arm, pairs in list(self._open.items()):
-            seen = [(p, measured(p.treated.id, p.step), measured(p.baseline.id, p.step)) for p in pairs]
-            evidence = [(p, mine, theirs) for p, mine, theirs in seen if _moved(mine) and _moved(theirs)]
-            if any(not _equal(mine, theirs) for _, mine, theirs in evidence):
-                del self._open[arm]
-            elif evidence:
-                raise StudyError(self._sentence(evidence[0][0], len(evidence)))
+        trials = list(trials)
+        for arm, of_trial in list(self._open.items()):
+            pairs = dict.fromkeys(pair for trial in trials for pair in of_trial.get(trial, ()))
+            equal = []
+            for pair in pairs:
+                mine, theirs = measured(pair.treated.id, pair.step), measured(pair.baseline.id, pair.step)
+                if _moved(mine) and _moved(theirs):
+                    if not _equal(mine, theirs):
+                        del self._open[arm]
+                        break
+                    equal.append(pair)
+            else:
+                if equal:
+                    raise StudyError(self._sentence(equal[0], len(equal)))
 
     def _sentence(self, pair: Pair, pairs: int) -> str:
         treated = pair.treated

@@ -6,11 +6,12 @@ import importlib
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import cloudpickle
 
 from gradnoise.errors import StudyError
+from gradnoise.given import Between, arguments
 from gradnoise.study.engine import Engine, Keep
 from gradnoise.study.run.executors import Placed, WorkerDied, WorkerTaken
 from gradnoise.study.run.ray_actor import Trainer
@@ -40,18 +41,17 @@ class RayExecutor(Placed["_Place"]):
         StudyError: Ray is not installed, or a number is out of range.
     """
 
+    @arguments(StudyError)
     def __init__(
         self,
-        workers: int | None = None,
+        workers: Annotated[int | None, Between(1)] = None,
         *,
         address: str | None = None,
-        num_cpus: float = 1,
-        num_gpus: float = 0,
+        num_cpus: Annotated[float, Between(0)] = 1,
+        num_gpus: Annotated[float, Between(0)] = 0,
         accelerator_type: str | None = None,
         env: Mapping[str, str] | None = None,
     ) -> None:
-        if num_cpus < 0 or num_gpus < 0:
-            raise StudyError(f"num_cpus={num_cpus:g}, num_gpus={num_gpus:g}: give 0 or more")
         try:
             self._ray: Any = importlib.import_module("ray")
         except ImportError as error:

@@ -36,8 +36,7 @@ class Plan:
         bytes: memory of all workers, as far as the timing shows.
         rows: rows of the study's trials, by the trials' ids.
         start: seconds until a chunk makes its first update.
-        notices: what the timing found out that is to be told, one sentence each.
-        notes: what should be known before training, one sentence each.
+        notes: what should be known before training, one sentence each; what the timing found out comes last.
         finished: when an earlier run of the folder came to its end; "" where none did.
     """
 
@@ -49,7 +48,6 @@ class Plan:
     bytes: int
     rows: Mapping[str, str] = field(default_factory=dict)
     start: float = 0.0
-    notices: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     finished: str = ""
 
@@ -142,13 +140,13 @@ def make_plan(left: Remaining, options: Options, workers: int, measure: Measure)
     whole = not left.fresh or options.chunk is not None
     if left.fresh:
         sample = sample[: options.chunk or math.ceil(len(sample) / workers)]
-    found, notices = timed(measure, sample, whole)
+    found, notes = timed(measure, sample, whole)
     jobs = [(_job(c.id, [left.known[t] for t in c.trials]), c.step) for c in left.begun]
     for trials in _cut(left.resolved, left.fresh, found.size):
         jobs.append((_job(chunk_id([t.id for t in trials]), trials), 0))
     workers = min(workers, len(jobs))
     memory = found.bytes * workers
-    return Plan(tuple(jobs), arms, left.done, workers, found.seconds, memory, rows, found.start, notices)
+    return Plan(tuple(jobs), arms, left.done, workers, found.seconds, memory, rows, found.start, notes)
 
 
 def timed(measure: Measure, sample: Sequence[Trial], whole: bool) -> tuple[Measurement, tuple[str, ...]]:
@@ -157,15 +155,15 @@ def timed(measure: Measure, sample: Sequence[Trial], whole: bool) -> tuple[Measu
     Raises:
         StudyError: it runs out with one trial, too.
     """
-    notices: list[str] = []
+    notes: list[str] = []
     while True:
         try:
-            return measure(_job("", sample), whole), tuple(notices)
+            return measure(_job("", sample), whole), tuple(notes)
         except MemoryFullError as error:
             if len(sample) == 1:
                 raise StudyError(f"{error}: it does not suffice for one; train on a machine with more") from error
             sample = sample[: -(-len(sample) // 2)]
-            notices.append(f"{error}: {len(sample)} are tried")
+            notes.append(f"{error}: {len(sample)} are tried")
 
 
 def halves(job: Job) -> list[Job]:
@@ -198,9 +196,11 @@ def _job(chunk: str, trials: Sequence[Trial]) -> Job:
 
 def _groups(engine: Engine, trials: Sequence[Trial]) -> list[list[Trial]]:
     """Sort trials by what can train together."""
+    configs = {id(trial.config): trial.config for trial in trials}  # seeds share theirs
+    keys = {id: engine.group(config) for id, config in configs.items()}
     groups: dict[Hashable, list[Trial]] = {}
     for trial in trials:
-        groups.setdefault(engine.group(trial.config), []).append(trial)
+        groups.setdefault(keys[id(trial.config)], []).append(trial)
     return list(groups.values())
 
 

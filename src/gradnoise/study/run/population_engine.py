@@ -23,6 +23,7 @@ from gradnoise.population.fallbacks import SlowOperation
 from gradnoise.study.engine import Job, Keep, Measurement, MetricRow, Probed, SliceResult
 from gradnoise.study.run.facts import facts
 from gradnoise.study.run.memory import first_line, memory_told, peak_bytes
+from gradnoise.study.run.own_code import not_ended
 from gradnoise.study.run.probing import device_problem, probed
 from gradnoise.study.spec import STUDY_KEYS, Config, Subject, known_keys
 
@@ -142,9 +143,8 @@ class PopulationEngine:
     def probe(self, configs: Sequence[Config], known: Collection[str]) -> Probed:
         """Measure what the experiment's code does with these configurations, see `Probing`."""
         with self.threads():
-            return probed(
-                self.experiment, configs, known, self.device if device_problem(self.device) is None else "cpu"
-            )
+            device = self.device if device_problem(self.device) is None else "cpu"
+            return probed(self.experiment, configs, known, device)
 
     def local_workers(self) -> int:
         """Return the number of cores, or one for an accelerator.
@@ -180,7 +180,7 @@ class PopulationEngine:
         before = torch.get_num_threads()
         torch.set_num_threads(1 if self.on_cpu else before)
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), not_ended():
                 warnings.simplefilter("ignore", SlowOperation)
                 yield
         finally:

@@ -9,11 +9,12 @@ import sys
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing import Pipe
-from typing import Any
+from typing import Annotated, Any
 
 import cloudpickle
 
 from gradnoise.errors import StudyError
+from gradnoise.given import Between, arguments
 from gradnoise.study.engine import Engine, Keep
 from gradnoise.study.run.executors import Placed, WorkerDied
 
@@ -33,7 +34,13 @@ class Processes(Placed["_Place"]):
         start_seconds: a process that has not begun after this time is ended and started anew.
     """
 
-    def __init__(self, workers: int | None = None, *, start_seconds: float = START_SECONDS) -> None:
+    @arguments(StudyError)
+    def __init__(
+        self,
+        workers: Annotated[int | None, Between(1)] = None,
+        *,
+        start_seconds: Annotated[float, Between(0)] = START_SECONDS,
+    ) -> None:
         self.slots = workers or 0
         self._start_seconds = start_seconds
         self._places = []

@@ -67,8 +67,11 @@ def resolve(study: Study, options: Options, here: bool) -> Resolved:
     if here:
         engine.local_workers()
     trials: dict[str, Trial] = {}
+    good: set[int] = set()  # configurations, which all seeds of a setting and arm share
     for trial in study.trials():
-        engine.check(trial.seed, trial.config)
+        if id(trial.config) not in good:
+            engine.check(trial.seed, trial.config)
+            good.add(id(trial.config))
         other = trials.setdefault(trial.id, trial)
         if other is not trial:  # it would be trained once and lose one of its labels
             raise StudyError(

@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from gradnoise.errors import MemoryFullError, StudyError
 from gradnoise.files import check_within
+from gradnoise.given import arguments
 from gradnoise.study.analysis.power import too_few_seeds
 from gradnoise.study.engine import Job, Keep, Measurement, SliceResult
 from gradnoise.study.results import StudyResults
@@ -69,6 +71,7 @@ class Observer:
         """Hear how far it is; called before the first slice and after every commit."""
 
 
+@arguments(StudyError)
 def dry_run(study: Study, folder: str | Path, options: Options | None = None, executor: str = AUTO) -> Plan:
     """Return what `run_study` would do, timed in this process; nothing is written."""
     folder, options = Path(folder), options or Options()
@@ -86,9 +89,11 @@ def dry_run(study: Study, folder: str | Path, options: Options | None = None, ex
         workers = count_workers(left, options, worker)
     else:
         workers = chosen.slots or resolved.engine.local_workers()
-    return dataclasses.replace(make_plan(left, options, workers, worker.measure), notes=_notes(study, code.notes))
+    plan = make_plan(left, options, workers, worker.measure)
+    return dataclasses.replace(plan, notes=_notes(study, code.notes, plan.notes))
 
 
+@arguments(StudyError)
 def run_study(
     study: Study,
     folder: str | Path,
@@ -139,8 +144,10 @@ def run_study(
             chunks = [[t.id for t in job.trials] for job, _ in plan.chunks]
             store.extend(record, list(resolved.trials.values()), chunks)
             code.keep(store)
+            for note in plan.notes:
+                store.note(note)
             plan = dataclasses.replace(
-                plan, notes=_notes(study, code.notes), finished=dict(record.provenance).get("finished", "")
+                plan, notes=_notes(study, code.notes, plan.notes), finished=dict(record.provenance).get("finished", "")
             )
             if plan.chunks:
                 store.copy()
@@ -179,9 +186,9 @@ def _chosen(executor: Executor | str, options: Options, folder: Path) -> Executo
     return executor_named(executor, options.workers, folder, options.settings)
 
 
-def _notes(study: Study, seen: tuple[str, ...]) -> tuple[str, ...]:
-    """Return what should be known before training: what was seen of the code, and that the seeds are too few."""
-    return tuple(filter(None, (too_few_seeds(study), *seen)))
+def _notes(study: Study, *seen: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what should be known before training: that the seeds are too few, what was seen of code and timing."""
+    return tuple(filter(None, (too_few_seeds(study), *chain(*seen))))
 
 
 @contextmanager
@@ -227,15 +234,16 @@ class _Run:
         self.study, self.store, self.keep, self.workers = resolved.study, store, keep, workers
         self.plan, self.observer = plan, observer
         self.inert = InertArms(resolved.study, resolved.trials.values())
-        self.left = plan.replica_steps
+        self.total = self.left = plan.replica_steps
+        self.counts = store.counts()
         self.deaths: Counter[str] = Counter()
         self.losses: Counter[str] = Counter()
         #: Events that go with the first slice of a chunk.
-        self.said: dict[str, tuple[str, ...]] = {plan.chunks[0][0].chunk: plan.notices} if plan.chunks else {}
+        self.said: dict[str, tuple[str, ...]] = {}
 
     def to_the_end(self, slice_seconds: float) -> None:
         """Train every chunk of the plan to its end."""
-        self.inert.check(self.store.measured)
+        self.inert.check(self.store.measured, self.store.begun())
         self.observer.planned(self.plan)
         self._tell(None)
         waiting = list(reversed(self.plan.chunks))
@@ -268,11 +276,14 @@ class _Run:
         del self.deaths[job.chunk]
         check_slice(self.study.metric, self.study.experiment.name, result)
         lost, result = result, replace(result, events=(*self.said.pop(job.chunk, ()), *result.events))
+        trials = [t.id for t in job.trials]
+        self.counts -= self.store.counts(trials)
         self.store.commit(result)
+        self.counts += self.store.counts(trials)
         self.left -= len(job.trials) * ((job.steps if result.done else result.step) - step)
         self._tell(result)
         self._count_losses(lost)
-        self.inert.check(self.store.measured)
+        self.inert.check(self.store.measured, trials)
         if not result.done:
             return [(job, result.step)]
         self.keep.drop(job.chunk)
@@ -284,6 +295,7 @@ class _Run:
             raise StudyError(NOT_FOR_ONE.format(error)) from error
         parts = halves(job)
         self.store.split(job.chunk, [[t.id for t in part.trials] for part in parts])
+        self.counts = self.store.counts()
         self.keep.drop(job.chunk)
         self.left += len(job.trials) * step
         for part in parts:
@@ -291,9 +303,8 @@ class _Run:
         return [(part, 0) for part in reversed(parts)]
 
     def _tell(self, result: SliceResult | None) -> None:
-        total = self.plan.replica_steps
-        done = max(total - self.left, 0)  # what starts over was done before
-        self.observer.progressed(Progress(done, total, self.store.counts(), result))
+        done = max(self.total - self.left, 0)  # what starts over was done before
+        self.observer.progressed(Progress(done, self.total, dict(self.counts), result))
 
     def _count_death(self, chunk: str, death: WorkerDied) -> None:
         self.deaths[chunk] += 1

@@ -25,7 +25,7 @@ RECIPE = "script"
 
 
 @dataclass(frozen=True)
-class Asked:
+class ScriptStudy:
     """What a comparison asks.
 
     Args:
@@ -93,7 +93,7 @@ class Asked:
         )
 
 
-def clear_stale(asked: Asked) -> None:
+def clear_stale(asked: ScriptStudy) -> None:
     """Make a folder fresh in which nothing has ended yet, and of which the command is another now.
 
     Raises:

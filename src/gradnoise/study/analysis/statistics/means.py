@@ -15,6 +15,7 @@ from gradnoise.study.analysis.statistics.arguments import (
     check_resamples,
     finite_vector,
 )
+from gradnoise.study.analysis.statistics.draws import signs
 from gradnoise.study.analysis.statistics.interval import Interval, negated, unbounded
 
 
@@ -71,13 +72,9 @@ def _every_set(d: Vector) -> NDArray[np.bool_]:
 
 def _count_extreme(d: Vector, seed: int, resamples: int) -> int:
     """Return how many sign patterns drawn have a |mean| of at least the one seen."""
-    rng = np.random.Generator(np.random.PCG64(seed))
-    rows = max(1, 1_000_000 // d.size)  # patterns per batch: 8 MB of them
     hits = 0
-    for start in range(0, resamples, rows):
-        shape = (min(rows, resamples - start), d.size)
-        positive = rng.integers(0, 2, size=shape, dtype=np.int8) == 1
-        turned = (positive != (d > 0.0)).astype(np.float64)
+    for positive in signs(seed, d.size).batches(resamples):
+        turned = ((positive == 1) != (d > 0.0)).astype(np.float64)
         either = [_no_larger(part @ d, part @ np.abs(d)) for part in (turned, 1.0 - turned)]
         hits += int(np.count_nonzero(either[0] | either[1]))
     return hits
@@ -139,11 +136,9 @@ def _subset_means(sample: Vector, seed: int, resamples: int) -> Vector:
         for value in sample:
             sums, counts = np.concatenate((sums, sums + value)), np.concatenate((counts, counts + 1.0))
         return sums[1:] / counts[1:]
-    rng = np.random.Generator(np.random.PCG64(seed))
-    rows = max(1, 1_000_000 // sample.size)
-    parts = []
-    for start in range(0, resamples, rows):
-        taken = rng.integers(0, 2, size=(min(rows, resamples - start), sample.size), dtype=np.int8).astype(np.float64)
-        size = taken.sum(axis=1)
+    parts, one = [], np.ones(sample.size)
+    for drawn in signs(seed, sample.size).batches(resamples):
+        taken = drawn.astype(np.float64)
+        size = taken @ one  # whole numbers, so exact
         parts.append((taken @ sample)[size > 0] / size[size > 0])
     return np.concatenate(parts)

@@ -15,6 +15,7 @@ from gradnoise.study.analysis.statistics.arguments import (
     check_resamples,
     finite_vector,
 )
+from gradnoise.study.analysis.statistics.draws import places
 from gradnoise.study.analysis.statistics.interval import Interval, unbounded
 from gradnoise.study.analysis.statistics.means import sign_flip_interval
 
@@ -94,14 +95,10 @@ def _best_weights(n: int, k: int) -> Vector:
 
 
 def _resampled_best(ordered: Vector, k: int, seed: int, resamples: int) -> Vector:
-    """Return the expected best of k of each resample, drawn with replacement; 8 MB of resamples at a time."""
-    rng, n, weights = np.random.Generator(np.random.PCG64(seed)), ordered.size, _best_weights(ordered.size, k)
-    rows = max(1, 1_000_000 // n)
-    parts = []
-    for start in range(0, resamples, rows):
-        drawn = rng.integers(0, n, size=(min(rows, resamples - start), n))
-        parts.append(ordered[np.sort(drawn, axis=1)] @ weights)  # sorting the indices sorts the values
-    return np.concatenate(parts)
+    """Return the expected best of k of each resample, drawn with replacement."""
+    weights = _best_weights(ordered.size, k)
+    drawn = places(seed, ordered.size).batches(resamples)  # sorted places make sorted values
+    return np.concatenate([ordered[part] @ weights for part in drawn])
 
 
 def _ordered(ends: Vector, level: float) -> Interval:

@@ -13,11 +13,12 @@ from collections.abc import Set
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import cloudpickle
 
 from gradnoise.errors import CheckpointError, StudyError
+from gradnoise.given import Between, arguments
 from gradnoise.study.engine import Engine, Job, Keep, Measurement, SliceResult
 from gradnoise.study.run.executors import WorkerDied
 from gradnoise.study.run.shipment import Shipment, opened
@@ -59,12 +60,16 @@ class SpoolExecutor:
         StudyError: a time is not positive.
     """
 
+    @arguments(StudyError)
     def __init__(
-        self, workers: int | None = None, *, folder: Path, lease: float = LEASE, outage: float = OUTAGE
+        self,
+        workers: Annotated[int | None, Between(1)] = None,
+        *,
+        folder: Path,
+        lease: Annotated[float, Between(0.01)] = LEASE,
+        outage: Annotated[float, Between(0)] = OUTAGE,
     ) -> None:
-        if lease <= 0:
-            raise StudyError(f"a lease of {lease} seconds: give more than 0")
-        self._spool = Spool(folder.absolute())
+        self._spool = Spool(Path(folder).absolute())
         self._expected, self._lease, self._outage = workers or 1, lease, outage
         self._driver = Driver(secrets.token_hex(6), RUNNING, 0, lease)
         self._numbers = itertools.count()

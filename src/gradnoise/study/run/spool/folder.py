@@ -143,17 +143,29 @@ class Spool:
         """Return what the driver says of itself; None when none has been here."""
         try:
             self.check()
-            return Driver(**json.loads(self.read("driver")))
+            return Driver(**self._told("driver"))
         except FileNotFoundError:
             return None
+        except TypeError as error:
+            raise StudyError(f"{self.root / 'driver'} is damaged ({error}); remove it") from error
 
     def workers(self) -> dict[str, dict[str, Any]]:
         """Return what workers say of themselves."""
         found = {}
         for name in self.names(WORKERS):
             with suppress(FileNotFoundError):  # it has just left
-                found[name] = json.loads(self.read(WORKERS, name))
+                found[name] = {"chunk": "", "slices": 0, "beat": 0} | self._told(WORKERS, name)
         return found
+
+    def _told(self, *path: str) -> dict[str, Any]:
+        """Read what a driver or worker says of itself."""
+        try:
+            told = json.loads(self.read(*path))
+        except (ValueError, RecursionError) as error:
+            raise StudyError(f"{self.root.joinpath(*path)} is damaged ({error}); remove it") from error
+        if not isinstance(told, dict):
+            raise StudyError(f"{self.root.joinpath(*path)} is damaged; remove it")
+        return told
 
     def there(self) -> bool:
         """Whether the folder can be reached: else nothing follows from a file that is not found."""

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from gradnoise.errors import StudyError
+from gradnoise.given import Between, settle
 from gradnoise.study.engine import Engine, Keep, SliceResult
 from gradnoise.study.run.keep import FolderKeep
 from gradnoise.study.run.shipment import Shipment, answer
@@ -51,8 +52,12 @@ class Until:
         idle: after so many seconds without a driver.
     """
 
-    seconds: float | None = None
-    idle: float = IDLE
+    seconds: Annotated[float | None, Between(0)] = None
+    idle: Annotated[float, Between(0)] = IDLE
+
+    def __post_init__(self) -> None:
+        """Check types and ranges."""
+        settle(self, StudyError)
 
 
 class SpoolWorker:

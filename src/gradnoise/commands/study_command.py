@@ -78,7 +78,7 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class Asked(ABC):
+class StudyCommand(ABC):
     """A study as a command line names it, and what to do with it."""
 
     name: Positional[str]
@@ -161,7 +161,7 @@ class Asked(ABC):
         return {}
 
 
-A = TypeVar("A", bound=Asked)
+A = TypeVar("A", bound=StudyCommand)
 
 
 def with_own_options(command: type[A], words: Sequence[str]) -> type[A]:
@@ -172,7 +172,7 @@ def with_own_options(command: type[A], words: Sequence[str]) -> type[A]:
         return command
     heading = name.replace("-", "_")  # of the options in the help
 
-    def own_options(asked: Asked) -> dict[str, Any]:
+    def own_options(asked: StudyCommand) -> dict[str, Any]:
         return dataclasses.asdict(getattr(asked, heading))
 
     own = (heading, options, field(default_factory=options))
