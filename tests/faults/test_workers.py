@@ -1,7 +1,7 @@
 """Workers and drivers that are killed, frozen, out of disk or out of reach: the tables are those of an undisturbed run.
 
 All with real processes, which are forked from a server that has imported what they need. Every run of the tests harms
-them a few times; `pytest -m faults tests/faults` as often as the second number of each case says.
+them a few times; `pytest -m faults tests/faults` in every way and often.
 """
 
 import multiprocessing
@@ -28,7 +28,8 @@ from gradnoise.study.run.spool.worker import SpoolWorker
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["gradnoise.paper", "torch._dynamo", "numba", "sklearn.datasets"])
-LEASE = 1.0
+#: Seconds of a lease: short, so that many run out; and longer, where a busy machine must not make a worker look dead.
+LEASE, LONG = 1.0, 4.0
 STEPS, EVERY = 60, 3
 OPTIONS = Options(chunk=4, slice_seconds=0.0)
 
@@ -64,8 +65,8 @@ def drive(folder: Path, lease: float = LEASE) -> None:
     run_study(study(), folder, options=OPTIONS, executor=SpoolExecutor(2, folder=folder, lease=lease))
 
 
-def started(what, folder: Path) -> multiprocessing.Process:
-    process = PROCESSES.Process(target=what, args=(folder,))
+def started(what, *arguments) -> multiprocessing.Process:
+    process = PROCESSES.Process(target=what, args=arguments)
     process.start()
     return process
 
@@ -122,11 +123,11 @@ def meanwhile(harm) -> threading.Thread:
     return thread
 
 
-@pytest.mark.parametrize("most", [4, 20])
-def test_workers_killed_at_random_moments(tmp_path, expected, most):
+@pytest.mark.parametrize(("most", "lease"), [(4, LONG), (20, LEASE)])
+def test_workers_killed_at_random_moments(tmp_path, expected, most, lease):
     moments, kills = random.Random(most), 0
     with workers(tmp_path) as two:
-        driver = started(drive, tmp_path)
+        driver = started(drive, tmp_path, lease)
         until(lambda: begun(tmp_path))
         while kills < most and driver.is_alive():
             time.sleep(moments.uniform(0.0, 1.5 * LEASE))
@@ -137,6 +138,7 @@ def test_workers_killed_at_random_moments(tmp_path, expected, most):
     assert tables(tmp_path) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kills", [2, 6])
 def test_a_driver_killed_again_and_again(tmp_path, expected, kills):
     moments = random.Random(kills)
@@ -155,6 +157,7 @@ def test_a_driver_killed_again_and_again(tmp_path, expected, kills):
     assert tables(tmp_path) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("times", [1, 4])
 def test_workers_frozen_past_their_lease(tmp_path, expected, times):
     """Their slices are run by others; when they come back they disturb nobody, and work on."""
@@ -189,12 +192,13 @@ def test_a_worker_that_is_told_to_leave_ends_its_slice_first(tmp_path, expected)
             two.processes[0].join(PATIENCE)
 
         thread = meanwhile(harm)
-        drive(tmp_path, lease=60.0)  # none runs out, however busy the machine is
+        drive(tmp_path, 60.0)  # none runs out, however busy the machine is
         thread.join(PATIENCE)
         assert two.processes[0].exitcode == 0 and Spool(tmp_path).driver().lost == 0
     assert tables(tmp_path) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [2.5, 10.0])
 def test_the_folder_is_away(tmp_path, expected, seconds):
     """For longer than a lease."""
