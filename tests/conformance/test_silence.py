@@ -287,9 +287,10 @@ def test_an_optimizer_that_clips_inside():
 # --- noise lands twice or alike -------------------------------------------------------------------------
 
 
-def test_two_parameters_with_one_gradient():
+@pytest.mark.parametrize("share", [lambda g: g, lambda g: g.view(g.shape), torch.Tensor.detach])
+def test_two_parameters_with_one_gradient(share):
     a, b = flat(SHAPE, SHAPE)
-    b.grad = a.grad
+    b.grad = share(a.grad)
     optimizer = torch.optim.SGD([a, b], lr=1.0)
     noise = attach(optimizer, Fixed(1.0), seed=SEED)
     with pytest.raises(ValueError, match=r"'0.0' and '0.1' share one gradient tensor"):

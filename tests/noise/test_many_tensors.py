@@ -1,11 +1,13 @@
 """Many whole tensors in one call: the bits of each on its own, and the sum of their squares."""
 
+import gc
 import math
+import weakref
 
 import pytest
 import torch
 
-from gradnoise.noise.gaussian import Part, add_parts_, add_whole_, is_plain, reference, square_sum
+from gradnoise.noise.gaussian import Part, add_parts_, add_whole_, is_plain, normal, reference, square_sum
 
 SIZES = (0, 1, 3, 256, 255, 70_000, 5, 256, 1024, 1025, 66_000, 2)
 
@@ -51,3 +53,51 @@ def test_which_tensors_are_plain():
 def test_a_sigma_out_of_range():
     with pytest.raises(ValueError, match="sigma must be finite and >= 0, got -1"):
         add_whole_([torch.zeros(3)], (1,), t=0, sigma=-1.0)
+
+
+# --- tensors that are found where they lay ----------------------------------------------------------------
+
+
+def check_added(tensors, before, keys, t):
+    for x, old, key in zip(tensors, before, keys, strict=True):
+        assert torch.equal(x, old + normal(key, t, x.numel()).view(x.shape))
+
+
+@pytest.mark.parametrize("change", ["nothing", "one", "data", "shape", "strides", "all", "order"])
+def test_tensors_that_come_again_get_their_noise_whatever_became_of_them(change):
+    keys = tuple(range(100, 150))
+    tensors = [torch.zeros(4, 4) for _ in keys]
+    for t in range(3):
+        assert add_whole_(tensors, keys, t=t, sigma=1.0)
+    with torch.no_grad():
+        if change == "one":
+            tensors[7] = torch.zeros(4, 4)
+        if change == "data":
+            tensors[7].data = torch.zeros(4, 4)
+        if change == "shape":
+            tensors[7].data = torch.zeros(3)
+        if change == "strides":
+            tensors[7].data = torch.zeros(4, 4).t()[:2]
+        if change == "all":
+            tensors = [torch.zeros(5) for _ in keys]
+        if change == "order":
+            tensors.reverse()
+    before = [x.clone() for x in tensors]
+    if change == "strides":
+        assert not add_whole_(tensors, keys, t=3, sigma=1.0)
+        return
+    for t in range(3, 6):
+        assert add_whole_(tensors, keys, t=t, sigma=1.0)
+        check_added(tensors, before, keys, t)
+        before = [x.clone() for x in tensors]
+
+
+def test_tensors_are_not_kept_alive():
+    keys = tuple(range(50))
+    tensors = [torch.zeros(4) for _ in keys]
+    for t in range(3):
+        add_whole_(tensors, keys, t=t, sigma=1.0)
+    gone = weakref.ref(tensors[3])
+    del tensors
+    gc.collect()
+    assert gone() is None

@@ -81,7 +81,8 @@ def _noise(stream: Stream, found: Sequence[Dose], rows: Rows) -> Tensor:
         zeros = torch.zeros_like(gradient)
     shadow = torch.empty_like(stream.parameter)
     shadow.grad = zeros
-    add_doses_([dose._replace(streams=[stream._replace(parameter=shadow)]) for dose in found], rows)
+    there = [stream._replace(parameter=shadow)]
+    add_doses_([dose._replace(streams=there, gradients=[zeros]) for dose in found], rows)
     return shadow.grad
 
 

@@ -36,10 +36,12 @@ class Group(NamedTuple):
 class Dose(NamedTuple):
     """Streams that get the numbers of update t with the standard deviation sigma, times `scale` where that is given.
 
-    `scale` is 0-dim, on any device: the loss scale, or all of sigma where that is `relative` to the gradient.
+    `gradients` are those of the streams' parameters. `scale` is 0-dim, on any device: the loss scale, or all of sigma
+    where that is `relative` to the gradient.
     """
 
     streams: list[Stream]
+    gradients: list[Any]
     t: int
     sigma: float
     scale: Tensor | None
@@ -96,19 +98,22 @@ def doses(
 
 def _at(groups: Sequence[Group], t: int, rows: Rows, scale: Tensor | None, endings: Endings | None) -> list[Dose]:
     """Return the doses of the numbers of update t."""
-    alike: dict[float, list[Stream]] = {}
+    alike: dict[float, tuple[list[Stream], list[Any]]] = {}
     own: list[Dose] = []
-    for place, schedule, streams, _ in groups:
+    for place, schedule, streams, gradients in groups:
         over = not streams or (endings is not None and endings.over(place, t))
         if isinstance(schedule, Relative) and schedule.to == "gradient":
             ratio, elements = schedule.ratio(t), 0 if over else count(streams, rows)
             if ratio and elements:  # the norm carries the loss scale already
-                own.append(Dose(streams, t, 1.0, norm(streams) * (ratio / math.sqrt(elements)), relative=True))
+                own.append(
+                    Dose(streams, gradients, t, 1.0, norm(streams) * (ratio / math.sqrt(elements)), relative=True)
+                )
             continue
         deviation = _deviation(schedule, streams, t, rows)  # an error also where there is no gradient now
         if not over:
-            alike.setdefault(deviation, []).extend(streams)
-    return [Dose(streams, t, deviation, scale) for deviation, streams in alike.items()] + own
+            before, theirs = alike.get(deviation, ([], []))
+            alike[deviation] = before + streams, theirs + gradients
+    return [Dose(*parts, t, deviation, scale) for deviation, parts in alike.items()] + own
 
 
 def _deviation(schedule: Schedule, streams: Sequence[Stream], t: int, rows: Rows) -> float:
@@ -143,7 +148,7 @@ def _under(noise: float, share: float, gradient: Tensor, scale: Tensor | None) -
 
 def add_doses_(doses: Sequence[Dose], rows: Rows) -> bool:
     """Add noise to gradients; return whether some of them were replaced by others."""
-    return any([add_noise_(dose.streams, dose.t, dose.sigma, rows, dose.scale) for dose in doses])
+    return any([add_noise_(dose.streams, dose.gradients, dose.t, dose.sigma, rows, dose.scale) for dose in doses])
 
 
 def add_gradient_noise_(
@@ -187,4 +192,5 @@ def add_gradient_noise_(
         raise ValueError(f"{schedule!r} ends at a share of the gradient: use attach, which remembers when that was")
     streams = [Stream.of(p, name, seed) for p, name in names_of(named_parameters).items()]
     streams = [stream for stream in streams if stream.parameter.grad is not None]
-    add_doses_(doses([Group(0, schedule, streams, [])], t, rows), rows)
+    gradients = [stream.parameter.grad for stream in streams]
+    add_doses_(doses([Group(0, schedule, streams, gradients)], t, rows), rows)

@@ -27,17 +27,18 @@ CLIPPING = re.compile(r"clip|max_(grad_)?norm|max_grad|normalize_grad")
 HARMLESS = re.compile(r"^(qk|trust)_")
 
 
-def refuse_shared(streams: Sequence[Stream], gradients: Sequence[Tensor]) -> None:
-    """Refuse gradients that are one tensor: it would get the noise of each of its parameters.
+def refuse_shared(streams: Sequence[Stream]) -> None:
+    """Refuse gradients that are one tensor, or begin in the same memory: it would get the noise of each parameter.
 
     Raises:
         ValueError: two parameters share one.
     """
-    if len(set(map(id, gradients))) == len(streams):
-        return
-    seen: dict[int, str] = {}
+    seen: dict[tuple[str, int], str] = {}
     for stream in streams:
-        other = seen.setdefault(id(stream.parameter.grad), stream.name)
+        grad = stream.parameter.grad
+        plain = type(grad) is Tensor and grad.layout == torch.strided and grad.numel()
+        place = ("memory", grad.data_ptr()) if plain else ("object", id(grad))  # pyright: ignore[reportOptionalMemberAccess]
+        other = seen.setdefault(place, stream.name)
         if other != stream.name:
             raise ValueError(
                 f"parameters {other!r} and {stream.name!r} share one gradient tensor, which would get noise twice; give"

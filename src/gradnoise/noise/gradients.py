@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
-from gradnoise.noise.gaussian import Part, add_parts_, add_whole_, is_plain, stream_key
+from gradnoise.noise.gaussian import Part, add_parts_, add_whole_, stream_key
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -51,12 +51,18 @@ def check_rows(rows: str) -> None:
 
 
 def add_noise_(
-    streams: Iterable[Stream], t: int, sigma_t: float, rows: Rows = "present", scale: Tensor | None = None
+    streams: Sequence[Stream],
+    gradients: Sequence[Any],
+    t: int,
+    sigma_t: float,
+    rows: Rows = "present",
+    scale: Tensor | None = None,
 ) -> bool:
     """Add noise to the gradients of parameters, each given with its name and key.
 
     Args:
         streams: where noise goes and which.
+        gradients: those of the streams' parameters, which are slow to ask for.
         t: update.
         sigma_t: standard deviation of the noise; 0 touches nothing.
         rows: of sparse gradients.
@@ -67,10 +73,8 @@ def add_noise_(
     """
     if sigma_t == 0:
         return False
-    streams = list(streams)
-    plain: list[Any] = [stream.parameter.grad for stream in streams]
-    if plain and is_plain(plain):  # nearly always
-        add_whole_(plain, tuple([stream.key for stream in streams]), t=t, sigma=sigma_t, scale=scale)
+    keys = tuple([stream.key for stream in streams])
+    if gradients and add_whole_(gradients, keys, t=t, sigma=sigma_t, scale=scale):  # nearly always
         return False
     reals: list[Part] = []
     halves: list[Part] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +17,7 @@ from gradnoise.noise import doubts, gaussian
 from gradnoise.noise.diagnostics import GroupDiagnostics, diagnose, draw
 from gradnoise.noise.dosing import Group, add_doses_, ask_for_ends, doses, schedule_of
 from gradnoise.noise.gradients import Rows
-from gradnoise.noise.lookout import Lookout
+from gradnoise.noise.lookout import DOUBTFUL, Lookout
 from gradnoise.noise.schedule import Relative, Schedule, check_at, deviation, sigma, until_share
 from gradnoise.noise.stepping import BeforeUpdate
 from gradnoise.noise.streams import Streams
@@ -84,9 +85,11 @@ class Noise:
         self.optimizer, self.schedule, self.seed = optimizer, schedule, seed
         self._rows: Rows = rows
         self._anti_pgd, self._on = anti_pgd, on
-        # Gradients that have the noise of `_done_at`, and their versions; only while a step runs, or has raised.
+        # Gradients that have the noise of `_done_at`, and the versions of the first and the last; only while a step
+        # runs, or has raised.
         self._done: list[Tensor] = []
-        self._versions: list[int] = []
+        self._versions = 0, 0
+        self._looked = 0  # how often noise was added, which tells when gradients are looked at
         self._done_at = -1
         self._last: tuple[Tensor, Tensor | None] | None = None  # of noise relative to the gradient, and the loss scale
         self._paused = False
@@ -246,19 +249,22 @@ class Noise:
                 gradients = [s.parameter.grad for s in streams]
             if self._on == "weights":
                 streams = [s._replace(parameter=_weights_of(s.parameter)) for s in streams]
+                gradients = [s.parameter.grad for s in streams]
             groups.append(Group(i, schedule_of(group, self.schedule), streams, gradients))
         return groups
 
     def _add(self, t: int, scale: Tensor | None) -> bool:
         """Add the noise of update t; return whether there was a gradient to add it to."""
         groups = self._groups()
-        everywhere = [stream for group in groups for stream in group.streams]
-        gradients: list[Any] = [gradient for group in groups for gradient in group.gradients]
+        everywhere: list[Any] = list(itertools.chain.from_iterable(group.streams for group in groups))
+        gradients: list[Any] = list(itertools.chain.from_iterable(group.gradients for group in groups))
         if self._endings is not None:
             self._endings.settle()
         if self._on == "weights" or self._paused or not everywhere or self._has_noise(gradients, t):
             return bool(everywhere)
-        doubts.refuse_shared(everywhere, gradients)
+        if self._looked < DOUBTFUL or not self._looked & self._looked - 1:
+            doubts.refuse_shared(everywhere)
+        self._looked += 1
         found = doses(groups, t, self._rows, scale, self._endings, anti_pgd=self._anti_pgd)
         if self._endings is not None:
             ask_for_ends(groups, t, self._rows, scale, self._endings)
@@ -272,7 +278,7 @@ class Noise:
             ((dose.scale, scale) for dose in found if dose.relative and dose.scale is not None), self._last
         )
         self._done_at = t
-        self._done, self._versions = gradients, [g._version for g in gradients]
+        self._done, self._versions = gradients, (gradients[0]._version, gradients[-1]._version)
         return True
 
     def _made_update(self, found: bool, t: int, overflow: Tensor | None) -> None:
@@ -299,4 +305,4 @@ class Noise:
         if t != self._done_at or len(self._done) != len(gradients):
             return False
         same = all(mine is g for mine, g in zip(self._done, gradients, strict=True))
-        return same and self._versions == [g._version for g in gradients]
+        return same and self._versions == (gradients[0]._version, gradients[-1]._version)

@@ -49,7 +49,8 @@ class BeforeUpdate:
         self._told = False
         self._pass = -1, 0  # the backward pass within which a step was last made, and its t
         # In a compiled step these run as plain Python, between compiled pieces; a closure is compiled as ever.
-        self._add, before, after = (cast(Any, torch.compiler.disable(f)) for f in (add, self._before, self._after))
+        self._add, self._add_after_closure = add, cast(Any, torch.compiler.disable(add))
+        before, after = (cast(Any, torch.compiler.disable(f)) for f in (self._before, self._after))
         self._hooks = optimizer.register_step_pre_hook(before), optimizer.register_step_post_hook(after)
 
     @property
@@ -88,7 +89,7 @@ class BeforeUpdate:
 
         def noisy() -> Any:
             loss = closure()
-            self._found = self._add(t, None) or bool(self._found)
+            self._found = self._add_after_closure(t, None) or bool(self._found)
             return loss
 
         if "closure" in kwargs:

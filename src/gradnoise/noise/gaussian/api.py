@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from gradnoise.noise.gaussian.arguments import (
 )
 from gradnoise.noise.gaussian.backends import Backend, backend_of
 from gradnoise.noise.gaussian.parts import Part, is_plain
+from gradnoise.noise.gaussian.plans import recall, remember
 
 
 def add_rows_(
@@ -122,19 +124,27 @@ def add_parts_(parts: Sequence[Part], *, t: int, sigma: float, scale: Tensor | N
 
 
 def add_whole_(
-    tensors: Sequence[Tensor], keys: tuple[int, ...], *, t: int, sigma: float, scale: Tensor | None = None
-) -> None:
-    """Do what `add_parts_` does to whole tensors, faster where they are many; see `is_plain` for which."""
+    tensors: Sequence[Any], keys: tuple[int, ...], *, t: int, sigma: float, scale: Tensor | None = None
+) -> bool:
+    """Do what `add_parts_` does to whole tensors, faster where they are many; see `is_plain` for which.
+
+    Returns:
+        Whether it was done: False for tensors of other kinds.
+    """
+    runs = recall(tensors, keys)
+    if runs is None and not is_plain(tensors):
+        return False
     if not 0 <= sigma < math.inf:
         raise ValueError(f"sigma must be finite and >= 0, got {sigma}")
     t = check_step(t)
-    batch = getattr(backend_of(tensors[0]), "add_whole_", None)
-    if sigma == 0:
-        return
-    if batch is None:
-        backend_of(tensors[0]).add_parts_(list(map(Part, tensors, keys)), t, sigma, scale)
-    else:
-        batch(tensors, _keys(keys), t, sigma, scale)
+    backend: Any = backend_of(tensors[0])
+    if not hasattr(backend, "add_whole_"):
+        backend.add_parts_(list(map(Part, tensors, keys)), t, sigma, scale)
+        return True
+    if runs is None and (runs := backend.lay_out(tensors, _keys(keys))) is not None:
+        remember(tensors, keys, runs)
+    backend.add_whole_(tensors, keys, runs, t, sigma, scale)
+    return True
 
 
 @functools.lru_cache(maxsize=64)

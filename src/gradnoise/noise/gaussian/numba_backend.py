@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gradnoise.noise.gaussian import numba_kernels as kernels
 from gradnoise.noise.gaussian.parts import SLAB, Part, slabs, working
+from gradnoise.noise.gaussian.plans import addresses_of
 from gradnoise.noise.gaussian.reference import limits
 from gradnoise.noise.gaussian.threads import split
 
@@ -69,16 +70,30 @@ def add_parts_(parts: Sequence[Part], t: int, sigma: float, scale: Tensor | None
         _add_to_copies(others, t, sigma)
 
 
-def add_whole_(tensors: Sequence[Tensor], keys: Array, t: int, sigma: float, scale: Tensor | None) -> None:
+def add_whole_(
+    tensors: Sequence[Tensor],
+    keys: Sequence[int],
+    runs: Array | None,
+    t: int,
+    sigma: float,
+    scale: Tensor | None,
+) -> None:
     """Add noise to contiguous tensors of one precision from their first elements on, see `backends.Backend`."""
     if scale is not None:
         sigma *= scale.item()
-    if len(tensors) <= FEW and all(x.numel() <= SMALL for x in tensors):
-        for x, key in zip(tensors, keys.tolist(), strict=True):
+    if runs is None:
+        for x, key in zip(tensors, keys, strict=True):
             kernels.adder(x.dtype)(x.data_ptr(), x.numel(), key, t, sigma)
         torch.autograd.graph.increment_version(tensors)
         return
-    _add_runs(tensors, _whole(tensors, keys), t, sigma)
+    _add_runs(tensors, runs, t, sigma)
+
+
+def lay_out(tensors: Sequence[Tensor], keys: Array) -> Array | None:
+    """Return the table of tensors that the kernel works on, None for a few small ones, which have a call each."""
+    if len(tensors) <= FEW and all(x.numel() <= SMALL for x in tensors):
+        return None
+    return _whole(tensors, keys)
 
 
 def square_sum(tensors: Sequence[Tensor]) -> float:
@@ -90,8 +105,8 @@ def square_sum(tensors: Sequence[Tensor]) -> float:
 def _whole(tensors: Sequence[Tensor], keys: Array) -> Array:
     """Return address, length, first element and key of contiguous tensors."""
     runs = np.zeros((len(tensors), 4), dtype=np.uint64)
-    runs[:, 0] = [x.data_ptr() for x in tensors]
-    runs[:, 1] = [x.numel() for x in tensors]
+    runs[:, 0] = addresses_of(tensors)
+    runs[:, 1] = np.fromiter(map(Tensor.numel, tensors), np.uint64, len(tensors))
     runs[:, 3] = keys
     return runs
 
