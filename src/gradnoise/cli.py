@@ -124,5 +124,6 @@ def _parse(commands: Mapping[str, Callable[..., Command]], program: str, descrip
 
 
 def _fail(message: str) -> None:
-    Terminal(stderr=True).print(Text.assemble(("error: ", "bold red"), message))
+    lines = "\n" in message  # such as a command, which a person may want to copy
+    Terminal(stderr=True).print(Text.assemble(("error: ", "bold red"), message), soft_wrap=lines)
     sys.exit(1)

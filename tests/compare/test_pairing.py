@@ -149,3 +149,13 @@ def test_a_start_that_no_seed_changes_is_told_where_seeds_are_not_asked_for(tmp_
     assert compare(script(tmp_path, "tell(accuracy=0.5 + len(sys.argv) / 100)\n", "plain.py"), "--no-seed", "--arm",
                    "more=--more", arms="none", seeds=3) == 0  # fmt: skip
     assert "that one start alone" in said(capsys)
+
+
+def test_two_seeds_that_tell_the_same_numbers_are_told_of(tmp_path, capsys):
+    path = script(
+        tmp_path, "tell(accuracy=max(seed, 1) / 3 + len(sys.argv) / 100)\n"
+    )  # as some generators take 0 for 1
+    assert compare(path, "--arm", "more=--more", arms="none", seeds=3) == 0
+    assert "Runs told the same numbers as those of another seed, in every arm" in said(capsys)
+    notes = results(tmp_path / "runs/compare-train").record.notes
+    assert any("count twice (1 of 3 seeds)" in note for note in notes), notes

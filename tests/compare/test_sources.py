@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,8 @@ def test_tensorboard_events_of_its_own_writer(tmp_path):
 
 
 def test_tensorboard_events_that_cannot_be_read_are_told_of_and_other_sources_asked(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "tensorboard", None)
+    for module in ("tensorboard", "tensorboard.backend.event_processing.event_accumulator"):
+        monkeypatch.setitem(sys.modules, module, None)
     where = places(tmp_path, '{"acc": 0.1}\n')
     (tmp_path / "dir/events.out.tfevents.1").touch()
     found = find(where, "acc")[0]

@@ -60,7 +60,7 @@ class Command:
     @property
     def name(self) -> str:
         """The script's name without its ending, or else the program's."""
-        scripts = [Path(w).stem for w in self.words if w.endswith(".py")]
+        scripts = [Path(w).stem for w in self.words if w.endswith((".py", ".sh"))]
         modules = [after for before, after in zip(self.words, self.words[1:], strict=False) if before == "-m"]
         return re.sub(r"[^\w.-]+", "-", (scripts or modules or [Path(self.words[0]).name])[0]).strip("-.") or "script"
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from gradnoise.errors import StudyError
 from gradnoise.study.engine import Job, JobTrial
 from gradnoise.study.run.script_engine import SHOWN, ScriptWorker
 from gradnoise.study.script.outcome import BROKEN, FAILED, FILE, FINISHED, TIMEOUT, Outcome
-from gradnoise.study.script.pairing import ALWAYS_ALIKE, Beginning, ignores_seed
+from gradnoise.study.script.pairing import ALWAYS_ALIKE, SAME_NUMBERS, Beginning, ignores_seed
 from gradnoise.study.script.sources import tail
 
 #: Pairs whose numbers are all equal, without a fingerprint to tell, before a script is said to ignore its seed.
@@ -79,13 +79,15 @@ class Judge:
         return None
 
     def notes(self, job: Job) -> list[str]:
-        """Return what the runs of a seed are in view of those of others, for a script that takes no seed."""
-        if self._seeded:
-            return []
+        """Return what the runs of a seed are in view of those of others."""
+        arm, seed = job.trials[0].config["arm"], job.trials[0].seed
         with self._lock:
-            arm, seed = job.trials[0].config["arm"], job.trials[0].seed
-            alike = self._all_alike(job) > 1 or (seed in self._begun.get(arm, {}) and self._twin(arm, seed) is not None)
-        return [ALWAYS_ALIKE] if alike else []
+            numbers = self._numbers(job)
+            same = [other for other in numbers if other != seed and numbers[other] == numbers.get(seed)]
+            begun = seed in self._begun.get(arm, {}) and self._twin(arm, seed) is not None
+        if self._seeded:
+            return [SAME_NUMBERS] if same else []
+        return [ALWAYS_ALIKE] if begun or (same and len(same) == len(numbers) - 1) else []
 
     def take(self, job: Job, outcomes: Sequence[Outcome], worker: ScriptWorker) -> None:
         """Hear how the runs of a seed ended.
@@ -103,7 +105,8 @@ class Judge:
             for trial, outcome in zip(job.trials, outcomes, strict=True):
                 self.know(trial, outcome)
             self._count(job, outcomes, worker)
-            if self._seeded and self._all_alike(job) == EQUAL_PAIRS:
+            numbers = list(self._numbers(job).values())
+            if self._seeded and len(numbers) == EQUAL_PAIRS and all(found == numbers[0] for found in numbers):
                 raise StudyError(
                     f"the script seems to ignore its seed: all numbers of the first {EQUAL_PAIRS} seeds are the same."
                     " See to it that the seed reaches whatever draws at random (random_state=seed in scikit-learn); or"
@@ -122,14 +125,14 @@ class Judge:
                     " repeat the command: runs that ended well are kept, those that failed are made again"
                 )
 
-    def _all_alike(self, job: Job) -> int:
-        """Count the seeds of which the arms of a job told the same numbers; 0 where some differ, or can be watched."""
-        arms, numbers = [t.config["arm"] for t in job.trials], []
+    def _numbers(self, job: Job) -> dict[int, list[Mapping[str, object]]]:
+        """Return what runs of the arms of a job told, by seed, where no optimizer could be watched."""
+        arms, found = [t.config["arm"] for t in job.trials], {}
         for seed in dict.fromkeys(seed for _, seed in self._ended):
             outcomes = [self._ended.get((arm, seed)) for arm in arms]
             if all(o is not None and not o.begin and o.status == FINISHED for o in outcomes):
-                numbers.append([o.numbers for o in outcomes if o is not None])
-        return len(numbers) if all(found == numbers[0] for found in numbers) else 0
+                found[seed] = [o.numbers for o in outcomes if o is not None]
+        return found
 
 
 def _first_failure(trial: JobTrial, outcome: Outcome, worker: ScriptWorker) -> str:

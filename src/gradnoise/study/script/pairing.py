@@ -23,6 +23,10 @@ UNSEEN = (
     " one seed share what they should"
 )
 ALONE = "Pairing of {arms} is taken on trust: no run of the baseline with the same seed was there to compare with"
+SAME_NUMBERS = (
+    "Runs told the same numbers as those of another seed, in every arm: unless that is chance, something that draws"
+    " does not heed the seed, and they count twice"
+)
 ALWAYS_ALIKE = (
     "Runs of other seeds began alike, or told the same numbers: the script starts the same way whatever the seed, and"
     " verdicts speak of that one start alone"

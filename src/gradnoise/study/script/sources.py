@@ -69,7 +69,8 @@ def find(places: Places, metric: str) -> tuple[Found | None, str]:
                     seen.append((name, points))
         except UnreadError as error:
             unread.append(str(error))
-    return None, f"it told no {metric!r}: {'; '.join([*unread, _what_there_is(places, metric, seen)])}"
+    there = [] if unread and places.pattern is not None else [_what_there_is(places, metric, seen)]
+    return None, f"it told no {metric!r}: {'; '.join([*unread, *there])}"
 
 
 def _what_there_is(places: Places, metric: str, seen: list[tuple[str, Points]]) -> str:
