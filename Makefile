@@ -32,7 +32,7 @@ docs: $(VENV)/.installed-docs
 	$(BIN)/python -m sphinx -b html $(SPHINX_ARGS) docs docs/_build/html
 
 bench: $(VENV)/.installed
-	set -e; for b in noise populations; do echo "== $$b"; $(BIN)/python benchmarks/$$b.py; done
+	set -e; for b in noise populations compare; do echo "== $$b"; $(BIN)/python benchmarks/$$b.py; done
 
 # Needs no installation: any Python with torch, numba and triton, such as make gpu GPU_PYTHON=python3
 GPU_PYTHON ?= $(PYTHON)
