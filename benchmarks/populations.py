@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from baselines import jax_vmap, lstm_lm, memory_network, neural_gpu, neural_programmer, nram, plain_loop
+from baselines import diagonal, jax_vmap, lstm_lm, memory_network, neural_gpu, neural_programmer, nram, plain_loop
 from baselines.contest import Contest, Seconds, timed
 from baselines.deep_mlp import CLIP, ETA, GAMMA, LR, SIZES, synthetic_digits
 from torch import Tensor
@@ -58,7 +58,7 @@ VARIANTS = {
     "memn2n": ("task 1", "task 2"),
     "neural-programmer": tuple(neural_programmer.VARIANTS),
     "nram": tuple(nram.SHAPES),
-    "neural-gpu": tuple(neural_gpu.VARIANTS),
+    "neural-gpu": (*neural_gpu.VARIANTS, "diagonal"),
     "lstm-lm": ("2 x 200",),
 }
 
@@ -103,6 +103,8 @@ def _contest(system: str, variant: str, size: int, device: str, threads: int, st
         return readers(int(variant.removeprefix("task ")), size, device, steps or max(32, 640 // size))
     if system == "neural-programmer":
         return neural_programmer.contest(variant, size, device, steps or max(3, 80 // size))
+    if variant == "diagonal":
+        return diagonal.contest(size, device, steps or max(2, 16 // size))
     if system == "neural-gpu":
         return neural_gpu.contest(variant, size, device, steps or max(1, 4 // size))
     if system == "lstm-lm":

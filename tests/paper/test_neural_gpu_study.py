@@ -1,5 +1,6 @@
 """Table 5 as a study: the published table, the grid, and what the report adds."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -103,6 +104,18 @@ def test_what_the_report_adds():
     # the second checkpoint was best at the training length: that of 3 %
     assert (none["best checkpoint"], none["best < 5 %"], none["training length"]) == ("3", "20/20", "1")
     assert none["limit"] == "41"
+
+
+def test_what_became_of_the_gradient_is_told_where_it_was_recorded():
+    found = results(lambda t: 0.5)
+    assert len(learning(found)) == 3
+    values = {"clipped_norm": 0.05, "noise_to_gradient": 65.0, "update_cosine": 0.01, "gradient_over_eps": 11.5}
+    trials = []
+    for t in found.trials:
+        curves = {name: Curve(np.array([1, 2]), np.array([9.0, x])) for name, x in values.items()}
+        trials.append(dataclasses.replace(t, curves={**t.curves, **curves}))
+    *_, (_, table) = learning(StudyResults(found.record, tuple(trials)))
+    assert [line[3:] for line in table.rows] == [("", "0.05", "65", "0.01", "11.5")] * 2
 
 
 def test_nothing_is_added_before_a_run_is_done():

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from gradnoise import Annealed
+from gradnoise import Annealed, Relative
 from gradnoise.paper.neural_gpu import EARLY, MARCH, Config, NeuralGPU, NeuralGPUExperiment
 from gradnoise.paper.neural_gpu import experiment as module
 from gradnoise.paper.neural_gpu.course import Lengths
@@ -217,6 +217,46 @@ def test_the_literal_noise_against_the_clipped_gradient():
     assert norm == pytest.approx(math.sqrt(188_260))
     assert norm / MARCH.clip == pytest.approx(434, abs=1) and norm / EARLY.clip == pytest.approx(8678, abs=5)
     assert Annealed(1.0)(999) ** 0.5 == pytest.approx(0.1496, abs=1e-4)
+
+
+def test_gates_of_the_noise():
+    """By the error e of the last window: e, sqrt(max(0, e - 0.02)), sqrt(20 e), and always 1."""
+    errors = torch.tensor([1.0, 0.5, 0.01, 0.0])
+    gates = {
+        "none": [1, 1, 1, 1],
+        "linear": [1, 0.5, 0.01, 0],
+        "code": [0.98**0.5, 0.48**0.5, 0, 0],
+        "early": [20**0.5, 10**0.5, 0.2**0.5, 0],
+    }
+    for gate, expected in gates.items():
+        state = Lengths().start(Config(gate=gate))
+        assert state["error"] == 1  # at first
+        factor = Lengths().noise({"gate": state["gate"].expand(4, 3), "error": errors})
+        assert factor.tolist() == pytest.approx(expected, rel=1e-5, abs=1e-7), gate
+    with pytest.raises(PopulationError, match=r"no gate 'erly'.*did you mean 'early'"):
+        Config(gate="erly")
+
+
+def test_gated_noise_is_as_strong_as_the_gate_says():
+    arms = [{"noise": Annealed(0.01), "gate": gate, "seed": 1} for gate in ("none", "linear", "code", "early")]
+    p = train(*arms, steps=1)
+    norms = p.telemetry()["noise_norm"]
+    torch.testing.assert_close(norms / norms[0], torch.tensor([1, 1, 0.98**0.5, 20**0.5]).double(), rtol=1e-5, atol=0)
+    p._live.course["error"].fill_(0.25)
+    p.step()
+    later = p.telemetry()["noise_norm"]
+    expected = torch.tensor([1, 0.25, 0.23**0.5, 5**0.5]).double()
+    torch.testing.assert_close(later / later[0], expected, rtol=1e-5, atol=0)
+    assert len({tuple(row) for row in p.modules.theta.tolist()}) == 4
+
+
+def test_windows_say_what_becomes_of_the_gradient():
+    p = train({"optimizer": Adam(eps=1e-4)}, {"optimizer": Adam(eps=1e-4), "noise": Relative(1.0)}, steps=4)
+    found = p.telemetry()
+    assert (found["clipped_norm"] <= 1 + 1e-6).all() and found["noise_to_gradient"][0] == 0
+    assert 0.5 < found["noise_to_gradient"][1] < 1.1 and found["update_cosine"][0] > found["update_cosine"][1]
+    size = p.modules.theta.shape[1] ** 0.5
+    torch.testing.assert_close(found["gradient_over_eps"], found["clipped_norm"] / size / 1e-4)
 
 
 def test_resumed_is_uninterrupted_bit_for_bit():

@@ -10,7 +10,7 @@ from support.toys import assert_close, assert_same, changed, parameters_of, repl
 from torch import Tensor, nn
 
 from gradnoise.noise.gaussian import normal, stream_key
-from gradnoise.noise.schedule import Annealed
+from gradnoise.noise.schedule import Annealed, Relative
 from gradnoise.population import Course, Draws, Experiment, Population, PopulationError, check_experiment
 from gradnoise.population.randomness import seeded
 
@@ -468,3 +468,63 @@ def test_a_skipped_update_changes_no_weights():
         engine.step()
         weight = engine.modules.views(engine.modules.theta)[place]
         assert bool(weight.any()) != zero
+
+
+# --- the strength of noise ------------------------------------------------------------------------------
+
+
+class Gated(Carried):
+    """Multiplies sigma_t by 1, 2, 3, ..., from update to update."""
+
+    def start(self, config: Any) -> dict[str, Tensor]:
+        return super().start(config) | {"factor": torch.ones(())}
+
+    def after(self, state: Any, observed: Any, t: Tensor, config: Any) -> dict[str, Tensor]:
+        return super().after(state, observed, t, config) | {"factor": state["factor"] + 1}
+
+    def noise(self, state: dict[str, Tensor]) -> Tensor:
+        return state["factor"]
+
+
+class GatedText(Text):
+    course = Gated()
+
+
+@pytest.mark.parametrize("schedule", [Annealed(0.1), Relative(0.5), Relative(0.5, to="clip", clip=0.3)])
+def test_a_course_sets_how_strong_noise_is(schedule):
+    run = replica(3, lr=1.0, noise=schedule, clip=0.3)
+    gated, plain, silent = (
+        population(experiment, [r])
+        for experiment, r in ((GatedText(), run), (Text(), run), (Text(), changed(run, noise=None)))
+    )
+    for t in range(3):
+        before = gated.modules.theta.clone()
+        for other in (plain, silent):
+            other.modules.theta.copy_(before)
+            other.state_dict()["course"]["hidden"].copy_(gated.state_dict()["course"]["hidden"])
+        for one in (gated, plain, silent):
+            one.step()
+        noise = plain.modules.theta - silent.modules.theta
+        assert_close({0: gated.modules.theta - silent.modules.theta}, {0: (t + 1) * noise})
+        norms = (one.telemetry()["noise_norm"].item() for one in (gated, plain))
+        assert next(norms) == pytest.approx((t + 1) * next(norms), rel=1e-9)
+
+
+def test_noise_that_a_course_sets_cannot_be_taken_away_again():
+    with pytest.raises(PopulationError, match="anti_pgd takes away the noise"):
+        population(GatedText(), [replica(0, noise=Annealed(0.1), anti_pgd=True)])
+    population(GatedText(), [replica(0, anti_pgd=True)])  # there is none
+
+
+def test_a_gated_run_goes_on_from_its_checkpoint():
+    runs = [replica(0, noise=Annealed(0.1)), replica(1)]
+    whole, half, again = (population(GatedText(), runs) for _ in range(3))
+    for _ in range(4):
+        whole.step()
+    for _ in range(2):
+        half.step()
+    again.load_state_dict(half.state_dict())
+    for _ in range(2):
+        again.step()
+    assert torch.equal(again.modules.theta, whole.modules.theta)
+    assert torch.equal(again.telemetry()["noise_norm"], whole.telemetry()["noise_norm"])

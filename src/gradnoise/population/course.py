@@ -68,6 +68,13 @@ class Course(ABC):
         """Return what the learning rates of the next update are multiplied by, [P]; None for 1."""
         return None
 
+    def noise(self, state: State) -> Tensor | None:
+        """Return what sigma_t of the next update's gradient noise is multiplied by, [P]; None for 1.
+
+        So noise may hang on how a run goes: on its error, say, or on the level of a curriculum.
+        """
+        return None
+
     def weights(self, parameters: Metrics, state: State) -> Metrics:
         """Return new values of those parameters that the course itself changes after an update, such as averages.
 

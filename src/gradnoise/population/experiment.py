@@ -87,6 +87,8 @@ class Experiment(ABC):
     same_batches: ClassVar[bool] = False
     #: This many non-finite losses or gradients in a row end a replica; updates with fewer are skipped for it.
     patience: ClassVar[int] = 1
+    #: Whether to record what becomes of gradients: clipped_norm, noise_to_gradient, update_cosine, gradient_over_eps.
+    watch_updates: ClassVar[bool] = False
     #: What a replica keeps beside its weights; None for nothing.
     course: Course | None = None
     #: What ends a run before its last update; None for nothing.

@@ -24,11 +24,12 @@ from gradnoise.population.optimizers import Optimizer
 from gradnoise.population.randomness import EVALUATION_DRAWS, LOSS_DRAWS
 from gradnoise.population.replica import Replica
 from gradnoise.population.stacked import DRAWS
-from gradnoise.population.strength import start
+from gradnoise.population.strength import check_gate, start
 from gradnoise.population.telemetry import RESERVED, means, noise_norm
 from gradnoise.population.training import Training
 from gradnoise.population.update import Live, Rule, column, update
 from gradnoise.population.vmapping import check_interpreter
+from gradnoise.population.watching import start_watching
 
 
 class Population:
@@ -87,6 +88,7 @@ class Population:
         self._feed.select(replicas)
         course = start_course(experiment, configs, dtype, self.device)
         self._goal = start_goal(experiment, configs, self.device)
+        self._gated = check_gate(experiment, replicas)
         self._masks = trace_dropout(
             experiment, self.config, self.modules, replicas, lambda: self._feed(0, course), course
         )
@@ -99,7 +101,8 @@ class Population:
             failures=torch.zeros(2, len(replicas), dtype=torch.int64, device=self.device),
             diverged_at=torch.full((len(replicas),), -1, dtype=torch.int64, device=self.device),
             sums=torch.zeros(3, len(replicas), dtype=torch.float64, device=self.device),
-            noise=start(len(replicas), self.device) if any(r.training.noise_follows for r in replicas) else {},
+            noise=start(replicas, self._gated, self.device),
+            watched=start_watching(len(replicas), rule, self.device) if experiment.watch_updates else {},
         )
         self._gradients = Gradients(experiment, self.config, self.modules, trace=trace, compile=compile)
         self._graphs = CudaGraphs(self.device, enabled=trace)
@@ -121,6 +124,7 @@ class Population:
             patience,
             lambda state, observed, t: course.after(state, observed, t, self.config),
             course.rate,
+            course.noise,
             weights,
         )
 
@@ -209,6 +213,7 @@ class Population:
             diverged_at=live.diverged_at[index],
             sums=live.sums[:, index],
             noise={name: x[index] for name, x in live.noise.items()},
+            watched={name: x[index] for name, x in live.watched.items()},
         )
         self._goal = {name: x[index] for name, x in self._goal.items()}
         if self._masks:
@@ -250,14 +255,14 @@ class Population:
     def telemetry(self) -> dict[str, Tensor]:
         """Return what was seen since the last `reset_telemetry`, [P] each.
 
-        Means of train_loss, gradient_norm (before the clip) and clipped; noise_norm, the expected norm of the noise of
-        the last update; where non-finite updates are skipped, how many were since the start; and what the course
-        records.
+        Means of train_loss, gradient_norm (before the clip) and clipped, and of what `Experiment.watch_updates` asks
+        for; noise_norm, the expected norm of the noise of the last update; where non-finite updates are skipped, how
+        many were since the start; and what the course records.
         """
-        found = means(self._live.sums, self.t - self._since)
-        found["noise_norm"] = noise_norm(
-            self._replicas_alive(), max(self.t - 1, 0), self.modules.theta.shape[1], self._live.noise
-        )
+        found = means(self._live.sums, self._live.watched, self.t - self._since)
+        size, last = self.modules.theta.shape[1], max(self.t - 1, 0)
+        known, gated = self._live.noise, self._gated and self.t > 0
+        found["noise_norm"] = noise_norm(self._replicas_alive(), last, size, known, gated=gated)
         if self.experiment.patience > 1:
             found["skipped"] = self._live.failures[1]
         course = self.experiment.course
@@ -270,7 +275,8 @@ class Population:
 
     def reset_telemetry(self) -> None:
         """Start new means of what `telemetry` returns."""
-        self._live.sums.zero_()
+        for x in (self._live.sums, *self._live.watched.values()):
+            x.zero_()
         self._since = self.t
 
     # --- checkpoints ----------------------------------------------------------------------------------
@@ -293,7 +299,11 @@ class Population:
             "optimizer": self._live.optimizer,
             "sums": self._live.sums,
             "since": self._since,
-        } | {name: x for name, x in (("noise", self._live.noise), ("goal", self._goal)) if x}
+        } | {name: x for name, x in self._seldom().items() if x}
+
+    def _seldom(self) -> dict[str, dict[str, Tensor]]:
+        """Return what only some populations keep, empty in the others."""
+        return {"noise": self._live.noise, "watched": self._live.watched, "goal": self._goal}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict` of a population of the same replicas, bit for bit.
@@ -313,6 +323,7 @@ class Population:
             (live.optimizer, state["optimizer"]),
             (live.course, state["course"]),
             (live.noise, state.get("noise", {})),
+            (live.watched, state.get("watched", {})),
             (self._goal, state.get("goal", {})),
         ):
             pairs += [(x, saved[name]) for name, x in mine.items()]

@@ -3,22 +3,51 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from gradnoise.errors import PopulationError
 from gradnoise.population.constants import RowConstants
-from gradnoise.population.course import State
+from gradnoise.population.course import Course, State
+from gradnoise.population.experiment import Experiment
+from gradnoise.population.replica import Replica
 
 NORM, ENDED = "norm", "ended"
 
 
-def start(rows: int, device: torch.device) -> State:
-    """Return what is remembered of the noise of rows before the first update, see `Live.noise`."""
+def start(replicas: Sequence[Replica], gated: bool, device: torch.device) -> State:
+    """Return what is remembered of the noise of rows before the first update, see `Live.noise`.
+
+    Args:
+        replicas: the rows.
+        gated: see `check_gate`.
+        device: where they are.
+    """
+    if not (gated or any(r.training.noise_follows for r in replicas)):
+        return {}
     return {
-        NORM: torch.zeros(rows, dtype=torch.float64, device=device),
-        ENDED: torch.full((rows,), -1, dtype=torch.int64, device=device),
+        NORM: torch.zeros(len(replicas), dtype=torch.float64, device=device),
+        ENDED: torch.full((len(replicas),), -1, dtype=torch.int64, device=device),
     }
+
+
+def check_gate(experiment: Experiment, replicas: Sequence[Replica]) -> bool:
+    """Say whether the strength of some noise hangs on the course, see `Course.noise`.
+
+    Raises:
+        PopulationError: noise is to be taken away again that had another strength when it was added.
+    """
+    course, noisy = experiment.course, [r for r in replicas if r.training.noise is not None]
+    if course is None or type(course).noise is Course.noise or not noisy:
+        return False
+    if any(r.training.anti_pgd for r in noisy):
+        raise PopulationError(
+            f"anti_pgd takes away the noise of the update before, and the course of {experiment.name} sets how strong"
+            " noise is: leave one of them out"
+        )
+    return True
 
 
 class Strength:
@@ -30,10 +59,19 @@ class Strength:
         rows: constants of the rows.
         g: gradients [P, N].
         quiet: bool [P, N], elements that get no noise; None for none.
+        factor: what sigma_t is multiplied by, [P]; None for 1.
     """
 
-    def __init__(self, state: State, t: Tensor, rows: RowConstants, g: Tensor, quiet: Tensor | None) -> None:
-        self._state, self._t, self._rows = state, t, rows
+    def __init__(
+        self,
+        state: State,
+        t: Tensor,
+        rows: RowConstants,
+        g: Tensor,
+        quiet: Tensor | None,
+        factor: Tensor | None = None,
+    ) -> None:
+        self._state, self._t, self._rows, self._factor = state, t, rows, factor
         self._root: Tensor | float = math.sqrt(g.shape[1])
         if quiet is not None and state:
             self._root = (~quiet).sum(1).clamp(min=1).to(torch.float64).sqrt()
@@ -60,6 +98,8 @@ class Strength:
         if (relative := self._rows.relative) is not None:
             size = torch.where(torch.isinf(relative), norm.to(torch.float32).to(torch.float64), relative)
             sigma = torch.where(relative > 0, sigma / self._root * size, sigma)
+        if self._factor is not None:
+            sigma = sigma * self._factor
         ended = self._state[ENDED]
         over = (ended >= 0) & (t >= ended)
         return torch.where(over | ~torch.isfinite(sigma), 0, sigma)

@@ -19,6 +19,7 @@ from gradnoise.population.constants import RowConstants
 from gradnoise.population.course import Metrics, State
 from gradnoise.population.optimizers import Optimizer, before_noise_of
 from gradnoise.population.strength import Strength
+from gradnoise.population.watching import Watch
 
 
 @dataclass
@@ -33,8 +34,10 @@ class Live:
         failures: int64 [2, P], updates with non-finite losses or gradients: the last ones in a row, and all.
         diverged_at: int64 [P], the update that ended a row; -1 for those that go on.
         sums: float64 [3, P], sums of loss, gradient norm and clipped updates, for telemetry.
-        noise: where a row's noise hangs on its gradients, "norm", float64 [P]: the expected norm of the last update's
-            noise, and "ended", int64 [P]: the first update without noise, -1 while it goes on; else empty.
+        noise: where a row's noise hangs on its gradients or on the course, "norm", float64 [P]: the expected norm of
+            the last update's noise, and "ended", int64 [P]: the first update without noise, -1 while it goes on; else
+            empty.
+        watched: sums of what becomes of gradients, see `start_watching`; else empty.
     """
 
     t: Tensor
@@ -45,6 +48,7 @@ class Live:
     diverged_at: Tensor
     sums: Tensor
     noise: State = field(default_factory=dict)
+    watched: State = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,8 @@ class Rule:
         patience: this many bad updates in a row end a row.
         after: (state of the course, what the loss returned, t) -> the next state of the course.
         rate: state of the course -> factors of the learning rates [P], or None for 1.
+        noise: state of the course -> factors of sigma_t of the gradient noise [P], or None for 1. Where it is not None
+            `Live.noise` is not empty.
         weights: state of the course after an update -> (parameter [P, ...] where it lies, its new value) for those that
             the course changes.
     """
@@ -66,6 +72,7 @@ class Rule:
     patience: int
     after: Callable[[State, Metrics, Tensor], State]
     rate: Callable[[State], Tensor | None] = lambda _: None
+    noise: Callable[[State], Tensor | None] = lambda _: None
     weights: Callable[[State], Sequence[tuple[Tensor, Tensor]]] = lambda _: ()
 
 
@@ -91,9 +98,12 @@ def update(
     bad = ~(torch.isfinite(losses) & torch.isfinite(norm))
     ok = ~bad & _counted(rule, live, bad)
     kept = _copies(live) if rule.patience > 1 else []
-    clipped = _clip_and_add_noise(rule, live, g, segments, norm, ok, rows)
+    watch = Watch(live.watched, live.theta, rule.optimizer) if live.watched else None
+    clipped = _clip_and_add_noise(rule, live, g, segments, norm, ok, rows, watch)
     live.sums += torch.stack([torch.where(ok, x, 0) for x in (losses, norm, clipped.to(norm.dtype))])
     rule.optimizer.update(live.theta, g, live.optimizer, _rates(rule, live, rows)[:, None], live.t)
+    if watch is not None:
+        watch.after_update(live.theta, ok)
     if rows.weights is not None and rows.weight_keys is not None:
         _add_noise(live.theta, rows.at(rows.weights, live.t), rows.weight_keys, live.t, rows)
     for x, before in kept:
@@ -124,12 +134,19 @@ def _copies(live: Live) -> list[tuple[Tensor, Tensor]]:
 
 
 def _clip_and_add_noise(
-    rule: Rule, live: Live, g: Tensor, segments: Sequence[Tensor], norm: Tensor, ok: Tensor, rows: RowConstants
+    rule: Rule,
+    live: Live,
+    g: Tensor,
+    segments: Sequence[Tensor],
+    norm: Tensor,
+    ok: Tensor,
+    rows: RowConstants,
+    watch: Watch | None,
 ) -> Tensor:
     """Clip gradients of these norms [P] and add their noise; return which rows were clipped, bool [P]."""
     t = live.t
     quiet = None if rows.nonzero_only is None else (g == 0) & rows.nonzero_only[:, None]
-    strength = Strength(live.noise, t, rows, g, quiet)
+    strength = Strength(live.noise, t, rows, g, quiet, rule.noise(live.course))
 
     def add(table: Tensor | None, undone: Tensor | None, scale: Tensor | None = None) -> None:
         _add_noise(g, strength.at(table, norm), rows.noise_keys, t, rows, scale, quiet)
@@ -153,8 +170,12 @@ def _clip_and_add_noise(
             g.mul_(scale[:, None])
         own(g, live.optimizer, t)
         scale, norm = None, norms(g)
+    if watch is not None:
+        watch.before_noise(g, scale)
     if scale is not None or rows.after_clip is not None or rows.undone_after is not None:
         add(rows.after_clip, rows.undone_after, scale)
+    if watch is not None:
+        watch.after_noise(g)
     strength.note(ok)
     return clipped
 

@@ -12,7 +12,9 @@ from gradnoise.errors import nearest
 from gradnoise.paper.neural_gpu.tasks import task_of
 from gradnoise.population import PopulationError
 
-SCALINGS = ("constant", "inverse")
+#: Gate of the noise -> (c, b, p): sigma_t is multiplied by (c max(0, e - b))^p, where e is the error of the last window
+#: and 1 at first. "code" is that of the program of March, "early" of January, "linear" of the text of KS 2016.
+GATES = {"none": (1.0, 0.0, 0.0), "linear": (1.0, 0.0, 1.0), "code": (1.0, 0.02, 0.5), "early": (20.0, 0.0, 0.5)}
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ class Config:
         pull, pull_factor: how strongly the copies of the weights are pulled together at first, and by what that grows
             with every success.
         batch_size, window, bound, state_dropout: of `Profile`.
+        gate: how the strength of the gradient noise hangs on the error, a key of `GATES`.
     """
 
     task: str = "bmul"
@@ -122,12 +125,15 @@ class Config:
     window: int | None = None
     bound: float | None = None
     state_dropout: float | None = None
+    gate: str = "none"
 
     def __post_init__(self) -> None:
         """Check ranges."""
         if self.profile not in PROFILES:
             known = ", ".join(PROFILES)
             raise PopulationError(f"no profile {self.profile!r}: there are {known}{nearest(self.profile, PROFILES)}")
+        if self.gate not in GATES:
+            raise PopulationError(f"no gate {self.gate!r}: there are {', '.join(GATES)}{nearest(self.gate, GATES)}")
         task = task_of(self.task)
         least = task.least
         if not least <= self.shortest <= self.begin <= self.longest:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gradnoise.paper.neural_gpu.config import Config
+from gradnoise.paper.neural_gpu.config import GATES, Config
 from gradnoise.paper.neural_gpu.tasks import task_of
 from gradnoise.population import Course, Draws
 
@@ -54,7 +54,7 @@ class Lengths(Course):
             "dropout": config.chosen("state_dropout"),
         }
         state = {name: torch.tensor(float(x)) for name, x in numbers.items()}
-        return state | {"before": torch.full((LOOK_BACK,), torch.inf)}
+        return state | {"before": torch.full((LOOK_BACK,), torch.inf), "gate": torch.tensor(GATES[config.gate])}
 
     def batch(self, draws: Draws, state: State, config: Config) -> State:
         """Return problems [P, B, N] of one length a replica, and what its dropout masks are made of."""
@@ -123,6 +123,11 @@ class Lengths(Course):
     def rate(self, state: State) -> Tensor:
         """Return what the learning rate has fallen to, as a share."""
         return state["factor"]
+
+    def noise(self, state: State) -> Tensor:
+        """Return what the gradient noise's standard deviation is multiplied by, see `GATES`."""
+        factor, offset, power = state["gate"].unbind(-1)
+        return (factor * (state["error"] - offset).clamp(min=0)) ** power
 
     def weights(self, parameters: State, state: State) -> State:
         """Return the mean in place of every copy, where copies are averaged now."""

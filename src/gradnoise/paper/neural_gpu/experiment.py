@@ -38,8 +38,9 @@ class NeuralGPUExperiment(Experiment):
 
     name = "neural-gpu"
     Config = Config
-    replica_keys = frozenset({"init_weight", "pull", "pull_factor", "bound", "state_dropout"})
+    replica_keys = frozenset({"init_weight", "pull", "pull_factor", "bound", "state_dropout", "gate"})
     data = Data("generated problems", "bits-1")
+    watch_updates = True
     course = Lengths()
 
     def model(self, config: Any) -> nn.Module:

@@ -14,6 +14,9 @@ from gradnoise.study.analysis import done_by_row
 from gradnoise.study.report import THRESHOLDS_CAPTION as CAPTION
 from gradnoise.study.report import Extras, Table, distribution, threshold_counts
 
+#: Measures of gradients, see `Experiment.watch_updates`; stores of older versions have the first alone.
+GRADIENTS = ("gradient_norm", "clipped_norm", "noise_to_gradient", "update_cosine", "gradient_over_eps")
+
 THRESHOLDS_CAPTION = (
     f"{CAPTION} Published, of {MODELS:,} models without and with noise: "
     + "; ".join(f"< {c} %: {a} and {b}" for c, (a, b) in PUBLISHED.items())
@@ -29,11 +32,13 @@ def learning(results: StudyResults) -> Extras:
     """
     if not done_by_row(results):
         return []
+    watched = [("What became of the gradient", gradients(results))] if _watched(results) else []
     counts = threshold_counts(results, ERROR, THRESHOLDS, caption=THRESHOLDS_CAPTION)
     return [
         ("Runs below 1, 2, 3 and 5 % error", counts),
         ("The error of all runs; dotted: 1, 2, 3 and 5 %", distribution(results, ERROR, THRESHOLDS)),
         ("What was learned", learned(results)),
+        *watched,
     ]
 
 
@@ -59,6 +64,32 @@ def learned(results: StudyResults) -> Table:
         " checkpoint that was best at the training length; how many of these checkpoints are below 5 %. The"
         " curriculum's limit; norms of the gradient before the clip and of the noise, at the end.",
     )
+
+
+def gradients(results: StudyResults) -> Table:
+    """Make the table of what becomes of gradients between the last two evaluations, by row and arm.
+
+    Args:
+        results: of a study of Neural GPUs.
+    """
+    lines = [
+        (title, arm.label, str(len(runs)), *(_median([_last(t, name) for t in runs]) for name in GRADIENTS))
+        for title, cells in done_by_row(results)
+        for arm in results.record.arms
+        if (runs := cells.get(arm.name))
+    ]
+    return Table(
+        ("row", "arm", "runs", "gradient", "clipped", "noise / clipped", "cosine", "clipped / eps"),
+        tuple(lines),
+        "Medians over runs of means between the last two evaluations: norms of the gradient before and after the clip;"
+        " norm of the noise over that of the clipped gradient; cosine between the update and minus that gradient;"
+        " root mean square of its elements over the optimizer's eps. Where that is not far above 1, the update is not"
+        " free of scale, and clip over eps is a learning rate in disguise.",
+    )
+
+
+def _watched(results: StudyResults) -> bool:
+    return any(GRADIENTS[1] in trial.curves for trial in results.trials)
 
 
 def _cells(runs: Sequence[TrialResult]) -> list[str]:

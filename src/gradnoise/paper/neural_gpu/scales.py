@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gradnoise.noise import Annealed
+from gradnoise.noise import Annealed, Relative
 from gradnoise.paper.neural_gpu.config import EARLY, MARCH, PROFILES, Profile
 from gradnoise.paper.system import Scale
 from gradnoise.study import Arm
@@ -30,9 +30,21 @@ def as_strong_as_the_clip(profile: Profile) -> Arm:
     return Arm("clip", {"noise": Annealed(profile.clip**2 / PARAMETERS)}, title="noise as strong as the clip")
 
 
+def relative(eta: float) -> Arm:
+    """Return the arm whose noise has sqrt(eta / (1 + t)^0.55) times the norm of the gradient."""
+    noise = Relative(round(eta**0.5, 6))
+    return Arm(f"relative-{eta:g}", {"noise": noise}, title=f"noise relative to the gradient, η = {eta:g}")
+
+
+def gated(gate: str) -> Arm:
+    """Return the arm of noise with eta = 1 whose strength hangs on the error of the last window, see `GATES`."""
+    return Arm(f"gate-{gate}", {"noise": Annealed(1.0), "gate": gate}, title=f"noise, η = 1, gate {gate}")
+
+
 LITERAL = literal(1.0)
 TABLE_5_ARMS = (NONE, LITERAL)
 DOSES = (NONE, *(literal(eta) for eta in (1.0, 1e-2, 1e-4, 1e-6, 1e-8)))
+RELATIVE = tuple(relative(eta) for eta in (1.0, 1e-2, 1e-4))
 SHORT = (NONE, LITERAL, as_strong_as_the_clip(MARCH))
 
 # --- rows -----------------------------------------------------------------------------------------------
@@ -192,6 +204,14 @@ STRENGTHS = {
         tests_claims=False,
     ),
 }  # fmt: skip
+STRENGTHS["relative"] = replace(
+    STRENGTHS["paper"],
+    arms=(NONE, *RELATIVE),
+    departures=(
+        *STRENGTHS["paper"].departures,
+        "Scale relative: noise relative to the norm of the clipped gradient instead of equal on every coordinate.",
+    ),
+)
 #: Small enough for a few hours of two cores.
 SHORT_NUMBERS = {
     "smoke": _smoke((_tiny(FOUR_BITS),), SHORT),
@@ -205,4 +225,13 @@ SHORT_NUMBERS = {
         tests_claims=False,
     ),
 }
+SHORT_NUMBERS["gates"] = replace(
+    SHORT_NUMBERS["paper"],
+    arms=(NONE, LITERAL, gated("linear"), gated("code"), gated("early"), *RELATIVE[:2]),
+    departures=(
+        *SHORT_NUMBERS["paper"].departures,
+        "Scale gates: noise whose strength hangs on the error, and noise relative to the norm of the clipped gradient,"
+        " beside the paper's.",
+    ),
+)
 STUDIES = {"table5": TABLE_5, "doses": STRENGTHS, "short": SHORT_NUMBERS}

@@ -7,21 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gradnoise.noise import Relative
 from gradnoise.paper.neural_gpu.diagonal.adamax import BoundedAdaMax
+from gradnoise.paper.neural_gpu.scales import NONE, relative
 from gradnoise.paper.system import Scale
-from gradnoise.study import Arm
 
 # --- arms -----------------------------------------------------------------------------------------------
-
-NONE = Arm("none", title="no noise")
-
-
-def relative(eta: float) -> Arm:
-    """Return the arm whose noise has sqrt(eta / (1 + t)^0.55) times the norm of the gradient."""
-    noise = Relative(round(eta**0.5, 6))
-    return Arm(f"relative-{eta:g}", {"noise": noise}, title=f"noise relative to the gradient, η = {eta:g}")
-
 
 ARMS = (NONE, relative(1.0), relative(0.01))
 
