@@ -49,6 +49,7 @@ IDS = [
     ("neural-programmer", "ablations", "smoke", 22, "6c40625f21bbaea6"),
     ("neural-programmer", "ablations", "paper", 3240, "1d69ce838aa8a5c0"),
     ("neural-programmer", "cell", "smoke", 12, "24161017ae4c4265"),
+    ("neural-programmer", "cell", "half", 54, "1b68eca0d6f331ef"),
     ("neural-programmer", "cell", "paper", 54, "b9cdf9e9f44fb87f"),
     ("nram", "table4", "smoke", 8, "d61cfab84398458f"),
     ("nram", "table4", "quick", 64, "f4da406ced824d98"),
