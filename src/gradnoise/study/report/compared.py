@@ -20,6 +20,7 @@ _TRAINED = {
     "model": "model",
     "optimizer": "optimizer",
     "learning rate": "learning rate",
+    "batch size": "batch size",
     "your code": "your code",
     "commit": "commit of gradnoise",
 }
@@ -52,6 +53,8 @@ def compared(results: StudyResults, summary: Summary) -> Facts:
     if record.metric.by is not None:
         lines.append(("what counts", f"{record.metric.title} {at_evaluation(record.metric)}"))
     known = dict(record.provenance)
+    if any("batch_size" in config for config in configs):
+        known.pop("batch size", None)
     return (*lines, *((words, known[name]) for name, words in _TRAINED.items() if known.get(name)))
 
 

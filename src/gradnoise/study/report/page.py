@@ -43,6 +43,8 @@ from gradnoise.study.report.text import (
 )
 from gradnoise.study.results import StudyResults
 
+#: Figures that stand before the methods, beside the answer: the others tell how, or what the table has, too.
+SHOWN = ("training-curves",)
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
@@ -159,6 +161,7 @@ def _text(summary: Summary) -> Mapping[str, Any]:
         "title": display_title(record),
         "rows": [(row, title, by_row[row]) for row, title in record.rows if row in by_row],
         "cells": {(c.row, c.arm): c for c in summary.cells},
+        "runs_column": record.metric.success is None or any(c.fates.done != c.asked for c in summary.cells),
         "fates": lambda cell: cell.by_setting if len(cell.by_setting) <= len(DASHES) else (cell.fates,),
         "has_published": any(c.figures for c in record.claims),
         "has_restarts": any(c.restarts for c in summary.cells),
@@ -202,7 +205,8 @@ def _drawings(made: Sequence[Plot], extras: Extras) -> Mapping[str, Any]:
     ]
     return {
         "answer": next((plot for plot in made if plot.name == DIFFERENCES), None),
-        "plots": [plot for plot in made if plot.name != DIFFERENCES],
+        "plots": [plot for plot in made if plot.name in SHOWN],
+        "more_plots": [plot for plot in made if plot.name not in (*SHOWN, DIFFERENCES)],
         "fluid": fluid,
         "extras": added,
         "has_tables": any(isinstance(item, Table) for _, item in extras),

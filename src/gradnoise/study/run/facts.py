@@ -8,10 +8,15 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from gradnoise.population import Experiment, Replica
+from gradnoise.population.minibatches import fetched
+from gradnoise.population.randomness import BATCHES, kept_generators
 from gradnoise.study.provenance import commit_of
 
+#: What a setting for the examples in a minibatch is usually called.
+BATCH_SIZE = "batch_size"
 PACKAGE = Path(__file__).resolve().parents[2]
 
 
@@ -24,7 +29,13 @@ def facts(experiment: Experiment, replicas: Sequence[Replica]) -> tuple[tuple[st
     """
     sizes = dict.fromkeys(filter(None, (_model(experiment, replica) for replica in replicas)))
     optimizers = dict.fromkeys(repr(replica.training.optimizer) for replica in replicas)
-    lines = (("model", _some(sizes)), ("optimizer", _some(optimizers)), ("your code", code_of(experiment)))
+    batches = dict.fromkeys(filter(None, (_batch(experiment, replica) for replica in replicas)))
+    lines = (
+        ("model", _some(sizes)),
+        ("optimizer", _some(optimizers)),
+        ("batch size", _some(batches)),
+        ("your code", code_of(experiment)),
+    )
     return tuple((name, value) for name, value in lines if value)
 
 
@@ -48,6 +59,19 @@ def _model(experiment: Experiment, replica: Replica) -> str:
         return ""
     name = type(model).__name__ if type(model) is not nn.Sequential else f"{len(model)} layers in sequence"
     return f"{name}, {count:,} parameters"
+
+
+def _batch(experiment: Experiment, replica: Replica) -> str:
+    """Return how many examples a minibatch has: a setting of that name, or the length that its tensors share."""
+    config = experiment.Config() if replica.config is None else replica.config
+    if isinstance(named := getattr(config, BATCH_SIZE, None), int):
+        return f"{named:,}"
+    if experiment.course is not None and experiment.course.generates:
+        return ""
+    with kept_generators():
+        made = fetched(experiment.batch(0 if experiment.same_batches else replica.seed_for(BATCHES), 0, config))
+    lengths = {x.shape[0] for x in pytree.tree_leaves(made) if isinstance(x, torch.Tensor) and x.dim()}
+    return f"{lengths.pop():,}" if len(lengths) == 1 else ""
 
 
 def _some(values: Iterable[str], most: int = 3) -> str:
