@@ -49,6 +49,17 @@ class OtherData(Toy):
         return (x, y) if t == 0 else (x, y.flip(0))
 
 
+class OtherDataLater(Toy):
+    def batch(self, seed, t, config):
+        x, y = super().batch(seed, t, config)
+        return (x, y) if t < 3 else (x, y.flip(0))
+
+
+class OtherLossLater(Toy):
+    def loss(self, model, batch, config, t):
+        return super().loss(model, batch, config) * torch.where(t > 8, 1.1, 1.0)
+
+
 class OtherMetric(Toy):
     def evaluate(self, model, held_out, config):
         found = super().evaluate(model, held_out, config)
@@ -119,6 +130,8 @@ class OnlyWhenWide(Toy):
         (OtherFirstWeights, "loss of minibatch 0 was"),
         (OtherLoss, "loss of minibatch 0 was"),
         (OtherData, "minibatch 1 was"),
+        (OtherDataLater, "loss of minibatch 5 was"),
+        (OtherLossLater, r"loss of minibatch 11 was .* \(all"),
         (OtherMetric, "error was"),
         (FewerMetrics, "mean was .*, and now is not there"),
         (OtherHeldOut, "error was"),
@@ -260,6 +273,17 @@ def test_a_folder_of_an_older_version_gets_its_fingerprint_at_the_next_run(tmp_p
     run_study(small(OtherLoss()), tmp_path, options=OPTIONS)
     with pytest.raises(StudyError, match="is not that of this folder"):
         run_study(small(), tmp_path, options=OPTIONS)
+
+
+def test_a_folder_that_knows_nothing_of_later_updates_goes_on(tmp_path):
+    run_study(small(seeds=(0,)), tmp_path, options=OPTIONS)
+    with Store(tmp_path) as store:
+        kept = store.meta(ENTRY)
+        kept["behaviours"] = {name: x for name, x in kept["behaviours"].items() if not name.endswith("later")}
+        store.put_meta(ENTRY, kept)
+    assert len(run_study(small(seeds=(0, 1)), tmp_path, options=OPTIONS).trials) == 8
+    with pytest.raises(StudyError, match="loss of minibatch 5 was"):
+        run_study(small(OtherDataLater(), seeds=(0, 1, 2)), tmp_path, options=OPTIONS)
 
 
 def test_a_folder_in_which_nothing_was_trained_takes_any_code(tmp_path):

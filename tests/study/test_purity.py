@@ -106,6 +106,15 @@ class Remembers(Toy):
         return super().loss(model, batch, config) * self.seen
 
 
+class Evaluations(Toy):
+    """A mean over all evaluations, kept in the experiment."""
+
+    def evaluate(self, model, held_out, config):
+        self.asked = getattr(self, "asked", 0) + 1
+        found = super().evaluate(model, held_out, config)
+        return found | {"error": found["error"] / self.asked}
+
+
 @pytest.mark.parametrize(
     ("experiment", "message"),
     [
@@ -118,6 +127,10 @@ class Remembers(Toy):
         (NewOrderEachEpoch, "different data for the same seed and update"),
         (HeldOut, "toy.held_out returned different data when called again"),
         (Weights, "toy.model returned different weights for the same seed"),
+        (
+            Evaluations,
+            r"toy.evaluate returned error = .* for a model of which it returned .* before; it keeps a counter",
+        ),
         (Remembers, "the loss mixes replicas or keeps state outside the model"),
     ],
     ids=lambda x: getattr(x, "__name__", ""),
@@ -176,6 +189,15 @@ class Deciding(Toy):
         return loss if loss.item() > 0 else -loss
 
 
+class Chooses(Toy):
+    """Runs in one program as long as all replicas share the minibatch."""
+
+    def loss(self, model, batch, config):
+        x, y = batch
+        rows = torch.nonzero(x[:, 0] < 9.0).flatten()
+        return super().loss(model, (x[rows], y[rows]), config)
+
+
 class Attention(Toy):
     def model(self, config):
         return nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 1)])
@@ -194,9 +216,10 @@ class Attention(Toy):
     ("experiment", "said"),
     [
         (Deciding(), "toy: loss runs replica by replica, not as one program, which is slow: vmap cannot run it"),
+        (Chooses(), "toy: loss runs replica by replica, not as one program, which is slow: vmap cannot run it"),
         (Attention(), "toy: loss is slower than it might be: vmap has no rule for aten::_scaled_dot_product"),
     ],
-    ids=["a loop", "a loop within vmap"],
+    ids=["a loop", "a loop where minibatches differ", "a loop within vmap"],
 )
 def test_a_study_says_what_makes_it_slow(tmp_path, experiment, said):
     asked = small(experiment, seeds=6)  # enough to decide, of which nothing is said

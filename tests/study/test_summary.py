@@ -422,6 +422,14 @@ class TestScores:
         assert at_chance(2.2, loss) and at_chance(9.0, loss) and not at_chance(2.1, loss)
         assert not at_chance(10.0, dataclasses.replace(METRIC, chance=None))
 
+    def test_values_whose_squares_overflow_count_as_broken(self):
+        metric = dataclasses.replace(METRIC, success=None, chance=None)
+        blown = paired(lambda arm, seed: 1.7e308 * (-1 if arm == "noise" else 1) if seed == 2 else 50.0 + seed)
+        (effect,) = summarise(study(blown, metric=metric)).effects
+        assert effect.verdict.refused and "2 runs (1 of no noise and 1 of noise) diverged" in effect.verdict.sentence
+        (effect,) = summarise(study(blown, metric=dataclasses.replace(metric, broken=0.0))).effects
+        assert effect.comparison.n == 8 and effect.comparison.difference == 0.0
+
     def test_scores_of_trials_that_are_not_done_or_not_finite_are_nan(self):
         for case in (trial("none", 0, None, status="pending"), trial("none", 0, math.inf)):
             assert math.isnan(final_value(case, METRIC)) and math.isnan(best_value(case, METRIC))

@@ -162,6 +162,11 @@ class Population:
             return
         self.t += 1
 
+    def skip(self, t: int) -> None:
+        """Go to update t without those before it; for looks at what comes, never in a run."""
+        self.t = t
+        self._live.t.fill_(t)
+
     def _update(self, minibatch: tuple[Batch, bool], rows: RowConstants) -> None:
         """Do an update of every row; the host reads nothing that lies on the device."""
         buffers = self._buffers_kept()

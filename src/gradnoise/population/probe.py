@@ -32,8 +32,9 @@ from gradnoise.population.telemetry import RESERVED
 MOVED = 0.5
 #: Learning rate of updates that shall move nothing.
 RATE = 1e-8
-#: Updates of a fingerprint.
+#: Updates of a fingerprint, and those later ones whose minibatch and loss belong to it, as shares of a run.
 UPDATES = 2
+LATER = (0.25, 0.5, 1.0)
 #: Numbers that agree to this part agree: other machines and numbers of threads sum in another order.
 TOLERANCE, SMALL = 1e-3, 1e-6
 
@@ -45,12 +46,14 @@ class Probe:
     Args:
         readings: name -> number; nan where a run does not stay finite.
         notes: what makes it slow, a sentence each.
+        later: losses of minibatches of later updates.
         measured: names of everything that an evaluation measures; empty where the run does not stay finite, or an exam
             may measure more.
     """
 
     readings: Mapping[str, float]
     notes: tuple[str, ...]
+    later: Mapping[str, float]
     measured: frozenset[str] = frozenset()
 
 
@@ -86,7 +89,17 @@ def probe(
     if measured:  # of a replica that has not ended
         readings |= {name: float(x[0]) for name, x in (recorded | measured).items()}
     names = frozenset() if _examined(experiment) or not measured else frozenset(telemetry | measured)
-    return Probe(readings, tuple(_notes(population)), names)
+    return Probe(readings, tuple(_notes(population)), _later(population, steps), names)
+
+
+def _later(population: Population, steps: int) -> dict[str, float]:
+    """Measure what a loss or minibatch that changes with t is by then."""
+    readings = {}
+    for t in sorted({int(share * (steps - 1)) for share in LATER}):
+        if t > population.t:
+            population.skip(t)
+            readings[f"loss of minibatch {t}"] = _updated(population)[0][0]
+    return readings
 
 
 def _examined(experiment: Experiment) -> bool:
@@ -101,7 +114,7 @@ def check(
     steps: int,
     study_seed: int = 0,
     device: str = "cpu",
-) -> None:
+) -> tuple[str, ...]:
     """Check what every study relies on: a short form of `check_experiment`.
 
     Models, minibatches and held-out data are functions of their seed, and a replica's loss does not depend on who
@@ -114,6 +127,9 @@ def check(
         steps: length of a run.
         study_seed: seed of the study.
         device: where.
+
+    Returns:
+        What makes two replicas together slow, a sentence each.
 
     Raises:
         PopulationError: a check failed; the message says which and what to do.
@@ -129,6 +145,14 @@ def check(
                 f"{experiment.name}: the loss of minibatch {t} is {alone:.6g} for a replica alone and {loss:.6g} for"
                 " the same replica beside another; the loss mixes replicas or keeps state outside the model"
             )
+    first, again = beside.evaluate(), beside.evaluate()
+    for name, x in first.items():
+        if not all(map(agree, x.tolist(), again[name].tolist())):
+            raise PopulationError(
+                f"{experiment.name}.evaluate returned {name} = {float(again[name][0]):.6g} for a model of which it"
+                f" returned {float(x[0]):.6g} before; it keeps a counter or other state between calls"
+            )
+    return tuple(_notes(beside))
 
 
 def check_purity(experiment: Experiment, replicas: list[Replica], steps: int) -> None:

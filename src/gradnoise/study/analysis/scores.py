@@ -18,6 +18,9 @@ from gradnoise.study.spec import Metric
 #: A final value within this many margins of chance, or worse, counts as chance.
 CHANCE_MARGINS = 1.5
 
+#: A value of this size or more counts as not finite: sums of squares of such values would overflow.
+HUGE = 1e150
+
 #: From a trial to the number that it enters a mean with; nan leaves it out.
 Score = Callable[[TrialResult, Metric], float]
 
@@ -75,9 +78,14 @@ def _interval(means: Sequence[float], rate: Metric | None, level: float, seed: i
 def final_value(trial: TrialResult, metric: Metric) -> float:
     """Return the value of the last evaluation; nan if the trial is not done, or diverged without a declared value."""
     value = trial.final.get(metric.name, math.nan) if trial.done else math.nan
-    if trial.done and metric.broken is not None and not math.isfinite(value):
+    if trial.done and metric.broken is not None and not is_finite(value):
         return metric.broken
-    return float(value) if math.isfinite(value) else math.nan
+    return float(value) if is_finite(value) else math.nan
+
+
+def is_finite(value: float) -> bool:
+    """Tell whether a value can be reckoned with: no nan, and smaller than HUGE."""
+    return abs(value) < HUGE
 
 
 def best_value(trial: TrialResult, metric: Metric) -> float:
@@ -85,7 +93,7 @@ def best_value(trial: TrialResult, metric: Metric) -> float:
     final = final_value(trial, metric)
     curve = trial.curves.get(metric.name)
     seen = np.empty(0) if curve is None else np.asarray(curve.values, float)
-    seen = seen[np.isfinite(seen)]
+    seen = seen[np.abs(seen) < HUGE]
     if not math.isfinite(final) or not seen.size:
         return final
     return max(final, float(seen.max())) if metric.higher_is_better else min(final, float(seen.min()))
@@ -108,7 +116,7 @@ def counted_value(trial: TrialResult, metric: Metric) -> float:
         raise StudyError(_never_measured(trial, metric, by))
     else:
         value = math.nan
-    if math.isfinite(value):
+    if is_finite(value):
         return value
     return final_value(trial, metric) if broke else math.nan if metric.broken is None else metric.broken
 

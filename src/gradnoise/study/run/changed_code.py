@@ -127,7 +127,7 @@ def _shown(value: float | str | None) -> str:
 def _where(name: str) -> str:
     """Return the name of a behaviour for people: a part of a configuration without its quotes."""
     try:
-        plain = json.loads(name)
+        plain = json.loads(name.removesuffix(" later"))
     except ValueError:
         return name
     if not isinstance(plain, dict):

@@ -31,6 +31,8 @@ AFTERWARDS = frozenset(
         "eval_every",
     }
 )
+#: What marks the readings of later updates, which folders of older versions have not.
+LATER = "later"
 #: Updates at which a schedule is read, as shares of a run.
 SHARES = (0.0, 0.01, 0.1, 0.25, 0.5, 0.75, 1.0)
 
@@ -55,10 +57,11 @@ def probed(experiment: Experiment, configs: Sequence[Config], known: Collection[
             run = {"steps": config["steps"], "study_seed": seed, "device": device}
             with one_fits():
                 seen = probe(experiment, own, **run)
-                if name not in known:
-                    check(experiment, own, seen.readings, **run)
+                beside = check(experiment, own, seen.readings, **run) if name not in known else ()
             found[name] = seen.readings
-            notes |= dict.fromkeys(seen.notes)
+            if seen.later:
+                found[f"{name} {LATER}"] = seen.later
+            notes |= dict.fromkeys((*seen.notes, *beside))
             measured += [seen.measured] if seen.measured else []
         for key in ("lr", "noise", "weight_noise", "optimizer"):
             if (value := config.get(key)) is not None and not isinstance(value, int | float):
