@@ -187,7 +187,7 @@ def test_a_worker_that_is_told_to_leave_ends_its_slice_first(tmp_path, expected)
     with workers(tmp_path) as two:
 
         def harm() -> None:
-            until(lambda: begun(tmp_path))
+            until(lambda: begun(tmp_path, two.processes[0]))
             two.processes[0].terminate()
             two.processes[0].join(PATIENCE)
 
