@@ -25,7 +25,7 @@ HERE = {
     "neural-gpu": "auto",
     "lstm-lm": "generated",
 }
-#: Systems without committed results.
+#: Systems whose committed results, if there are any, test no published claim.
 NO_RESULTS = {"neural-programmer", "neural-gpu"}
 #: System, study, scale, number of trials, and a hash of all their ids in order: for ever what it is.
 IDS = [

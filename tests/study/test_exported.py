@@ -4,13 +4,14 @@ import dataclasses
 import json
 
 import pytest
-from support.report_fakes import helpful, study, trial
+from support.report_fakes import helpful, paired, study, trial
 
 from gradnoise.noise import Annealed
 from gradnoise.study import Arm, StudyError, read_results
 from gradnoise.study.analysis import summarise
 from gradnoise.study.report import write_report
 from gradnoise.study.report.export import curves_csv_gz, study_json, summary_csv, trials_csv
+from gradnoise.study.results import Look
 
 IDS = [f"{number:016x}" for number in range(1000)]
 
@@ -39,6 +40,28 @@ def test_the_same_tables_and_conclusions_come_out_of_it(tmp_path):
     first = summarise(results)
     assert summary_csv(summarise(short)) == summary_csv(summarise(whole)) == summary_csv(first)
     assert [f.status for f in summarise(short).findings] == [f.status for f in first.findings]
+
+
+def test_looks_come_back_so_that_verdicts_stay_as_careful(tmp_path):
+    trials = paired(lambda arm, seed: 50.0 + (arm == "noise") * (4.0 + seed % 3 / 9), 8)
+    results = named(study(trials, seeds=tuple(range(8))))
+    looks = (Look("then", 6, tuple(range(6))), Look("now", 8, tuple(range(8))))
+    peeked = dataclasses.replace(results, looks=looks)
+    back = read_results(written(peeked, tmp_path))
+    assert [(x.asked, x.seeds) for x in back.looks] == [(6, tuple(range(6)))]
+    first, again, fixed = (summarise(x).effects[0] for x in (peeked, back, results))
+    assert again.p_adjusted == first.p_adjusted > fixed.p_adjusted
+    assert again.evidence.method == first.evidence.method == "e-process and Holm"
+    assert study_json(dataclasses.replace(results, looks=looks[1:])) == study_json(results)
+
+
+@pytest.mark.parametrize("looks", [3, [3], [{"asked": "six", "seeds": [0]}], [{"seeds": [0]}]])
+def test_damaged_looks_are_one_sentence(tmp_path, looks):
+    folder = written(named(helpful()), tmp_path)
+    plain = json.loads((folder / "study.json").read_bytes())
+    (folder / "study.json").write_text(json.dumps({**plain, "looks": looks}))
+    with pytest.raises(StudyError, match=r"study.json is damaged"):
+        read_results(folder)
 
 
 def test_runs_that_do_not_count_still_do_not(tmp_path):

@@ -18,7 +18,7 @@ from gradnoise.files import UNREADABLE, opened, read_bytes, unpacked
 from gradnoise.study.canonical import TAG_KEY
 from gradnoise.study.codec import read
 from gradnoise.study.columns import checked
-from gradnoise.study.results import Curve, StudyRecord, StudyResults, TrialResult
+from gradnoise.study.results import Curve, Look, StudyRecord, StudyResults, TrialResult
 from gradnoise.study.store import FILE, Store
 
 RECORD, TRIALS, CURVES = "study.json", "trials.csv", "curves.csv.gz"
@@ -58,8 +58,10 @@ def read_results(folder: str | Path, *, curves: bool = False) -> StudyResults:
     if not path.exists():
         raise StudyError(f"{folder} has no {RECORD}; write its tables again with `gradnoise report`")
     try:
-        record = read(StudyRecord, json.loads(read_bytes(path, MOST_BYTES).decode()))
-    except (ValueError, OSError, RecursionError) as error:
+        plain = json.loads(read_bytes(path, MOST_BYTES).decode())
+        record = read(StudyRecord, plain)
+        looks = tuple(read(Look, {"time": "", **look}) for look in plain.get("looks", ()))
+    except (ValueError, TypeError, OSError, RecursionError) as error:
         raise StudyError(f"{path} is damaged: {_reason(error)}") from error
     lines = _lines(folder / TRIALS, dict)
     config = [name for name in (lines[0] if lines else ()) if name.startswith("config.")]
@@ -69,7 +71,7 @@ def read_results(folder: str | Path, *, curves: bool = False) -> StudyResults:
     if curves or any(m.by is not None for m in (record.metric, *(selection.report if selection else ()))):
         drawn = _curves(folder / CURVES)
         trials = [dataclasses.replace(t, curves=drawn.get(t.id, {})) for t in trials]
-    return StudyResults(record, tuple(trials))
+    return StudyResults(record, tuple(trials), looks)
 
 
 T = TypeVar("T")

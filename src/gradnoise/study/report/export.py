@@ -26,8 +26,16 @@ Record = dict[str, Any]
 
 
 def study_json(results: StudyResults) -> bytes:
-    """Write the description of the study: with trials.csv enough to judge it anew, see `read_results`."""
-    return json.dumps(json.loads(canonical(results.record)), indent=1, ensure_ascii=False).encode() + b"\n"
+    """Write the description of the study, and when it was looked at: with trials.csv enough to judge it anew.
+
+    See `read_results`.
+    """
+    plain = json.loads(canonical(results.record))
+    every = set(results.record.seeds)
+    looks = [{"asked": x.asked, "seeds": x.seeds} for x in results.looks if x.asked != len(every) or every - {*x.seeds}]
+    if looks:  # one at all seeds that were asked for is a fixed design and needs no mention
+        plain["looks"] = looks
+    return json.dumps(plain, indent=1, ensure_ascii=False).encode() + b"\n"
 
 
 def trials_csv(results: StudyResults) -> bytes:
