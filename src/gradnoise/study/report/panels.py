@@ -18,6 +18,8 @@ from gradnoise.study.report.svg import ARMS, MUTED, RULE, arm_slot
 DASHES = ("solid", (0, (4, 1.6)), (0, (1, 1.4)), (0, (6, 1.5, 1, 1.5)))
 
 SMALL = 9  # points of text
+#: Inches that a letter of a legend takes on average, and what stands before and behind a label.
+_LETTER, _LINE = 0.07, 0.6
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,13 @@ def legend(figure: Figure, lines: Sequence[Line2D], *, columns: int = 4, colour:
     Args:
         figure: with constrained layout, which makes room.
         lines: what to explain; each has a label.
-        columns: how many columns at most.
+        columns: how many columns at most; fewer where labels are too long for the figure's width.
         colour: of the text; None for black, which a page shows in the colour of its own text.
     """
+    width = _LINE + _LETTER * max((len(str(line.get_label())) for line in lines), default=0)
+    fitting = max(1, min(columns, int(figure.get_figwidth() / width)))
     figure.legend(
-        handles=lines, loc="outside lower left", ncols=columns, frameon=False, fontsize=SMALL, labelcolor=colour
+        handles=lines, loc="outside lower left", ncols=fitting, frameon=False, fontsize=SMALL, labelcolor=colour
     )
 
 

@@ -88,9 +88,10 @@ def distribution(results: StudyResults, metric: Metric, thresholds: Sequence[flo
         for threshold in thresholds:
             ax.axvline(threshold, color="grey", lw=0.8, ls=":")
         ax.set_xscale("symlog", linthresh=min(thresholds, default=1.0))
+        ax.xaxis.set_major_formatter("{x:g}")
         ax.set_xlim(left=0)
         ax.set_ylim(0, 100)
-        ax.set_title(title, fontsize=9, loc="left")
+        ax.set_title(title, fontsize=9, loc="left", pad=18)
         unit = f" in {metric.unit}" if metric.unit else ""
         style(ax, x=f"{metric.title}{unit}", y="% of runs with at most this" if ax is axes[0] else "")
     lines = [Line2D([], [], color=arm_colour(i), label=arms[i].label) for i in drawn]
