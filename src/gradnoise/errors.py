@@ -36,5 +36,5 @@ class StudyError(GradnoiseError, ValueError):
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """The hint `; did you mean 'noise'?` for a name that is nearly one of the known, else nothing."""
-    near = difflib.get_close_matches(name, list(known), 1)
+    near = difflib.get_close_matches(str(name), list(map(str, known)), 1)
     return f"; did you mean {near[0]!r}?" if near else ""

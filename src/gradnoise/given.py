@@ -10,6 +10,7 @@ import dataclasses
 import inspect
 import math
 import reprlib
+import sys
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -41,11 +42,25 @@ class Between:
 
     def __str__(self) -> str:
         """Say the range in words."""
+        if self == FINITE:
+            return "that is finite"
         if self.high == math.inf:
             return "that is not nan" if self.low == -math.inf else f">= {self.low:g}"
         return f"from {self.low} to {self.high}"
 
 
+@dataclass(frozen=True)
+class Filled:
+    """A mark of declared text that must not be blank, such as a name: `Annotated[str, Filled()]`."""
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        return "that is not blank"
+
+
+FINITE = Between(-sys.float_info.max, sys.float_info.max)
+#: What a name is.
+Name = Annotated[str, Filled()]
 #: Of whole numbers that a store keeps.
 STORED = Between(-(2**63), 2**63 - 1)
 
@@ -92,7 +107,9 @@ def read(hint: Any, value: Any) -> Any:
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return _instance(hint, value, f"a {hint.__name__}, such as {hint.__name__}(...)")
     if hint is Path:
-        return _instance((str, Path), value, "a path")
+        if "\0" in str(_instance((str, Path), value, "a path")):
+            raise WrongType("a path without a null character")
+        return value
     if isinstance(hint, type) and hint.__module__.startswith("gradnoise.") and _can_tell(hint):
         return _instance(hint, value, f"{'an' if hint.__name__[0] in 'AEIOU' else 'a'} {hint.__name__}")
     return value
@@ -108,6 +125,8 @@ def _marked(hint: Any, *marks: Any, value: Any) -> Any:
     for mark in marks:
         if isinstance(mark, Between) and value is not None and not mark.low <= value <= mark.high:
             raise WrongType(f"{_word(hint)} {mark}")
+        if isinstance(mark, Filled) and isinstance(value, str) and not value.strip():
+            raise WrongType(f"{_word(hint)} {mark}")
     return value
 
 
@@ -119,6 +138,8 @@ def _plain(kind: type, value: Any) -> Any:
         raise WrongType(_WORDS[kind])
     if isinstance(value, str) and not writable(value):
         raise WrongType("text that can be written: it has half of a pair of surrogates")
+    if isinstance(value, str) and "\0" in value:
+        raise WrongType("text without a null character")
     return value
 
 
@@ -169,6 +190,8 @@ def _mapping(hint: Any, value: Any) -> Mapping[Any, Any]:
     _instance(Mapping, value, _word(hint))
     keys, kind = get_args(hint)
     if kind is Any:
+        if keys is str and not all(isinstance(k, str) for k in value):
+            raise WrongType(f"{_word(hint)} whose keys are text")
         return value
     try:
         made = {read(keys, k): read(kind, v) for k, v in value.items()}
@@ -180,7 +203,7 @@ def _mapping(hint: Any, value: Any) -> Mapping[Any, Any]:
 def _word(hint: Any) -> str:
     if get_origin(hint) is Annotated:
         inner, *marks = get_args(hint)
-        return " ".join((_word(inner), *(str(m) for m in marks if isinstance(m, Between))))
+        return " ".join((_word(inner), *(str(m) for m in marks if isinstance(m, Between | Filled))))
     if get_origin(hint) in (Union, types.UnionType):
         return " or ".join(map(_word, get_args(hint)))
     if isinstance(get_origin(hint), type) and issubclass(get_origin(hint), Mapping):

@@ -26,7 +26,7 @@ from gradnoise.population import (
     RMSProp,
     Training,
 )
-from gradnoise.study import Arm, Metric, Selection, Setting, Study
+from gradnoise.study import Arm, Metric, Selection, Setting, Study, run_study
 from gradnoise.study.canonical import canonical, restore
 
 METRIC = Metric("error", "error", higher_is_better=False)
@@ -231,3 +231,82 @@ def test_the_types_that_small_studies_use_stay_as_they_are():
     study = small()
     assert all(type(value) in (int, float) for t in study.trials() for k, value in t.config.items() if k == "lr")
     assert issubclass(PopulationError, GradnoiseError)
+
+
+def holds_itself() -> dict[str, object]:
+    values: dict[str, object] = {}
+    values["odd"] = values
+    return values
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: Arm(" "), "Arm: name is ' ', a str; it must be text that is not blank"),
+        (lambda: Metric("", "error"), "Metric: name is '', a str; it must be text that is not blank"),
+        (lambda: Setting("", "A"), "Setting: row is '', a str; it must be text that is not blank"),
+        (lambda: asked(name="\t"), r"name is '\\t', a str; it must be text that is not blank"),
+        (lambda: asked(title="a\0b"), "it must be text without a null character"),
+        (lambda: Metric("error", "error", success=math.inf), "success is inf, .* a number that is finite or None"),
+        (lambda: Metric("error", "error", chance=-math.inf), "chance is -inf, .* a number that is finite or None"),
+        (lambda: Arm("b", {1: 0.5}), "it must be a dict whose keys are text"),  # type: ignore[arg-type]
+        (lambda: canonical(holds_itself()), "holds itself, or is nested too deeply"),
+        (lambda: canonical({"odd": 10**5000}), "holds what cannot be stored"),
+        (
+            lambda: asked(settings=(Setting("a", "A", {"lr": 0.1}), Setting("a", "B", {"lr": 0.2}))),
+            "row 'a' is called 'A' and 'B'; settings of one row have one title",
+        ),
+    ],
+)  # fmt: skip
+def test_names_are_not_blank_and_numbers_finite(build, message):
+    with pytest.raises(StudyError, match=message):
+        build()
+
+
+class Complex(Toy):
+    def loss(self, model, batch, config):
+        return super().loss(model, batch, config) * 1j
+
+
+class ComplexMetric(Toy):
+    def evaluate(self, model, held_out, config):
+        return {"error": super().evaluate(model, held_out, config)["error"] * 1j}
+
+
+class Nameless(Toy):
+    def evaluate(self, model, held_out, config):
+        return {" ": super().evaluate(model, held_out, config)["error"]}
+
+
+class OnMeta(Toy):
+    def model(self, config):
+        return super().model(config).to("meta")
+
+
+class Empty(Toy):
+    def model(self, config):
+        model = super().model(config)
+        model.register_parameter("more", nn.Parameter(torch.zeros(0, 1)))
+        return model
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (Complex, "the loss is complex; return a real number"),
+        (ComplexMetric, "metric 'error' is complex; return a real number"),
+        (Nameless, "a metric has no name"),
+        (OnMeta, "is on the device meta and holds no numbers"),
+        (Empty, r"is empty, of shape \(0, 1\); leave its layer out"),
+    ],
+)
+def test_what_is_no_number_is_said_so(kind, message):
+    with pytest.raises(PopulationError, match=message):
+        made = Population(kind(), [Replica.of(kind(), 0, {"lr": 0.1})])
+        made.step()
+        made.evaluate()
+
+
+def test_a_folder_is_a_path(tmp_path):
+    with pytest.raises(StudyError, match="a path without a null character"):
+        run_study(asked(), tmp_path / "a\0b")

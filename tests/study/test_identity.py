@@ -62,11 +62,13 @@ def committed(folder: str) -> dict[str, tuple[str, str, int]]:
 @pytest.mark.parametrize(
     ("folder", "recipe"),
     [
-        ("deep_mlp", ("deep-mlp", "paper", "mnist", 6, 30_000)),
+        ("deep_mlp", ("deep-mlp", "paper", "mnist", 11, 30_000)),
         ("deep_mlp_pixels", ("deep-mlp/pixels", "paper", "mnist", 9, 30_000)),
         ("deep_mlp_quick", ("deep-mlp", "quick", "mnist")),
         ("memn2n/tasks", ("memn2n", "paper", "babi")),
         ("memn2n/joint", ("memn2n", "paper", "babi", None, 100)),
+        ("neural_gpu/diagonal", ("neural-gpu/diagonal", "half")),
+        ("neural_programmer/cell", ("neural-programmer/cell", "half")),
         ("nram/lists", ("nram", "paper")),
         ("nram/to_the_end", ("nram/ablations", "paper")),
         ("lstm_lm/dropout", ("lstm-lm", "paper", "ptb", 8, 12)),

@@ -84,11 +84,15 @@ def checked(name: str, method: str, metrics: Any, *, empty: bool = False) -> Met
 def _scalar(where: str, metric: Any, value: Any) -> Tensor:
     if not isinstance(metric, str):
         raise PopulationError(f"{where}: the name of a metric is text, not {shown(metric)}")
+    if not metric.strip():
+        raise PopulationError(f"{where}: a metric has no name; give it one")
     if metric in RESERVED:
         raise PopulationError(
             f"{where}: metric {metric!r} has the name of a measure of training that is recorded anyway"
             f" ({', '.join(RESERVED)}); give it another name"
         )
+    if isinstance(value, complex) or (isinstance(value, Tensor) and value.is_complex()):
+        raise PopulationError(f"{where}: metric {metric!r} is complex; return a real number, such as its size")
     if isinstance(value, Tensor) and not value.shape:
         return value
     number = None if isinstance(value, Tensor) else scalar(value)  # a tensor of vmap has no Python number

@@ -70,8 +70,7 @@ class StackedModules:
     """
 
     def __init__(self, modules: Sequence[nn.Module], *, dtype: torch.dtype, device: torch.device) -> None:
-        if strange := [name for name, p in modules[0].named_parameters() if p.is_complex()]:
-            raise PopulationError(f"parameter {strange[0]!r} is complex; keep its real and imaginary part as two")
+        _check_parameters(modules[0])
         self.module = modules[0].to(device=device, dtype=dtype)
         self.loop_reasons: dict[str, str] = {}
         self.random_roles: set[str] = set()
@@ -242,3 +241,13 @@ def _part(batch: Batch, dims: Any, p: int) -> Batch:
     if isinstance(dims, tuple):
         return tuple(_part(x, d, p) for x, d in zip(batch, dims, strict=True))
     return pytree.tree_map(lambda x: x[p], batch)
+
+
+def _check_parameters(module: nn.Module) -> None:
+    for name, p in module.named_parameters():
+        if p.is_meta:
+            raise PopulationError(f"parameter {name!r} is on the device meta and holds no numbers; make it on the CPU")
+        if not p.numel():
+            raise PopulationError(f"parameter {name!r} is empty, of shape {tuple(p.shape)}; leave its layer out")
+        if p.is_complex():
+            raise PopulationError(f"parameter {name!r} is complex; keep its real and imaginary part as two")

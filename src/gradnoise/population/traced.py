@@ -45,6 +45,8 @@ def losses_and_gradients(
     with torch.enable_grad():
         tracked = [leaf.detach().requires_grad_() for leaf in leaves]
         values, metrics = losses(tracked, buffers, batch, shared)
+        if values.is_complex():
+            raise PopulationError("the loss is complex; return a real number, such as its absolute value")
         if not values.requires_grad:
             raise PopulationError("the loss has no gradient: it was detached, or computed under torch.no_grad()")
         # the sum over replicas, never the mean: a mean would scale each gradient by 1/P and so wreck clip and noise

@@ -64,7 +64,14 @@ def canonical(value: Any) -> str:
     Raises:
         StudyError: the value holds something that JSON cannot give back.
     """
-    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    try:
+        return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except StudyError:
+        raise
+    except RecursionError:
+        raise StudyError("a configuration holds itself, or is nested too deeply to be stored") from None
+    except ValueError as error:
+        raise StudyError(f"a configuration holds what cannot be stored: {error}") from error
 
 
 def restore(text: str, known: Iterable[type | FunctionType] = ()) -> Any:

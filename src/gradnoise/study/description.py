@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from gradnoise.directions import BEST, LEAST, MOST, Directed, directed
 from gradnoise.errors import StudyError, nearest
-from gradnoise.given import STORED, Between, settle
+from gradnoise.given import FINITE, STORED, Between, Name, settle
 
 Config = Mapping[str, Any]
 
@@ -37,7 +37,7 @@ class Arm:
             eta = 0 or a clip that may never bind. Any other arm that does so stops the study.
     """
 
-    name: str
+    name: Name
     values: Config = field(default_factory=dict)
     title: str = ""
     may_equal_baseline: bool = False
@@ -69,7 +69,7 @@ class Claim:
             names of other reported metrics.
     """
 
-    id: str
+    id: Name
     row: str
     statement: str
     source: str
@@ -111,13 +111,13 @@ class Metric:
             from "last" a run that diverged counts with what it had reached by then.
     """
 
-    name: str
+    name: Name
     title: str
     unit: str = ""
     higher_is_better: bool = True
-    chance: Annotated[float | None, Between()] = None
+    chance: Annotated[float, FINITE] | None = None
     margin: float | None = None
-    success: Annotated[float | None, Between()] = None
+    success: Annotated[float, FINITE] | None = None
     rate: bool = False
     broken: float | None = None
     at: str = field(default=LAST, metadata={"later": True})
@@ -211,7 +211,7 @@ class Description:
             "paper"}, so that a folder is enough to go on; None for none, and in stores of older versions.
     """
 
-    name: str
+    name: Name
     title: str
     arms: tuple[Arm, ...]
     metric: Metric

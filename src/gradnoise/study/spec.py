@@ -10,7 +10,7 @@ from types import FunctionType
 from typing import Annotated, Any, Protocol
 
 from gradnoise.errors import StudyError, nearest
-from gradnoise.given import STORED, Between, checked, scalar, settle
+from gradnoise.given import STORED, Between, Name, checked, scalar, settle
 from gradnoise.study.canonical import dataclasses_in
 from gradnoise.study.description import EXPECTATIONS, Arm, Claim, Config, Description, Metric, Selection
 from gradnoise.study.trial import Trial
@@ -110,7 +110,7 @@ class Setting:
         eval_every: updates between evaluations here; None for the study's.
     """
 
-    row: str
+    row: Name
     title: str
     values: Config = field(default_factory=dict)
     arms: tuple[str, ...] | None = None
@@ -192,9 +192,15 @@ class Study(Description):
     def _check_settings(self) -> None:
         if not self.settings:
             raise StudyError(f"study {self.name!r} has no settings; give at least one, or leave them out")
+        titles: dict[str, str] = {}
         for setting in self.settings:
             for name in setting.arms or ():
                 self._check_arm(name)
+            if (title := titles.setdefault(setting.row, setting.title)) != setting.title:
+                raise StudyError(
+                    f"study {self.name!r}: row {setting.row!r} is called {title!r} and {setting.title!r}; settings of"
+                    " one row have one title, and a name each"
+                )
 
     def _check_keys(self) -> None:
         """Check every key of every configuration: one that nobody reads would make a verdict about nothing."""
