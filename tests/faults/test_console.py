@@ -175,10 +175,15 @@ def test_python_without_asserts_is_refused(tmp_path):
 # Ctrl-C
 
 
+def heeds_interrupts() -> None:
+    """As in a terminal, also where the tests themselves are a background job that ignores Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.mark.parametrize("seconds", [0.3, 0.8, 1.5])
 def test_ctrl_c_while_it_imports(tmp_path, seconds):
     process = subprocess.Popen([*COMMAND, *SMOKE], cwd=tmp_path, env=environment(), stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)  # fmt: skip
+                               stderr=subprocess.PIPE, text=True, preexec_fn=heeds_interrupts)  # fmt: skip
     time.sleep(seconds)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=PATIENCE)

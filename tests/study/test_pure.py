@@ -12,6 +12,7 @@ from gradnoise.study import analysis, report
 
 FOLDERS = {
     "analysis": (
+        "gradnoise.directions",
         "gradnoise.errors",
         "gradnoise.study.description",
         "gradnoise.study.results",
@@ -26,12 +27,13 @@ FOLDERS = {
         "gradnoise.study.spec",
         "gradnoise.study.analysis",
         "gradnoise.study.report",
+        "gradnoise.terminal",
     ),
 }
 OTHERS = {"analysis": {"numpy", "scipy"}, "report": {"numpy", "matplotlib", "jinja2", "rich"}}
 STANDARD = {
     "__future__", "bisect", "collections", "contextlib", "csv", "dataclasses", "enum", "functools", "gzip", "html",
-    "importlib", "io", "json", "math", "os", "pathlib", "re", "textwrap", "typing", "urllib",
+    "importlib", "io", "itertools", "json", "math", "os", "pathlib", "re", "textwrap", "typing", "urllib",
 }  # fmt: skip
 
 

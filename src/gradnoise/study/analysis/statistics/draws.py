@@ -55,7 +55,8 @@ class Places(Rows):
     def draw(self, rng: np.random.Generator, height: int) -> NDArray[Any]:
         """Draw so many rows."""
         drawn = rng.integers(0, self.n, size=(height, self.n))
-        return np.sort(drawn.astype(np.int32), axis=1)
+        small = np.int16 if self.n <= 1 << 15 else np.int32  # of many, many are kept
+        return np.sort(drawn.astype(small), axis=1)
 
 
 @lru_cache(maxsize=2)
