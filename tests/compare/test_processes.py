@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.commandline import gradnoise
+from support.commandline import gradnoise, heeds_interrupts
 from support.comparing import PREAMBLE, outcomes, results
 
 from gradnoise.study.script.process import Stopped, run_to_the_end
@@ -41,7 +41,7 @@ def words(*options: str) -> list[str]:
 
 def driver(folder: Path) -> subprocess.Popen:
     command = [sys.executable, "-m", "gradnoise", *words()]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, preexec_fn=heeds_interrupts)
 
 
 def left_behind(folder: Path) -> list[str]:

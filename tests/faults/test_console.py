@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from rich.table import Table
+from support.commandline import heeds_interrupts
 from support.small import PATIENCE, small, until
 
 from gradnoise.study import Options, Store, run_study
@@ -173,11 +174,6 @@ def test_python_without_asserts_is_refused(tmp_path):
 
 
 # Ctrl-C
-
-
-def heeds_interrupts() -> None:
-    """As in a terminal, also where the tests themselves are a background job that ignores Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.mark.parametrize("seconds", [0.3, 0.8, 1.5])
