@@ -122,11 +122,10 @@ def _can_tell(kind: type) -> bool:
 
 def _marked(hint: Any, *marks: Any, value: Any) -> Any:
     value = read(hint, value)
-    blank = isinstance(value, str) and not value.strip()
     for mark in marks:
         if isinstance(mark, Between) and value is not None and not mark.low <= value <= mark.high:
             raise WrongType(f"{_word(hint)} {mark}")
-        if isinstance(mark, Filled) and blank:
+        if isinstance(mark, Filled) and not str(value).strip():
             raise WrongType(f"{_word(hint)} {mark}")
     return value
 
