@@ -37,21 +37,27 @@ class Between:
         high: the largest.
     """
 
-    low: float = -math.inf
+    low: float
     high: float = math.inf
+
+    def holds(self, value: float) -> bool:
+        """Say whether a number lies in it."""
+        return self.low <= value <= self.high
 
     def __str__(self) -> str:
         """Say the range in words."""
         if self == FINITE:
             return "that is finite"
-        if self.high == math.inf:
-            return "that is not nan" if self.low == -math.inf else f">= {self.low:g}"
-        return f"from {self.low} to {self.high}"
+        return f">= {self.low:g}" if self.high == math.inf else f"from {self.low} to {self.high}"
 
 
 @dataclass(frozen=True)
 class Filled:
     """A mark of declared text that must not be blank, such as a name: `Annotated[str, Filled()]`."""
+
+    def holds(self, value: str) -> bool:
+        """Say whether a text is one."""
+        return bool(value.strip())
 
     def __str__(self) -> str:
         """Say it in words."""
@@ -123,9 +129,7 @@ def _can_tell(kind: type) -> bool:
 def _marked(hint: Any, *marks: Any, value: Any) -> Any:
     value = read(hint, value)
     for mark in marks:
-        if isinstance(mark, Between) and value is not None and not mark.low <= value <= mark.high:
-            raise WrongType(f"{_word(hint)} {mark}")
-        if isinstance(mark, Filled) and not str(value).strip():
+        if isinstance(mark, Between | Filled) and value is not None and not mark.holds(value):
             raise WrongType(f"{_word(hint)} {mark}")
     return value
 

@@ -9,12 +9,11 @@ from gradnoise.study.analysis.claims import NOT_REPRODUCED, NOT_TESTED, REPRODUC
 from gradnoise.study.analysis.comparison import Outcome
 from gradnoise.study.analysis.readings import disagreement
 from gradnoise.study.analysis.shapes import Effect, Summary, difference_unit
-from gradnoise.study.analysis.wording import listed
+from gradnoise.study.analysis.wording import DOES, listed
 
 #: As many arms of one outcome are named in the headline, or as many arms whose rows differ.
 NAMED, MIXED = 3, 2
 
-_ONE = {Outcome.HELPS: "helps", Outcome.HURTS: "hurts", Outcome.NO_DIFFERENCE: "makes no difference"}
 _MANY = {Outcome.HELPS: "help", Outcome.HURTS: "hurt", Outcome.NO_DIFFERENCE: "make no difference"}
 
 
@@ -76,7 +75,7 @@ def _single(summary: Summary, effect: Effect) -> str:
 
 def _clauses(summary: Summary) -> Iterator[str]:
     """Yield what is decided: the arms whose rows differ one by one, then those of one outcome together."""
-    same: dict[Outcome, list[str]] = {outcome: [] for outcome in _ONE}
+    same: dict[Outcome, list[str]] = {outcome: [] for outcome in DOES}
     mixed: list[str] = []
     rows = {arm.name: [e for e in summary.effects if e.arm == arm.name] for arm in summary.record.arms[1:]}
     for arm, effects in rows.items():
@@ -98,7 +97,7 @@ def _clauses(summary: Summary) -> Iterator[str]:
 
 def _by_row(label: str, effects: Sequence[Effect]) -> str:
     count = Counter(e.verdict.outcome for e in effects)
-    parts = [f"{words} in {count[outcome]}" for outcome, words in _ONE.items() if count[outcome]]
+    parts = [f"{words} in {count[outcome]}" for outcome, words in DOES.items() if count[outcome]]
     parts[0] += f" of {len(effects)} rows"
     return f"{label} {listed(parts)}"
 
@@ -106,7 +105,7 @@ def _by_row(label: str, effects: Sequence[Effect]) -> str:
 def _together(summary: Summary, outcome: Outcome, arms: Sequence[str]) -> str:
     """Say what several arms do alike; of many only that with the largest difference is named."""
     if len(arms) == 1:
-        return f"{summary.arm_label(arms[0])} {_ONE[outcome]}"
+        return f"{summary.arm_label(arms[0])} {DOES[outcome]}"
     everybody = len(arms) == len(summary.record.arms) - 1
     if everybody and len(arms) >= NAMED:
         return f"all {len(arms)} arms {_MANY[outcome]}"

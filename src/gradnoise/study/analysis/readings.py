@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from gradnoise.study.analysis.comparison import Outcome
 from gradnoise.study.analysis.shapes import Effect, Summary
-from gradnoise.study.analysis.wording import listed
+from gradnoise.study.analysis.wording import DOES, listed
 from gradnoise.study.spec import Metric
 
 #: As many verdicts that the second reading changes are named.
 NAMED = 2
-
-_BY_OTHER = {
-    Outcome.HELPS: "helps",
-    Outcome.HURTS: "hurts",
-    Outcome.NO_DIFFERENCE: "makes no difference",
-    Outcome.UNDECIDED: "is undecided",
-}
 
 
 def at_evaluation(metric: Metric) -> str:
@@ -58,5 +50,5 @@ def disagreement(summary: Summary) -> str:
     said = []
     for effect in found:
         where = f" in “{summary.row_title(effect.row)}”" if rows else ""
-        said.append(f"{summary.arm_label(effect.arm)} {_BY_OTHER[effect.second_outcome]}{where}")
+        said.append(f"{summary.arm_label(effect.arm)} {DOES.get(effect.second_outcome, 'is undecided')}{where}")
     return f"{words}, {listed(said)}."

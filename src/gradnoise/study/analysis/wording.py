@@ -10,6 +10,8 @@ from gradnoise.study.analysis.comparison import Comparison, Outcome, Success
 from gradnoise.study.analysis.evidence import Evidence
 from gradnoise.study.analysis.statistics import Interval, Pairs, clopper_pearson, least_pairs, scaled
 
+#: What one arm does, by what was decided.
+DOES = {Outcome.HELPS: "helps", Outcome.HURTS: "hurts", Outcome.NO_DIFFERENCE: "makes no difference"}
 #: Numbers from here on are written as powers of ten: a run that blew up would otherwise fill the line with digits.
 LARGE = 1e7
 

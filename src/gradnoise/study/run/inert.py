@@ -83,17 +83,11 @@ class InertArms:
         trials = list(trials)
         for arm, of_trial in list(self._open.items()):
             pairs = dict.fromkeys(pair for trial in trials for pair in of_trial.get(trial, ()))
-            equal = []
-            for pair in pairs:
-                mine, theirs = measured(pair.treated.id, pair.step), measured(pair.baseline.id, pair.step)
-                if _moved(mine) and _moved(theirs):
-                    if not _equal(mine, theirs):
-                        del self._open[arm]
-                        break
-                    equal.append(pair)
-            else:
-                if equal:
-                    raise StudyError(self._sentence(equal[0], len(equal)))
+            alike = _alike(pairs, measured)
+            if alike is None:
+                del self._open[arm]
+            elif alike:
+                raise StudyError(self._sentence(alike[0], len(alike)))
 
     def _sentence(self, pair: Pair, pairs: int) -> str:
         treated = pair.treated
@@ -132,6 +126,19 @@ def _at(value: Any, t: int) -> Any:
 
 def _differing(a: Config, b: Config) -> list[str]:
     return [key for key in dict.fromkeys((*a, *b)) if canonical(a.get(key)) != canonical(b.get(key))]
+
+
+def _alike(pairs: Iterable[Pair], measured: Measured) -> list[Pair] | None:
+    """Return the pairs of which both trials have moved, all of them measuring the same; None once one does not."""
+    found = []
+    for pair in pairs:
+        mine, theirs = measured(pair.treated.id, pair.step), measured(pair.baseline.id, pair.step)
+        if not (_moved(mine) and _moved(theirs)):
+            continue
+        if not _equal(mine, theirs):
+            return None
+        found.append(pair)
+    return found
 
 
 def _moved(metrics: Mapping[str, float]) -> bool:
