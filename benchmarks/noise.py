@@ -1,6 +1,6 @@
 """Time of the noise: ours against torch's way, alone and within an optimizer's step.
 
-    python benchmarks/noise.py                # some 40 s
+    python benchmarks/noise.py                # some 2 minutes
     python benchmarks/noise.py --seconds 10   # on a busy machine
     python benchmarks/noise.py --device cuda  # a GPU; 10^9 parameters need 20 GB
 
@@ -10,6 +10,11 @@ column says what the project asks for.
 """
 
 import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 
@@ -18,7 +23,7 @@ from baselines.c_noise import c_kernel
 from torch import Tensor, nn
 
 from gradnoise import Annealed, attach, backend
-from gradnoise.noise.gaussian import add_, add_rows_, stream_key
+from gradnoise.noise.gaussian import add_, add_rows_, stream_key, word_rows
 
 SIGMA = 0.1
 KEY = stream_key(0, "weight")
@@ -40,6 +45,20 @@ STEPS: dict[str, Callable[[list[nn.Parameter]], torch.optim.Optimizer]] = {
 STEP_BAR = {"AdamW fused": 4.0}  # a step with noise takes at most so many times a step without
 SMALL_SHAPES = [(16, 16)] * 500
 SMALL_BAR = {"SGD": 1.6, "AdamW fused": 1.3}
+FIRST = """
+import os, time, torch, gradnoise
+parameters = [torch.nn.Parameter(torch.zeros(shape)) for shape in {shapes}]
+for p in parameters:
+    p.grad = torch.zeros_like(p)
+optimizer = torch.optim.SGD(parameters, lr=1e-6)
+optimizer.step()
+gradnoise.attach(optimizer, gradnoise.Annealed(eta=0.01), seed=0)
+start = time.perf_counter()
+optimizer.step()
+print(time.perf_counter() - start, flush=True)
+os._exit(0)
+"""
+FIRST_BAR = 1.0  # seconds
 GPU_SHAPES = [(8192, 8192)] * 15  # 10^9 parameters
 GPU_STEP_BAR, GPU_KERNEL_BAR = 1.4, 0.8
 
@@ -128,6 +147,28 @@ def compare_steps(
         print(f"{threads:7} {name:12} {columns} {took['ours'] / took['none']:8.2f} {bar}")
 
 
+def first_update(shapes: Sequence[tuple[int, ...]], backend: str, cache: str) -> float:
+    """Return the seconds of a new process's first step with noise; kernels are looked for, and kept, in a folder."""
+    environment = {**os.environ, "GRADNOISE_BACKEND": backend, "NUMBA_CACHE_DIR": cache}
+    command = [sys.executable, "-c", FIRST.format(shapes=shapes)]
+    return float(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
+
+
+def compare_first_updates(turns: int = 5) -> None:
+    """Print the first update of a process, by torch while Numba compiles and after waiting for Numba."""
+    for title, shapes in {"500 of 16 x 16": SMALL_SHAPES, "1M": STEP_SHAPES, "8M": [(1024, 1024)] * 8}.items():
+        with tempfile.TemporaryDirectory() as kept:
+            first_update(shapes, "numba", kept)
+            for cache in ("none", "kept"):
+                took: dict[str, list[float]] = {"auto": [], "numba": []}
+                for _ in range(turns):
+                    for choice, times in took.items():
+                        with tempfile.TemporaryDirectory() as new:
+                            times.append(first_update(shapes, choice, kept if cache == "kept" else new))
+                ours, waits = (statistics.median(times) for times in took.values())
+                print(f"{title:>15} {cache:>7} {ours:10.3f} {waits:10.3f} {waits / ours:9.1f} {FIRST_BAR:9.1f}")
+
+
 def compare_kernels_on_gpu(budget: float) -> None:
     """Print the kernel against copying and torch's generator."""
     g, h = (torch.zeros(2**28, device="cuda") for _ in range(2))
@@ -181,7 +222,10 @@ def main() -> None:
         compare_rows_on_gpu(arguments.seconds)
         compare_steps_on_gpu(arguments.seconds)
         return
-    print("threads     elements   ours ns/el  torch ns/el     ratio   at least")
+    print("     parameters   cache   ours (s)  waits (s)     ratio   at most   (first update of a process)")
+    compare_first_updates()
+    word_rows([0], 0, 1)  # from here on Numba draws
+    print("\nthreads     elements   ours ns/el  torch ns/el     ratio   at least")
     for threads in arguments.threads:
         torch.set_num_threads(threads)
         compare_additions(threads, arguments.seconds)

@@ -6,6 +6,8 @@ import hypothesis
 import pytest
 import torch
 
+from gradnoise.noise.gaussian import word_rows
+
 # A busy machine must not fail a test: hypothesis would otherwise give every example 200 ms.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
@@ -32,3 +34,9 @@ def one_math_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def compiled_noise():
+    """Have Numba draw from the first update on: without this, tests that are quick would see torch alone."""
+    word_rows([0], 0, 1)

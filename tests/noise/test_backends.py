@@ -16,14 +16,10 @@ from gradnoise.noise.gaussian import Backend, add_rows_, backend, backends, norm
 def set_backend(monkeypatch):
     def choose(name):
         monkeypatch.setenv("GRADNOISE_BACKEND", name)
-        forget()
-
-    def forget():
-        backend.cache_clear()
-        backends.implementation.cache_clear()
+        backends.forget()
 
     yield choose
-    forget()
+    backends.forget()
 
 
 def test_the_environment_chooses_the_backend(set_backend):

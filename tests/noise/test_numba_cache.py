@@ -14,7 +14,8 @@ import warnings
 {before}
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
-    from gradnoise.noise.gaussian import backend, normal
+    from gradnoise.noise.gaussian import backend, normal, word_rows
+    word_rows([5], 0, 1)  # waits for Numba, which `normal` does not
     print(backend(), float(normal(5, 0, 3)[1]))
 for w in caught:
     print("WARNING", w.message)

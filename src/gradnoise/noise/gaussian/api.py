@@ -94,7 +94,8 @@ def add_(tensors: Sequence[Tensor], *, keys: Sequence[int], t: int, sigma: float
     """
     if len(tensors) != len(keys):
         raise ValueError(f"each tensor needs one key, got {len(tensors)} tensors and {len(keys)} keys")
-    add_parts_(list(map(Part, tensors, keys)), t=t, sigma=sigma)
+    if not (len(tensors) and sigma and add_whole_(tensors, tuple(keys), t=t, sigma=sigma)):
+        add_parts_(list(map(Part, tensors, keys)), t=t, sigma=sigma)
 
 
 def add_parts_(parts: Sequence[Part], *, t: int, sigma: float, scale: Tensor | None = None) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gradnoise.noise.gaussian import reference
+from gradnoise.noise.gaussian.meanwhile import Meanwhile
 from gradnoise.noise.gaussian.parts import Part
 
 CHOICES = ("auto", "numba", "triton", "torch")
@@ -112,13 +113,30 @@ def _numba_is_off() -> bool:
     return os.environ.get("NUMBA_DISABLE_JIT", "0").strip() not in ("", "0")
 
 
-@functools.cache
+_implementations: dict[str, Backend] = {}
+
+
 def implementation(device: str) -> Backend:
-    """Return the backend for a kind of device; it is imported here, as importing and compiling take a while."""
+    """Return the backend that serves a kind of device now; see `Meanwhile` for the first updates on a CPU."""
+    if device not in _implementations:
+        _implementations[device] = _implementation(device)
+    return _implementations[device]
+
+
+def forget() -> None:
+    """Have backends chosen anew, by the environment as it is now."""
+    backend.cache_clear()
+    _implementations.clear()
+
+
+def _implementation(device: str) -> Backend:
+    """Return the backend to begin with; it is imported here, as importing takes a while."""
     chosen = backend(device)
     if chosen == "torch" and device == "cpu" and _numba_is_off():
         warnings.warn("NUMBA_DISABLE_JIT is set: noise is drawn by plain torch, some 40 times slower", stacklevel=2)
     match chosen:
+        case "numba" if os.environ.get("GRADNOISE_BACKEND", "auto") == "auto":
+            return Meanwhile(functools.partial(_implementations.__setitem__, device))
         case "numba":
             from gradnoise.noise.gaussian import numba_backend
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -82,8 +82,9 @@ def add_whole_(
     if scale is not None:
         sigma *= scale.item()
     if runs is None:
+        add = kernels.adder(tensors[0].dtype)
         for x, key in zip(tensors, keys, strict=True):
-            kernels.adder(x.dtype)(x.data_ptr(), x.numel(), key, t, sigma)
+            add(x.data_ptr(), x.numel(), key, t, sigma)
         torch.autograd.graph.increment_version(tensors)
         return
     _add_runs(tensors, runs, t, sigma)
@@ -91,9 +92,21 @@ def add_whole_(
 
 def lay_out(tensors: Sequence[Tensor], keys: Array) -> Array | None:
     """Return the table of tensors that the kernel works on, None for a few small ones, which have a call each."""
-    if len(tensors) <= FEW and all(x.numel() <= SMALL for x in tensors):
-        return None
-    return _whole(tensors, keys)
+    return None if len(tensors) <= FEW and _are_small(map(Tensor.numel, tensors)) else _whole(tensors, keys)
+
+
+def _are_small(sizes: Iterable[int]) -> bool:
+    return max(sizes) <= SMALL
+
+
+def compile_for(like: Sequence[tuple[torch.dtype, int]]) -> None:
+    """Compile what noise on tensors of such types and sizes takes, and their norm, by work on memory of its own."""
+    for dtype in dict.fromkeys(working(dtype) for dtype, _ in like):
+        x = torch.from_numpy(np.zeros(1, REAL[dtype]))
+        _add_direct([Part(x, 0)], 0, 1.0)
+        square_sum([x])
+        if len(like) <= FEW and _are_small(size for _, size in like):
+            kernels.adder(dtype)
 
 
 def square_sum(tensors: Sequence[Tensor]) -> float:

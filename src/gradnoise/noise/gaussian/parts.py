@@ -15,6 +15,9 @@ NATIVE = (torch.float32, torch.float64)
 
 SLAB = 1 << 16
 
+PLAIN = frozenset((Tensor, Parameter))
+"""Types of tensors whose memory is what it seems."""
+
 
 def working(dtype: torch.dtype) -> torch.dtype:
     """Return the precision that noise is added in."""
@@ -23,7 +26,7 @@ def working(dtype: torch.dtype) -> torch.dtype:
 
 def is_plain(tensors: Sequence[Tensor]) -> bool:
     """Tell whether tensors are whole, contiguous, of one precision that kernels take, and on the CPU."""
-    if not {Tensor, Parameter}.issuperset(map(type, tensors)):
+    if not PLAIN.issuperset(map(type, tensors)):
         return False
     dtype, strided = tensors[0].dtype, torch.strided
     if dtype not in NATIVE:
@@ -49,39 +52,39 @@ class Part(NamedTuple):
     first: Tensor | None = None
 
 
-def slabs(part: Part) -> Iterator[Part]:
-    """Cut a part into parts of at most SLAB elements; runs of non-contiguous tensors stay together."""
+def slabs(part: Part, most: int = SLAB) -> Iterator[Part]:
+    """Cut a part into parts of at most so many elements; runs of non-contiguous tensors stay together."""
     x, key, first = part
-    if x.numel() <= SLAB:
+    if x.numel() <= most:
         yield part
     elif first is None or len(first) == 1:
         start = 0 if first is None else int(first)
-        for piece, offset in _cut(x, start):
+        for piece, offset in _cut(x, start, most):
             yield Part(piece, key, torch.tensor([offset], device="cpu"))
     elif x.is_contiguous():
         runs = x.view(len(first), -1)
-        rows = SLAB // runs.shape[1]
+        rows = most // runs.shape[1]
         if rows > 1:
             for begin in range(0, len(runs), rows):
                 yield Part(runs[begin : begin + rows], key, first[begin : begin + rows])
         else:
             for run, start in zip(runs, first.split(1), strict=True):
-                yield from slabs(Part(run, key, start))
+                yield from slabs(Part(run, key, start), most)
     else:
         yield part
 
 
-def _cut(x: Tensor, start: int) -> Iterator[tuple[Tensor, int]]:
-    """Yield views of at most SLAB elements that follow each other in row-major order, with their places."""
+def _cut(x: Tensor, start: int, most: int) -> Iterator[tuple[Tensor, int]]:
+    """Yield views of at most so many elements that follow each other in row-major order, with their places."""
     if x.is_contiguous():
         x = x.view(-1)
     inner = math.prod(x.shape[1:])
-    rows = SLAB // inner
-    if x.numel() <= SLAB:
+    rows = most // inner
+    if x.numel() <= most:
         yield x, start
     elif rows:
         for begin in range(0, len(x), rows):
             yield x[begin : begin + rows], start + begin * inner
     else:
         for i, piece in enumerate(x):
-            yield from _cut(piece, start + i * inner)
+            yield from _cut(piece, start + i * inner, most)

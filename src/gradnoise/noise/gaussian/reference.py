@@ -27,7 +27,10 @@ from gradnoise.noise.gaussian.constants import (
     W0,
     W1,
 )
-from gradnoise.noise.gaussian.parts import Part, slabs, working
+from gradnoise.noise.gaussian.parts import SLAB, Part, slabs, working
+
+SERIAL = 4000
+"""Elements that torch works on in one thread, its square roots too; on a busy CPU waiting for threads takes longer."""
 
 
 def philox(block: Tensor, t: Tensor, key: Tensor) -> Tensor:
@@ -93,7 +96,7 @@ def _cos_sin(w: Tensor) -> tuple[Tensor, Tensor]:
 def add_parts_(parts: Sequence[Part], t: int, sigma: float, scale: Tensor | None) -> None:
     """Add noise to parts, see `backends.Backend`; by slabs, as temporaries are some 30 times what is added to."""
     for whole in parts:
-        for x, key, first in slabs(whole):
+        for x, key, first in slabs(whole, SERIAL if whole.x.is_cpu else SLAB):
             work = x.to(working(x.dtype))
             number = to_device(torch.from_numpy(np.array([t, key], dtype=np.uint64).view(np.int64)), x.device)
             factor = torch.full((), sigma, dtype=work.dtype, device=x.device)
