@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gradnoise.cli import main
 from gradnoise.study import Study
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -24,6 +25,28 @@ def test_own_model_becomes_a_paired_study(tmp_path, monkeypatch, capsys):
     runpy.run_path(str(EXAMPLES / "own_model.py"), run_name="__main__")
     assert (tmp_path / "runs/my-study/report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     assert "no noise" in capsys.readouterr().out
+
+
+def test_the_tutorial_s_commands(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    source = (EXAMPLES / "plateau.py").read_text(encoding="utf-8")
+    for long, short in (
+        ("STEPS = 1500", "STEPS = 6"),
+        ("LAYERS, UNITS, CLIP = 12, 32", "LAYERS, UNITS, CLIP = 2, 8"),
+        ("DOSES = (1, 3, 10, 30, 100)", "DOSES = (1, 1000)"),
+        ("range(100, 108)", "range(100, 102)"),
+    ):
+        assert long in source
+        source = source.replace(long, short)
+    Path("plateau.py").write_text(source, encoding="utf-8")
+    for command in ("train", "find"):
+        monkeypatch.setattr("sys.argv", ["plateau.py", command])
+        runpy.run_path("plateau.py", run_name="__main__")
+    out = capsys.readouterr().out
+    assert out.startswith("test accuracy of four runs: ") and "A pilot of 6 seeds" in out
+    assert "<svg" in Path("dose.svg").read_text(encoding="utf-8")
+    main(["run", "plateau.py:study"])
+    assert Path("runs/plateau/report.html").is_file()
 
 
 @pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec:FutureWarning")  # Lightning calls torch so

@@ -80,7 +80,7 @@ def test_a_file_runs_to_its_report_and_is_resumed_with_its_name(tmp_path, capsys
 def test_every_option_of_run_reaches_the_study(tmp_path, capsys):
     words = ("--seeds", "3", "--rows", "b", "--arms", "noise", "--steps", "4", "--eval-every", "2", "--out", "there")
     assert gradnoise("run", written(ONE), *words, "--dry-run") == 0
-    assert "6 = 1 settings x arms x 3 seeds, 4 updates" in capsys.readouterr().out
+    assert "6 = 2 arms x 3 seeds, 4 updates" in capsys.readouterr().out
     assert not (tmp_path / "there").exists()
     assert gradnoise("run", "mine.py", *words, "--workers", "2") == 0
     trials = pandas.read_csv(tmp_path / "there/trials.csv")

@@ -60,7 +60,7 @@ class Plan(StudyCommand):
             )
         unit = difference_unit(study.metric)
         size = f"{effect:g} {unit.removesuffix('s') if effect == 1.0 else unit}".strip()
-        console.print(Text(f"{study.title}, scale {study.scale}", style="bold"))
+        console.print(Text(study.heading, style="bold"))
         console.print(
             f"To show {size} of {study.metric.title} with a chance of {self.power:.0%}, at the 95% level over"
             f" {len(needs)} comparison{'s' if len(needs) > 1 else ''}.",

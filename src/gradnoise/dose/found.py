@@ -100,16 +100,20 @@ class Found:
         """Return in sentences what follows."""
         n, most = len(self.seeds), self.tried[-1].dose
         within = f"{self.what} worse by less than {self.margin:.3g}"
+        sentences = []
+        helping = [x for x in self.tried if x.verdict == HELPS]
+        if helping:
+            none = self.tried[0].mean
+            at = ", ".join(f"{x.dose:g} ({x.mean:.3g} against {none:.3g})" for x in helping)
+            sentences.append(f"Noise seems to help at {at}.")
         if self.rho:
-            sentences = [f"No harm up to a dose of {self.rho:g}: {within} there, if at all."]
+            sentences.append(f"No harm up to a dose of {self.rho:g}: {within} there, if at all.")
         else:
-            sentences = [f"Not even the smallest dose is shown to do no harm ({within})."]
+            sentences.append(f"Not even the smallest dose is shown to do no harm ({within}).")
         if self.seen > self.rho:
             sentences.append(f"None is seen up to {self.seen:g}, which {n} seeds do not decide: take more seeds.")
-        if self.rho == most:
+        if self.rho == most and (not helping or helping[-1].dose == most):
             sentences.append("That is the largest dose tried: try larger ones.")
-        if helps := [x.dose for x in self.tried if x.verdict == HELPS]:
-            sentences.append(f"It seems to help at {', '.join(f'{x:g}' for x in helps)}.")
         sentences.append(f"A pilot of {n} seeds: compare the dose with no noise on new seeds before you trust it.")
         return tuple(sentences)
 
@@ -184,5 +188,6 @@ def _line(x: Tried) -> str:
         return f"{x.dose:>8g}  {x.mean:>12.5g}"
     if x.verdict == DIVERGES:
         return f"{x.dose:>8g}  {'':>12}  {'':>10}  {'':>23}  {x.verdict}"
-    interval = f"[{x.interval.low:.3g}, {x.interval.high:.3g}]"
-    return f"{x.dose:>8g}  {x.mean:>12.5g}  {x.worse:>10.3g}  {interval:>23}  {x.verdict}"
+    low, high = x.interval.low + 0.0, x.interval.high + 0.0  # no "-0"
+    interval = f"[{low:.3g}, {high:.3g}]"
+    return f"{x.dose:>8g}  {x.mean:>12.5g}  {x.worse + 0.0:>10.3g}  {interval:>23}  {x.verdict}"

@@ -135,11 +135,11 @@ def describe_plan(plan: Plan, study: Study, folder: Path, console: Console) -> N
     chunks = ", ".join(f"{n} of {size}" for size, n in sorted(sizes.items(), reverse=True))
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     rows = {
-        "study": f"{study.title}, scale {study.scale}",
+        "study": study.heading,
         "data": study.experiment.data_title,
         "folder": f"{folder}{' (exists: finished trials are kept)' if plan.done else ''}",
-        "trials": f"{plan.trials} = {len(study.settings)} settings x arms x {len(study.seeds)} seeds,"
-        f" {_updates(study)} each; {plan.done} finished already",
+        "trials": f"{plan.trials} = {_cells(study)} x {len(study.seeds)} seeds, {_updates(study)} each; {plan.done}"
+        " finished already",
     }
     if plan.chunks:
         rows |= {
@@ -151,7 +151,8 @@ def describe_plan(plan: Plan, study: Study, folder: Path, console: Console) -> N
     else:
         rows["left"] = "nothing to train; the command writes the report again"
     for name, value in rows.items():
-        table.add_row(Text(name, style="bold"), value)
+        if value:
+            table.add_row(Text(name, style="bold"), value)
     console.print(table)
     for note in plan.notes:
         console.print(Text(note, style="yellow"))
@@ -165,6 +166,11 @@ def _say_how_to_go_on(folder: Path, command: str, console: Console) -> None:
     left = "the others stand at their last checkpoint" if counts else "training had not begun"
     console.print(f"\nStopped: {done} of {sum(counts.values())} trials are finished, {left}.", soft_wrap=True)
     console.print(f"Go on with: {command}", soft_wrap=True)
+
+
+def _cells(study: Study) -> str:
+    first, *others = study.settings
+    return f"{1 + len(others)} settings x arms" if others else f"{len(first.arms or study.arms)} arms"
 
 
 def _updates(study: Study) -> str:

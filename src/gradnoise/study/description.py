@@ -227,6 +227,11 @@ class Description:
     recipe: Mapping[str, Any] | None = None
 
     @property
+    def heading(self) -> str:
+        """Title and scale; a study of the user's own has one scale, which is not named."""
+        return f"{self.title}, scale {self.scale}" if self.scale not in ("", "custom") else self.title
+
+    @property
     def independent(self) -> bool:
         """Whether runs of one seed were found to share nothing: then runs are compared, not pairs."""
         return any(INDEPENDENT in note for note in self.notes)

@@ -94,5 +94,4 @@ def status_of(folder: Path, events: int = 5) -> Status:
     with suppress(FileNotFoundError):
         workers = spool.workers()
     state, lost = (driver.state, driver.lost) if driver else ("", 0)
-    title = f"{record.title}, scale {record.scale}" if record.scale else record.title
-    return Status(title, counts, updates, sum(steps.values()), seconds, state, lost, workers, told)
+    return Status(record.heading, counts, updates, sum(steps.values()), seconds, state, lost, workers, told)

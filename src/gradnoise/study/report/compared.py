@@ -49,7 +49,8 @@ def compared(results: StudyResults, summary: Summary) -> Facts:
         [("varied, in all arms alike", "; ".join(f"{k} {_listed(v)}" for k, v in varied.items()))] if varied else []
     )
     seeds = len(record.seeds)
-    lines.append(("runs", f"{seeds} seeds, {summary.asked:,} trials of {summary.length}, on {record.data_title}"))
+    on = f", on {record.data_title}" if record.data_title else ""
+    lines.append(("runs", f"{seeds} seeds, {summary.asked:,} trials of {summary.length}{on}"))
     if record.metric.by is not None:
         lines.append(("what counts", f"{record.metric.title} {at_evaluation(record.metric)}"))
     known = dict(record.provenance)
