@@ -16,7 +16,8 @@ from gradnoise.noise.gaussian.api import (
     word_rows,
 )
 from gradnoise.noise.gaussian.arguments import check_step
-from gradnoise.noise.gaussian.backends import Backend, backend
+from gradnoise.noise.gaussian.backends import backend
+from gradnoise.noise.gaussian.contract import Backend
 from gradnoise.noise.gaussian.parts import Part, is_plain
 from gradnoise.noise.gaussian.stream import VERSION, stream_key
 

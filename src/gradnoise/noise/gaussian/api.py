@@ -22,7 +22,8 @@ from gradnoise.noise.gaussian.arguments import (
     reals,
     steps,
 )
-from gradnoise.noise.gaussian.backends import Backend, backend_of
+from gradnoise.noise.gaussian.backends import backend_of
+from gradnoise.noise.gaussian.contract import Backend
 from gradnoise.noise.gaussian.parts import Part, is_plain
 from gradnoise.noise.gaussian.plans import recall, remember
 

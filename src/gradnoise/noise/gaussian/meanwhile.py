@@ -6,23 +6,21 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from numpy.typing import NDArray
 from torch import Tensor
 
 from gradnoise.noise.gaussian import reference
+from gradnoise.noise.gaussian.contract import Backend
 from gradnoise.noise.gaussian.parts import Part
-
-if TYPE_CHECKING:
-    from gradnoise.noise.gaussian.backends import Backend
 
 MOST = 1 << 22
 """Elements that torch is asked for meanwhile, some half a second of work; with more, waiting for Numba is quicker."""
 
 
 class Meanwhile:
-    """A backend until Numba's can be had, see `backends.Backend`; if it never can, torch stays, and a warning says so.
+    """A backend until Numba's can be had, see `contract.Backend`; if it never can, torch stays, and a warning says so.
 
     Only noise on parts begins by torch: it stands between a script and its first update. All else waits for Numba.
 

@@ -43,7 +43,7 @@ def _unsigned(bits: Tensor) -> Array:
 
 
 def add_rows_(x: Tensor, offsets: Array, keys: Tensor, t: Tensor, sigma: Tensor, scale: Tensor | None) -> None:
-    """Scale rows and add noise, see `backends.Backend`; a row with scale 1 and sigma 0 is not read."""
+    """Scale rows and add noise, see `contract.Backend`; a row with scale 1 and sigma 0 is not read."""
     runs = np.zeros((*keys.shape, 4), dtype=np.uint64)
     runs[..., 0] = _addresses(x)[:, None] + (offsets[:-1] * x.element_size()).astype(np.uint64)
     runs[..., 1] = np.diff(offsets)
@@ -54,7 +54,7 @@ def add_rows_(x: Tensor, offsets: Array, keys: Tensor, t: Tensor, sigma: Tensor,
 
 
 def add_parts_(parts: Sequence[Part], t: int, sigma: float, scale: Tensor | None) -> None:
-    """Add noise to parts on the CPU, see `backends.Backend`."""
+    """Add noise to parts on the CPU, see `contract.Backend`."""
     if scale is not None:
         sigma *= scale.item()
     direct: dict[torch.dtype, list[Part]] = {}
@@ -78,7 +78,7 @@ def add_whole_(
     sigma: float,
     scale: Tensor | None,
 ) -> None:
-    """Add noise to contiguous tensors of one precision from their first elements on, see `backends.Backend`."""
+    """Add noise to contiguous tensors of one precision from their first elements on, see `contract.Backend`."""
     if scale is not None:
         sigma *= scale.item()
     if runs is None:
@@ -181,12 +181,12 @@ def _contiguous(x: Tensor) -> Tensor:
 
 
 def fill_words_(out: Tensor, keys: Tensor, t: Tensor) -> None:
-    """Fill rows with words, see `backends.Backend`."""
+    """Fill rows with words, see `contract.Backend`."""
     kernels.fill_words(out.numpy(), _unsigned(keys), _unsigned(t))
 
 
 def bernoulli_rows_(out: Tensor, keys: Tensor, t: Tensor, keep: Tensor) -> None:
-    """Fill rows with masks, see `backends.Backend`."""
+    """Fill rows with masks, see `contract.Backend`."""
     last, value = limits(keep)
     limit, kept = last.numpy().astype(np.uint32), value.numpy().astype(REAL[out.dtype])
     rows = _addresses(out), out.shape[1], _unsigned(keys), _unsigned(t)

@@ -94,7 +94,7 @@ def _cos_sin(w: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def add_parts_(parts: Sequence[Part], t: int, sigma: float, scale: Tensor | None) -> None:
-    """Add noise to parts, see `backends.Backend`; by slabs, as temporaries are some 30 times what is added to."""
+    """Add noise to parts, see `contract.Backend`; by slabs, as temporaries are some 30 times what is added to."""
     for whole in parts:
         for x, key, first in slabs(whole, SERIAL if whole.x.is_cpu else SLAB):
             work = x.to(working(x.dtype))
@@ -123,7 +123,7 @@ def _runs(number: Tensor, first: Tensor, count: int) -> Tensor:
 
 @torch.no_grad()
 def add_rows_(x: Tensor, offsets: NDArray[Any], keys: Tensor, t: Tensor, sigma: Tensor, scale: Tensor | None) -> None:
-    """Scale rows and add noise, see `backends.Backend`; row by row, as temporaries are some 30 times a row."""
+    """Scale rows and add noise, see `contract.Backend`; row by row, as temporaries are some 30 times a row."""
     factors = sigma.to(x.dtype)
     silent = factors == 0
     idle = silent if scale is None else silent & (scale == 1)
@@ -149,13 +149,13 @@ def _layout(offsets: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[
 
 @torch.no_grad()
 def fill_words_(out: Tensor, keys: Tensor, t: Tensor) -> None:
-    """Fill rows with words, see `backends.Backend`."""
+    """Fill rows with words, see `contract.Backend`."""
     out.copy_(_words(out.shape[1], keys, t))
 
 
 @torch.no_grad()
 def bernoulli_rows_(out: Tensor, keys: Tensor, t: Tensor, keep: Tensor) -> None:
-    """Fill rows with masks, see `backends.Backend`."""
+    """Fill rows with masks, see `contract.Backend`."""
     last, value = limits(keep)
     out.copy_((_words(out.shape[1], keys, t) <= last[:, None]) * value.to(out.dtype)[:, None])
 

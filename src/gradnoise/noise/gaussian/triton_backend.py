@@ -38,7 +38,7 @@ def _launch(kernel: Any, programs: int, written: Sequence[Tensor], *args: Any) -
 
 @torch.no_grad()
 def add_parts_(parts: Sequence[Part], t: int, sigma: float, scale: Tensor | None) -> None:
-    """Add noise to parts on GPUs, see `backends.Backend`."""
+    """Add noise to parts on GPUs, see `contract.Backend`."""
     batches: dict[tuple[torch.device, torch.dtype], list[Part]] = {}
     copies: list[tuple[Tensor, Tensor]] = []
     for part in parts:
@@ -109,7 +109,7 @@ def _kept(table: NDArray[Any], device: torch.device) -> Tensor:
 
 
 def add_rows_(x: Tensor, offsets: NDArray[Any], keys: Tensor, t: Tensor, sigma: Tensor, scale: Tensor | None) -> None:
-    """Scale rows and add noise, see `backends.Backend`; a row with scale 1 and sigma 0 is not read."""
+    """Scale rows and add noise, see `contract.Backend`; a row with scale 1 and sigma 0 is not read."""
     pieces = _row_pieces(tuple(offsets.tolist()), x.device)
     count, segments = len(pieces), len(offsets) - 1
     scale = None if scale is None else scale.contiguous()
@@ -129,12 +129,12 @@ def _row_pieces(offsets: tuple[int, ...], device: torch.device) -> Tensor:
 
 
 def fill_words_(out: Tensor, keys: Tensor, t: Tensor) -> None:
-    """Fill rows with words, see `backends.Backend`."""
+    """Fill rows with words, see `contract.Backend`."""
     _fill(kernels.fill_words, out, keys, t)
 
 
 def bernoulli_rows_(out: Tensor, keys: Tensor, t: Tensor, keep: Tensor) -> None:
-    """Fill rows with masks, see `backends.Backend`."""
+    """Fill rows with masks, see `contract.Backend`."""
     _fill(kernels.fill_masks, out, keys, t, keep.contiguous())
 
 

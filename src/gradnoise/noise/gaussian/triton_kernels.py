@@ -156,7 +156,7 @@ def add_parts(table, programs, scale, dtype: tl.constexpr, work: tl.constexpr, s
 
 @triton.jit
 def add_rows(x, stride, pieces, count, segments, keys, t, t_stride, sigma, scale, size: tl.constexpr):
-    """Scale rows and add noise, see `backends.Backend`; program i takes piece i mod count of row i // count.
+    """Scale rows and add noise, see `contract.Backend`; program i takes piece i mod count of row i // count.
 
     Args:
         x: pointer to a matrix.
@@ -201,14 +201,14 @@ def _row_words(count, keys, t, t_stride, pieces, size: tl.constexpr):
 
 @triton.jit
 def fill_words(out, stride, count, keys, t, t_stride, pieces, size: tl.constexpr):
-    """Fill int64 rows of `count` elements with words, see `backends.Backend`; `pieces` programs a row."""
+    """Fill int64 rows of `count` elements with words, see `contract.Backend`; `pieces` programs a row."""
     place, inside, words, p = _row_words(count, keys, t, t_stride, pieces, size)
     tl.store(out + p * stride + place, words, mask=inside)
 
 
 @triton.jit
 def fill_masks(out, stride, count, keys, t, t_stride, pieces, keep, size: tl.constexpr):
-    """Fill rows of `count` elements with masks, see `backends.Backend`; `pieces` programs a row."""
+    """Fill rows of `count` elements with masks, see `contract.Backend`; `pieces` programs a row."""
     place, inside, words, p = _row_words(count, keys, t, t_stride, pieces, size)
     share = tl.load(keep + p)
     last = tl.maximum(tl.ceil(share * TWO_32), 1.0).to(tl.int64) - 1
