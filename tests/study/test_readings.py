@@ -175,7 +175,7 @@ class TestBeforeTraining:
         metric = Metric("error", "error", higher_is_better=False, at=at)
         asked = small(metric=metric)
         for ask in (lambda: dry_run(asked, tmp_path), lambda: run_study(asked, tmp_path, options=OPTIONS)):
-            with pytest.raises(StudyError, match=f"metric counts at '{at}', but toy.evaluate returns no"):
+            with pytest.raises(StudyError, match=f"metric counts at '{at}', but toy measures no"):
                 ask()
         with pytest.raises(StudyError, match="never started"):
             read_folder(tmp_path)

@@ -62,6 +62,9 @@ class Compare:
     """Number of seeds; more than before adds runs to the study."""
     max_seeds: Annotated[int | None, arg(help_behavior_hint="(default: those of the first run)")] = None
     """The most seeds that the study will ever have, if it may be read before it has them."""
+    at: str = "last"
+    """The value of a run that counts: last; best, its best one; min:NAME or max:NAME, where another metric that the
+    script tells at the same steps is lowest or highest, as min:val_loss for early stopping."""
     margin: Annotated[float | None, arg(help_behavior_hint="(default: none)")] = None
     """Differences of the metric below this do not matter; without it nothing is called "no difference"."""
     chance: Annotated[float | None, arg(help_behavior_hint="(default: none)")] = None
@@ -142,7 +145,14 @@ class Compare:
         return ScriptStudy(
             command,
             arms_of(self.arms.split(","), self.arm),
-            metric_of(self.metric, margin=self.margin, chance=self.chance, success=self.success, broken=self.broken),
+            metric_of(
+                self.metric,
+                at=self.at,
+                margin=self.margin,
+                chance=self.chance,
+                success=self.success,
+                broken=self.broken,
+            ),
             self.seeds,
             self.out or Path("runs") / f"compare-{command.name}",
             code_of(command.words, Path.cwd()),

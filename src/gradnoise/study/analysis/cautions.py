@@ -1,4 +1,4 @@
-"""What makes a margin meaningless, said before anything rests on it."""
+"""What makes a margin, or the choice of an evaluation, meaningless: said before anything rests on it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,14 @@ def reach(trials: Sequence[TrialResult], metric: Metric) -> float:
     if metric.rate:
         values.append(0.0)
     return max(values, default=0.0) - min(values, default=0.0)
+
+
+def chosen_of_one(trials: Sequence[TrialResult], metric: Metric) -> tuple[str, ...]:
+    """Say that the best of one evaluation is the last one, where a metric counts elsewhere than at the last."""
+    curves = [t.curves[metric.name] for t in trials if t.done and metric.name in t.curves]
+    if metric.by is None or not curves or any(len(set(curve.steps)) > 1 for curve in curves):
+        return ()
+    return (f"Every run was evaluated once: {metric.at!r} of one evaluation is the last one.",)
 
 
 def usable(trials: Sequence[TrialResult], record: StudyRecord) -> tuple[Metric, tuple[str, ...]]:

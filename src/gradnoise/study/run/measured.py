@@ -25,7 +25,7 @@ def check_names(metric: Metric, names: Collection[str], experiment: str) -> None
         if name not in names:
             said = metric.name if what == "metric is" else metric.at
             raise StudyError(
-                f"the study's {what} {said!r}, but {experiment}.evaluate returns no {name!r}: there are"
+                f"the study's {what} {said!r}, but {experiment} measures no {name!r}: there are"
                 f" {', '.join(sorted(names))}{nearest(name, names)}"
             )
 

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Sequence
 
 from gradnoise.errors import StudyError, nearest
+from gradnoise.study.description import LAST
 from gradnoise.study.spec import Arm, Metric
 
 GAMMA = 0.55
@@ -93,6 +94,7 @@ def _further(text: str) -> Arm:
 def metric_of(
     text: str,
     *,
+    at: str = LAST,
     margin: float | None = None,
     chance: float | None = None,
     success: float | None = None,
@@ -102,7 +104,7 @@ def metric_of(
 
     Args:
         text: name and direction.
-        margin, chance, success, broken: see `Metric`.
+        at, margin, chance, success, broken: see `Metric`.
 
     Raises:
         StudyError: the direction is missing or unknown, or a number is unusable.
@@ -114,4 +116,4 @@ def metric_of(
             f" {(name or direction or 'accuracy')}:max"
         )
     numbers = {"margin": margin, "chance": chance, "success": success, "broken": broken}
-    return Metric(name, name, higher_is_better=direction == "max", **numbers)  # type: ignore[arg-type]
+    return Metric(name, name, higher_is_better=direction == "max", at=at, **numbers)  # type: ignore[arg-type]
