@@ -66,6 +66,7 @@ class Counted(Regression):
         return super().loss(model, batch, config)
 
 
+@pytest.mark.filterwarnings("ignore:the code of the loss changes Counted.calls")
 def test_the_loss_runs_only_to_be_checked_and_recorded():
     experiment = Counted()
     engine = population(experiment=experiment)
@@ -80,6 +81,7 @@ def test_the_loss_runs_only_to_be_checked_and_recorded():
     assert experiment.calls == recorded + 1
 
 
+@pytest.mark.filterwarnings("ignore:the code of the loss changes Impatient.calls")
 def test_a_path_that_changes_during_training_is_found_out():
     class Impatient(Counted):
         def loss(self, model, batch, config):

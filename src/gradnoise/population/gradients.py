@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from gradnoise.errors import PopulationError
 from gradnoise.population.course import Batch, Metrics
 from gradnoise.population.experiment import Experiment, loss_of
+from gradnoise.population.kept import Kept, KeptState, kept_sentence
 from gradnoise.population.reasons import reason_of
 from gradnoise.population.stacked import StackedModules
 from gradnoise.population.traced import NotRecordableError, Traced, losses_and_gradients
@@ -86,6 +89,18 @@ class Gradients:
         if self._trace and self._checked:
             self._traced.check(self._modules.views(self._modules.theta), buffers, batch, shared)
 
+    def keeps(self, buffers: dict[str, Tensor], batch: Batch, shared: bool) -> list[str]:
+        """Return what the code of the loss changes while it runs once, a counter say."""
+        copies = {name: x.clone() for name, x in buffers.items()}
+        leaves = [x.detach().requires_grad_() for x in self._modules.views(self._modules.theta)]
+        with torch.enable_grad():
+            return self._changed_by(lambda: self._losses(leaves, copies, batch, shared))
+
+    def _changed_by(self, call: Callable[[], object]) -> list[str]:
+        before = Kept(self._experiment, self._modules.module)
+        call()
+        return before.changes(Kept(self._experiment, self._modules.module))
+
     def _losses(
         self, leaves: Sequence[Tensor], buffers: dict[str, Tensor], batch: Batch, shared: bool
     ) -> tuple[Tensor, Metrics]:
@@ -147,6 +162,8 @@ class Gradients:
             self._traced.forget()  # what was noted is an attempt that failed
             self._traced.watch(leaves, buffers, batch, shared)
         if again:
-            self._traced.watch(leaves, *((buffers, batch, shared) if loops else later()))
+            given = (buffers, batch, shared) if loops else later()
+            if kept := self._changed_by(lambda: self._traced.watch(leaves, *given)):
+                warnings.warn(kept_sentence(kept), KeptState, stacklevel=2)
         self._trace = self._trace and not loops
         self._checked = True

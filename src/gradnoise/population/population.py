@@ -225,6 +225,10 @@ class Population:
             self._masks.select(index)
         self._set_rows()
 
+    def keeps(self) -> list[str]:
+        """Return what the code of the loss changes while it runs, such as "Toy.calls (2, then 3)"."""
+        return self._gradients.keeps(*self._inputs(*self._feed(self.t, self._live.course)))
+
     # --- reading --------------------------------------------------------------------------------------
 
     def evaluate(self) -> dict[str, Tensor]:

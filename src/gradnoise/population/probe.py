@@ -22,6 +22,7 @@ from gradnoise.population.course import Goal
 from gradnoise.population.experiment import Experiment
 from gradnoise.population.fallbacks import slow_sentence
 from gradnoise.population.feed import Feed
+from gradnoise.population.kept import Kept, kept_sentence
 from gradnoise.population.population import Population
 from gradnoise.population.purity import elsewhere, same
 from gradnoise.population.randomness import INIT, seeded
@@ -63,7 +64,13 @@ def agree(x: float, y: float) -> bool:
 
 
 def probe(
-    experiment: Experiment, config: Mapping[str, Any], *, steps: int, study_seed: int = 0, device: str = "cpu"
+    experiment: Experiment,
+    config: Mapping[str, Any],
+    *,
+    steps: int,
+    study_seed: int = 0,
+    device: str = "cpu",
+    recorded: bool = True,
 ) -> Probe:
     """Measure the fingerprint of one configuration.
 
@@ -73,6 +80,7 @@ def probe(
         steps: length of a run.
         study_seed: seed of the study.
         device: where.
+        recorded: whether runs replay a recorded step, so that what its code keeps is worth a note.
 
     Raises:
         PopulationError: the experiment cannot be trained; the message says why.
@@ -83,13 +91,16 @@ def probe(
         loss, gradient = _updated(population)
         _move(population)
         readings |= {f"loss of minibatch {t}": loss[0], f"gradient norm of minibatch {t}": gradient[0]}
+    notes = _notes(population)
+    if recorded and population.alive and (kept := population.keeps()):
+        notes.append(f"{experiment.name}: {kept_sentence(kept)}")
     telemetry = population.telemetry()
-    recorded = {name: x for name, x in telemetry.items() if name not in RESERVED}
+    own = {name: x for name, x in telemetry.items() if name not in RESERVED}
     measured = population.evaluate()
     if measured:  # of a replica that has not ended
-        readings |= {name: float(x[0]) for name, x in (recorded | measured).items()}
+        readings |= {name: float(x[0]) for name, x in (own | measured).items()}
     names = frozenset() if _examined(experiment) or not measured else frozenset(telemetry | measured)
-    return Probe(readings, tuple(_notes(population)), _later(population, steps), names)
+    return Probe(readings, tuple(notes), _later(population, steps), names)
 
 
 def _later(population: Population, steps: int) -> dict[str, float]:
@@ -179,19 +190,23 @@ def check_purity(experiment: Experiment, replicas: list[Replica], steps: int) ->
 
     shared = agreed([config], experiment.replica_keys)
     _made_twice(
+        experiment,
         model,
         f"{experiment.name}.model returned different weights for the same seed; draw them from torch's, numpy's or"
         " Python's global generator, which is seeded for each replica",
     )
     _made_twice(
+        experiment,
         lambda: experiment.held_out(shared),
         f"{experiment.name}.held_out returned different data when called again; draw with a generator of a fixed seed",
     )
     _check_minibatches(experiment, replicas, shared, steps)
 
 
-def _made_twice(make: Callable[[], Any], message: str) -> None:
+def _made_twice(experiment: Experiment, make: Callable[[], Any], message: str) -> None:
+    kept = Kept(experiment)
     first = make()
+    kept.empty_caches()
     with elsewhere():
         again = make()
     if not same(first, again):
@@ -212,14 +227,16 @@ def _check_minibatches(experiment: Experiment, replicas: list[Replica], config: 
         row = {name: x[replicas.index(replica)][None] for name, x in state.items()}
         return pytree.tree_map(torch.clone, feed(t, row)[0])
 
+    kept = Kept(experiment)
     first = {(t, r.seed): minibatch(t, r) for t, r in asked}
+    kept.empty_caches()  # what is filled in another order must hold the same
     with elsewhere():
         for t, replica in reversed(asked):
             if not same(first[t, replica.seed], minibatch(t, replica)):
                 raise PopulationError(
                     f"{experiment.name}.batch returned different data for the same seed and update;"
-                    " draw with a generator made from `seed` and `t`, and keep no iterator, such as that of a"
-                    " DataLoader, between calls"
+                    " draw with a generator made from `seed` and `t`, and keep nothing between calls that depends on"
+                    " their order, such as the iterator of a DataLoader or a cache that counts"
                 )
 
 

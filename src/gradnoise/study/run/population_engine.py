@@ -20,6 +20,7 @@ from gradnoise.errors import PopulationError, StudyError
 from gradnoise.population import Experiment, Population, Replica, Training, best_size
 from gradnoise.population.chunks import CANDIDATES, usual_seconds
 from gradnoise.population.fallbacks import SlowOperation
+from gradnoise.population.kept import KeptState
 from gradnoise.study.engine import Job, Keep, Measurement, MetricRow, Probed, SliceResult
 from gradnoise.study.run.facts import facts
 from gradnoise.study.run.memory import first_line, memory_told, peak_bytes
@@ -144,7 +145,7 @@ class PopulationEngine:
         """Measure what the experiment's code does with these configurations, see `Probing`."""
         with self.threads():
             device = self.device if device_problem(self.device) is None else "cpu"
-            return probed(self.experiment, configs, known, device)
+            return probed(self.experiment, configs, known, device, recorded=self.trace)
 
     def local_workers(self) -> int:
         """Return the number of cores, or one for an accelerator.
@@ -174,14 +175,15 @@ class PopulationEngine:
     def threads(self) -> Iterator[None]:
         """Use one torch thread on a CPU within a block; the caller may be a program with a number of its own.
 
-        The number of threads decides the order of summation, and so the last bits of a result. What makes it slow was
-        said before training.
+        The number of threads decides the order of summation, and so the last bits of a result. What makes it slow,
+        and what its code keeps, was said before training.
         """
         before = torch.get_num_threads()
         torch.set_num_threads(1 if self.on_cpu else before)
         try:
             with warnings.catch_warnings(), not_ended():
-                warnings.simplefilter("ignore", SlowOperation)
+                for category in (SlowOperation, KeptState):
+                    warnings.simplefilter("ignore", category)
                 yield
         finally:
             torch.set_num_threads(before)

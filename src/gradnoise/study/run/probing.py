@@ -37,7 +37,9 @@ LATER = "later"
 SHARES = (0.0, 0.01, 0.1, 0.25, 0.5, 0.75, 1.0)
 
 
-def probed(experiment: Experiment, configs: Sequence[Config], known: Collection[str], device: str) -> Probed:
+def probed(
+    experiment: Experiment, configs: Sequence[Config], known: Collection[str], device: str, *, recorded: bool = True
+) -> Probed:
     """Measure an experiment in every configuration that its model, data, loss and metrics can tell apart.
 
     Args:
@@ -45,6 +47,7 @@ def probed(experiment: Experiment, configs: Sequence[Config], known: Collection[
         configs: of the trials.
         known: names of what was checked before.
         device: where to measure.
+        recorded: whether runs replay a recorded step.
     """
     found: dict[str, Behaviour] = {experiment.name: _plain(experiment)}
     notes: dict[str, None] = {}
@@ -56,7 +59,7 @@ def probed(experiment: Experiment, configs: Sequence[Config], known: Collection[
             seed = own.pop("study_seed", 0)
             run = {"steps": config["steps"], "study_seed": seed, "device": device}
             with one_fits():
-                seen = probe(experiment, own, **run)
+                seen = probe(experiment, own, recorded=recorded, **run)
                 beside = check(experiment, own, seen.readings, **run) if name not in known else ()
             found[name] = seen.readings
             if seen.later:
