@@ -5,11 +5,13 @@ instead of training, so that the figure is that of handing out alone, on a machi
 
     python benchmarks/scale.py
     python benchmarks/scale.py --trials 1000 10000 100000
+    python benchmarks/scale.py --trials --pause 0 --rows 100 300 600 --points 1000000   # tables and curves alone
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import multiprocessing
 import resource
 import sys
@@ -39,6 +41,7 @@ class Idle:
 
     pause: float = 0.0
     slices: int = 1
+    metrics: tuple[str, ...] = ("error", "train_loss", "gradient_norm")
     name: str = "idle"
     fingerprint: str = "0"
     data_title: str = "none"
@@ -75,24 +78,24 @@ class Idle:
             (t.id, metric, s, 1.0 + t.seed + s + t.config["arm"])  # the arms differ, as they do in a study
             for t in job.trials
             for s in points
-            for metric in ("error", "train_loss", "gradient_norm")
+            for metric in self.metrics
         ]
         done = reached >= job.steps
         final = {t.id: {"error": float(t.seed)} for t in job.trials} if done else {}
         return SliceResult(job.chunk, reached, done, rows, {}, final, self.pause)
 
 
-def study(engine: Idle, trials: int) -> Study:
-    """Return a study of so many trials, a multiple of 20."""
+def study(engine: Idle, trials: int, rows: int = 10, points: int = EVALUATIONS) -> Study:
+    """Return a study of so many trials, a multiple of 2 rows, whose slices have so many evaluations."""
     return Study(
         name="scale",
         title="Scale",
         experiment=engine,
         arms=(Arm("none", {"arm": 0}), Arm("noise", {"arm": 1})),
         metric=Metric("error", "error", higher_is_better=False),
-        settings=tuple(Setting(str(i), str(i), {"setting": i}) for i in range(10)),
-        seeds=tuple(range(trials // 20)),
-        steps=EVALUATIONS * engine.slices,
+        settings=tuple(Setting(str(i), str(i), {"setting": i}) for i in range(rows)),
+        seeds=tuple(range(trials // (2 * rows))),
+        steps=points * engine.slices,
         eval_every=1,
     )
 
@@ -116,7 +119,9 @@ class Clock(Observer):
 
     @property
     def rate(self) -> float:
-        """Slices per second."""
+        """Slices per second; nan where there were too few."""
+        if len(self.times) < self.after + 2:
+            return math.nan
         return (len(self.times) - 1 - self.after) / (self.times[-1] - self.times[self.after])
 
 
@@ -137,7 +142,7 @@ class Cost:
     """Most memory of the driver, MiB."""
 
 
-def run(engine: Idle, trials: int, executor: str, workers: int, chunk: int, finished: bool = False) -> Cost:
+def run(asked: Study, executor: str, workers: int, chunk: int, finished: bool = False) -> Cost:
     """Run a study; where `finished`, also run it again and report it."""
     cloudpickle.register_pickle_by_value(sys.modules[Idle.__module__])
     clock = Clock(after=2 * workers)
@@ -149,7 +154,7 @@ def run(engine: Idle, trials: int, executor: str, workers: int, chunk: int, fini
         made = {"spool": SpoolExecutor(workers, folder=folder), "processes": Processes(workers), "here": "here"}[
             executor
         ]
-        asked, options = study(engine, trials), Options(chunk=chunk, slice_seconds=0.0)
+        options = Options(chunk=chunk, slice_seconds=0.0)
         used = [timed(lambda: run_study(asked, folder, options=options, executor=made, observer=clock))]
         for process in pulling:
             process.join()
@@ -178,15 +183,25 @@ def apart(*arguments: Any) -> Cost:
 def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, nargs="+", default=[1000, 10000])
+    parser.add_argument("--trials", type=int, nargs="*", default=[1000, 10000])
     parser.add_argument("--pause", type=float, default=2.0, help="seconds of a slice in the second part; 0 for none")
     parser.add_argument("--executors", nargs="+", default=["here", "spool"], choices=["here", "spool"])
+    parser.add_argument("--rows", type=int, nargs="*", default=[], help="rows of tables with 8 seeds")
+    parser.add_argument("--points", type=int, nargs="*", default=[], help="points of two curves")
     asked = parser.parse_args()
+    shapes = [(f"{rows:,} rows", study(Idle(), 16 * rows, rows)) for rows in asked.rows]
+    shapes += [(f"{n:,} points", study(Idle(metrics=("error",)), 2, 1, n)) for n in asked.points]
+    for title, table in shapes:
+        c = apart(table, "here", 1, CHUNK, True)
+        found = f"run {c.run:6.1f} s, report {c.report:6.1f} s, page {c.page / 1000:6.0f} kB, peak {c.peak:5.0f} MiB"
+        print(f"{title:>16}: {found}", flush=True)
+    if not asked.trials:
+        return
     print(f"driver, in processor seconds: chunks of {CHUNK} trials, {EVALUATIONS} evaluations of 3 metrics, one slice")
     print("executor   trials  slices/s  run s  per 1,000 trials  again s  report s  page kB  peak MiB")
     for trials in asked.trials:
         for executor in asked.executors:
-            c = apart(Idle(), trials, executor, 1, CHUNK, executor == "here")
+            c = apart(study(Idle(), trials), executor, 1, CHUNK, executor == "here")
             after = f"{c.again:8.2f} {c.report:9.1f} {c.page / 1000:8.0f}" if c.page else f"{'':27}"
             each = 1000 * c.run / trials
             print(f"{executor:9} {trials:7,} {c.rate:9.1f} {c.run:6.1f} {each:17.2f} {after} {c.peak:9.0f}", flush=True)
@@ -195,7 +210,7 @@ def main() -> None:
     print(f"\ntwo workers, slices of {asked.pause:g} s that sleep")
     for executor in ("processes", "spool"):
         engine = Idle(pause=asked.pause, slices=4)
-        one, two = (apart(engine, 80 * workers, executor, workers, 20).rate for workers in (1, 2))
+        one, two = (apart(study(engine, 80 * workers), executor, workers, 20).rate for workers in (1, 2))
         print(
             f"{executor:9} {one:6.3f} and {two:6.3f} slices/s with one and two: {two / (2 * one):.2f} of twice one",
             flush=True,
