@@ -37,6 +37,12 @@ def compiling():
 """
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """A folder for compiled kernels, empty for the first test."""
+    return tmp_path_factory.mktemp("numba")
+
+
 def run(code: str, cache: Path, **environment: str) -> list[str]:
     """Run a script that begins as TRAIN does; return the lines it printed."""
     environ = {**os.environ, "NUMBA_CACHE_DIR": str(cache), **environment}
@@ -47,7 +53,7 @@ def run(code: str, cache: Path, **environment: str) -> list[str]:
     return (done.stdout + done.stderr).splitlines()
 
 
-def test_the_first_update_does_not_wait_and_all_have_the_same_noise(tmp_path):
+def test_the_first_update_does_not_wait_and_all_have_the_same_noise(cache):
     code = """
 first = update()
 print("numba" in sys.modules or compiling(), serves())
@@ -60,17 +66,17 @@ for t, got in enumerate([first, *after]):
     assert torch.equal(got, want), t
 print(len(after) > 1, serves(), noise.step == len(after) + 1)
 """
-    first, last = run(code, tmp_path)
+    first, last = run(code, cache)
     assert first == "True Meanwhile"
     assert last == "True module True"
 
 
-def test_a_script_of_one_update_ends_well(tmp_path):
-    assert run("update(); print(compiling())", tmp_path) == ["True"]
+def test_a_script_of_one_update_ends_well(cache):
+    assert run("update(); print(compiling())", cache) == ["True"]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-def test_a_fork_waits_for_the_compiler(tmp_path):
+def test_a_fork_waits_for_the_compiler(cache):
     code = """
 update()
 child = os.fork()
@@ -81,7 +87,7 @@ if not child:
 os.waitpid(child, 0)
 print("parent", compiling())
 """
-    assert run(code, tmp_path) == ["child module", "parent False"]
+    assert run(code, cache) == ["child module", "parent False"]
 
 
 def test_numba_that_does_not_work_is_said_and_torch_goes_on(tmp_path):
