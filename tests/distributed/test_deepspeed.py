@@ -21,6 +21,11 @@ import gradnoise
 deepspeed.init_distributed("gloo")
 rank, found = dist.get_rank(), {}
 
+def weights(model):
+    parameters = list(model.parameters())
+    with deepspeed.zero.GatheredParameters(parameters):
+        return torch.cat([p.detach().double().flatten() for p in parameters])
+
 def train(stage, where, kind, seed):
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(10, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
@@ -36,11 +41,11 @@ def train(stage, where, kind, seed):
         noise = noise or attach(theirs)
         moved = []
         for _ in range(4):
-            before = torch.cat([p.detach().double().flatten() for p in model.parameters()])
-            x = torch.zeros(4, 10, dtype=next(model.parameters()).dtype)
+            before = weights(model)
+            x = torch.zeros(4, 10, dtype=torch.bfloat16 if kind == "bf16" else torch.float32)
             engine.backward((engine(x) * 0).sum())
             engine.step()
-            moved.append(torch.cat([p.detach().double().flatten() for p in model.parameters()]) - before)
+            moved.append(weights(model) - before)
             dist.barrier()
         said = [str(w.message) for w in caught if "gradnoise" in w.filename or "noise" in str(w.message)]
     whole = torch.cat(moved)
@@ -60,6 +65,8 @@ CASES = [
     [1, "before", "bf16", "one"],
     [1, "before", "fp32", "each"],
     [2, "after", "bf16", "each"],
+    [3, "before", "fp32", "one"],
+    [3, "before", "bf16", "each"],
 ]
 
 
