@@ -195,3 +195,11 @@ def test_a_training_whose_updates_had_no_noise_is_reported(trainer_of):
     with pytest.warns(UserWarning, match="training made 3 updates and none of them had noise"):
         trainer_of(Model(Steady()), callback, Bypass()).train()
     assert callback.noise.step == 0
+
+
+def test_an_optimizer_that_updates_within_the_backward_pass_is_reported(trainer_of):
+    pytest.importorskip("lomo_optim", reason="LOMO is not installed: pip install 'gradnoise[conformance]'")
+    callback = GradientNoise(SCHEDULE, seed=SEED)
+    with pytest.warns(UserWarning, match="none of them had noise: they did not come through the `step` of Lomo"):
+        trainer_of(Model(Steady()), callback, optim="lomo", learning_rate=1e-4).train()
+    assert callback.noise.step == 0
