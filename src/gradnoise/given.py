@@ -237,7 +237,9 @@ def checked(where: str, name: str, hint: Any, value: Any, error: type[Exception]
         return value if isinstance(hint, TypeVar) else read(hint, value)
     except WrongType as wrong:
         is_class = isinstance(value, type)
-        given = f"the class {value.__name__} itself" if is_class else f"{shown(value)}, a {type(value).__name__}"
+        of = type(value).__name__
+        article = "an" if of[0] in "aeiouAEIOU" else "a"
+        given = f"the class {value.__name__} itself" if is_class else f"{shown(value)}, {article} {of}"
         raise error(f"{where}{name} is {given}; it must be {wrong}") from None
 
 

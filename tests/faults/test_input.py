@@ -33,7 +33,7 @@ def claim(**changes) -> Claim:
 
 
 WRONG = {
-    "workers 0": (lambda: Options(workers=0), "workers is 0, a int; it must be a whole number or None >= 1"),
+    "workers 0": (lambda: Options(workers=0), "workers is 0, an int; it must be a whole number or None >= 1"),
     "workers -1": (lambda: Options(workers=-1), "workers is -1"),
     "chunk 0": (lambda: Options(chunk=0), "chunk is 0"),
     "slices of nan": (lambda: Options(slice_seconds=math.nan), "slice_seconds is nan"),
@@ -53,7 +53,7 @@ WRONG = {
     "a claim of no arm": (lambda: small(claims=(claim(treatment="nois"),)), "did you mean 'noise'?"),
     "a claim of nothing": (lambda: small(claims=(claim(expects="help"),)), "has expects 'help': there are 'helps'"),
     "a claim twice": (lambda: small(claims=(claim(), claim(row="b"))), "names the same claim twice: ['C1', 'C1']"),
-    "a statement that is none": (lambda: claim(statement=5), "statement is 5, a int; it must be text"),
+    "a statement that is none": (lambda: claim(statement=5), "statement is 5, an int; it must be text"),
     "a figure as text": (
         lambda: claim(figures={"noise": {"mean": "9"}}),
         "each value is a dict of which each value is",
@@ -72,15 +72,15 @@ WRONG = {
     "a spool of no workers": (lambda: SpoolExecutor(0, folder=Path("x")), "SpoolExecutor: workers is 0"),
     "a lease of nan": (lambda: SpoolExecutor(1, folder=Path("x"), lease=math.nan), "SpoolExecutor: lease is nan"),
     "a lease as text": (lambda: SpoolExecutor(1, folder=Path("x"), lease="1"), "SpoolExecutor: lease is '1', a str"),
-    "a spool in a number": (lambda: SpoolExecutor(1, folder=5), "SpoolExecutor: folder is 5, a int; it must be a path"),
+    "a spool in a number": (lambda: SpoolExecutor(1, folder=5), "SpoolExecutor: folder is 5, an int; it must be a path"),
     "half a process": (lambda: Processes(1.5), "Processes: workers is 1.5, a float; it must be a whole number"),
     "slots as text": (lambda: FuturesExecutor(Pool, slots="2"), "FuturesExecutor: slots is '2', a str"),
-    "no study": (lambda: run_study(5, "x"), "run_study: study is 5, a int; it must be a Study"),
-    "no folder": (lambda: run_study(small(), 5), "run_study: folder is 5, a int; it must be text or a path"),
+    "no study": (lambda: run_study(5, "x"), "run_study: study is 5, an int; it must be a Study"),
+    "no folder": (lambda: run_study(small(), 5), "run_study: folder is 5, an int; it must be text or a path"),
     "options as a dict": (lambda: run_study(small(), "x", options={"workers": 1}), "it must be a Options"),
     "no executor": (
         lambda: run_study(small(), "x", executor=5),
-        "executor is 5, a int; it must be an Executor or text",
+        "executor is 5, an int; it must be an Executor or text",
     ),
     "an executor of None": (lambda: dry_run(small(), "x", executor=None), "dry_run: executor is None"),
     "no observer": (lambda: run_study(small(), "x", observer="me"), "run_study: observer is 'me', a str"),

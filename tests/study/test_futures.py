@@ -178,7 +178,7 @@ def test_an_error_in_a_slice_reaches_the_caller(tmp_path):
 def test_pools_are_checked():
     with pytest.raises(StudyError, match="or a function that makes one, not a int"):
         FuturesExecutor(4, slots=4)  # type: ignore[arg-type]
-    with pytest.raises(StudyError, match="slots is 0, a int; it must be a whole number >= 1"):
+    with pytest.raises(StudyError, match="slots is 0, an int; it must be a whole number >= 1"):
         FuturesExecutor(ThreadPoolExecutor, slots=0)
 
 

@@ -139,7 +139,7 @@ def test_what_cannot_be_is_refused(tmp_path, monkeypatch):
     assert isinstance(executor_named("ray", 2, None, {"address": "local"}), RayExecutor)
     with pytest.raises(StudyError, match=r"has no setting 'adress': it has address, .*; did you mean 'address'"):
         executor_named("ray", 2, None, {"adress": "local"})
-    with pytest.raises(StudyError, match="num_gpus=-1: give 0 or more"):
+    with pytest.raises(StudyError, match="num_gpus is -1, an int; it must be a number >= 0"):
         RayExecutor(num_gpus=-1)
     with pytest.raises(StudyError, match=r"trains on cuda, and Ray hides GPUs .*; give --num-gpus"):
         RayExecutor(address="local").start(PopulationEngine(Toy(), "cuda"), FolderKeep(tmp_path))

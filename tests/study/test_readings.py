@@ -88,7 +88,7 @@ class TestWhichEvaluationCounts:
             ("best:size", "does not say which direction of 'size' is better; write min:size or max:size"),
             ("best:loss_accuracy", "does not say which direction"),
             ("min:accuracy", "counts the worst evaluation of the metric itself; write 'best'"),
-            (3, "at is 3, a int; it must be text"),
+            (3, "at is 3, an int; it must be text"),
         ],
     )
     def test_what_cannot_be_is_refused(self, at, message):

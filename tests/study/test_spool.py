@@ -315,7 +315,7 @@ def test_settings_of_executors_are_checked(tmp_path):
         executor_named("here", None, tmp_path, {"lease": 5.0})
     with pytest.raises(StudyError, match="needs the study's folder"):
         executor_named("spool", None)
-    with pytest.raises(StudyError, match=r"lease is 0, a int; it must be a number >= 0\.01"):
+    with pytest.raises(StudyError, match=r"lease is 0, an int; it must be a number >= 0\.01"):
         SpoolExecutor(folder=tmp_path, lease=0)
     with pytest.raises(StudyError, match="'auto' has no setting 'lease'"):
         run_study(small(), tmp_path / "study", options=Options(settings={"lease": 5.0}))
