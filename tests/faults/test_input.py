@@ -72,7 +72,10 @@ WRONG = {
     "a spool of no workers": (lambda: SpoolExecutor(0, folder=Path("x")), "SpoolExecutor: workers is 0"),
     "a lease of nan": (lambda: SpoolExecutor(1, folder=Path("x"), lease=math.nan), "SpoolExecutor: lease is nan"),
     "a lease as text": (lambda: SpoolExecutor(1, folder=Path("x"), lease="1"), "SpoolExecutor: lease is '1', a str"),
-    "a spool in a number": (lambda: SpoolExecutor(1, folder=5), "SpoolExecutor: folder is 5, an int; it must be a path"),
+    "a spool in a number": (
+        lambda: SpoolExecutor(1, folder=5),
+        "SpoolExecutor: folder is 5, an int; it must be a path",
+    ),
     "half a process": (lambda: Processes(1.5), "Processes: workers is 1.5, a float; it must be a whole number"),
     "slots as text": (lambda: FuturesExecutor(Pool, slots="2"), "FuturesExecutor: slots is '2', a str"),
     "no study": (lambda: run_study(5, "x"), "run_study: study is 5, an int; it must be a Study"),

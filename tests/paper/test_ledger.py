@@ -212,7 +212,7 @@ def test_figures_are_those_of_the_tables(ledger):
         pandas.read_csv(RESULTS / "nram" / "lists" / "trials.csv").query("row == 'C'").groupby("arm")["success"].sum()
     )
     (average,) = entry(ledger, "T4.average").checks
-    without, noisy = (100 * (solved[a] + weak[b]) / 96 for a, b in (("none", "none"), ("eta-1.0", "eta-0.01")))
+    without, noisy = (100 * (solved[a] + weak[b]) / 300 for a, b in (("none", "none"), ("eta-1.0", "eta-0.01")))
     assert average.ours.startswith(f"{without:.1f} → {noisy:.1f}, ")
 
 
@@ -231,7 +231,7 @@ def test_a_folder_appears_by_itself(tmp_path):
     for name in ("study.json", "trials.csv"):
         shutil.copy(RESULTS / "nram" / "lists" / name, target)
     made = make_ledger(tmp_path)
-    assert entry(made, "T4.1").rests_on == {"somewhere/new": 64}
+    assert entry(made, "T4.1").rests_on == {"somewhere/new": 200}
     assert entry(made, "T1.1").state is State.NOT_RUN and entry(made, "T1.1").why == "Its runs have not been made."
 
 

@@ -15,7 +15,10 @@ from gradnoise.paper import load_system
 from gradnoise.paper.lstm_lm import Config, LanguageModelExperiment
 from gradnoise.paper.lstm_lm.reader import Reader, Reading, Word, known_words
 from gradnoise.paper.lstm_lm.show import SHADES, legend, measured, shown
-from gradnoise.study import StudyError, run_study
+from gradnoise.study import Options, StudyError, run_study
+
+#: Recording a step of so few would take longer than it saves.
+INTERPRETED = Options(trace=False)
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +169,7 @@ def test_unknown_words_are_told(tmp_path, capsys):
     for part in ("train", "valid", "test"):
         (tmp_path / "words" / f"{part}.txt").write_bytes(b" the <unk> sat \n a dog ran on the mat \n" * 120)
     study = load_system("lstm-lm").study("smoke", "words", 1, rows=["plain"], options={"any_corpus": True})
-    run_study(study, tmp_path / "study")
+    run_study(study, tmp_path / "study", options=INTERPRETED)
     assert gradnoise("lstm-lm", "sample", "study", "--text", "the zebra sat", "--words", "0") == 0
     out, _ = said(capsys)
     assert "Read as <unk>, since the network does not know them: zebra." in out and "<unk> (" in out

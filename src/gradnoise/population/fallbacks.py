@@ -13,7 +13,11 @@ PATTERN = re.compile(
 )
 
 
-class SlowOperation(UserWarning):
+class ExperimentWarning(UserWarning):
+    """What a study says of an experiment once, before training."""
+
+
+class SlowOperation(ExperimentWarning):
     """An operation that vmap runs replica by replica."""
 
 

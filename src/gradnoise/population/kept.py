@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from gradnoise.population.fallbacks import ExperimentWarning
+
 #: The search goes so deep into objects and containers, and into containers of so many entries.
 DEPTH, ENTRIES = 3, 1000
 #: So many changes are named.
@@ -26,7 +28,7 @@ OF_TORCH = frozenset(vars(nn.Module()))
 ELSEWHERE = (Tensor, nn.Module, type, types.ModuleType)
 
 
-class KeptState(UserWarning):
+class KeptState(ExperimentWarning):
     """The code of a loss changes what it keeps, and a recorded step does not."""
 
 

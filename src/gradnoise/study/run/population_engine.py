@@ -19,8 +19,7 @@ import torch
 from gradnoise.errors import PopulationError, StudyError
 from gradnoise.population import Experiment, Population, Replica, Training, best_size
 from gradnoise.population.chunks import CANDIDATES, usual_seconds
-from gradnoise.population.fallbacks import SlowOperation
-from gradnoise.population.kept import KeptState
+from gradnoise.population.fallbacks import ExperimentWarning
 from gradnoise.study.engine import Job, Keep, Measurement, MetricRow, Probed, SliceResult
 from gradnoise.study.run.facts import facts
 from gradnoise.study.run.memory import first_line, memory_told, peak_bytes
@@ -182,8 +181,7 @@ class PopulationEngine:
         torch.set_num_threads(1 if self.on_cpu else before)
         try:
             with warnings.catch_warnings(), not_ended():
-                for category in (SlowOperation, KeptState):
-                    warnings.simplefilter("ignore", category)
+                warnings.simplefilter("ignore", ExperimentWarning)
                 yield
         finally:
             torch.set_num_threads(before)
