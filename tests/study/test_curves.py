@@ -5,10 +5,11 @@ from collections import Counter
 from dataclasses import replace
 
 import numpy as np
-from support.report_fakes import study, trial
+from support.report_fakes import METRIC, record, study, trial
 
 from gradnoise.study.analysis.curves import PooledResult, align, last_value, mean_curve, pooled, quantiles
-from gradnoise.study.results import Curve, TrialResult
+from gradnoise.study.report.training import training_curves
+from gradnoise.study.results import Curve, StudyResults, TrialResult
 
 WHOLE = Curve(np.array([10, 20, 30]), np.array([3.0, 4.0, 6.0]))
 SHORT = Curve(np.array([10, 20]), np.array([1.0, 2.0]))
@@ -72,3 +73,13 @@ def test_rows_of_many_settings_are_pooled_and_others_stay():
     assert found[0].curves["accuracy"].values[-1] == 25.0
     few = study(trials[:3])
     assert list(pooled(few, 4)) == list(few.trials)
+
+
+def test_successes_are_drawn_as_a_share_of_runs():
+    rate = replace(METRIC, chance=None, margin=None, success=100.0, rate=True)
+    curves = {0: [0.0, 0.0, 100.0], 1: [0.0, 100.0], 2: [0.0, 0.0, 0.0], 3: [100.0, 0.0, 0.0]}
+    trials = [trial("none", seed, curve[-1], curve=curve) for seed, curve in curves.items()]
+    plot = training_curves(StudyResults(record(metric=rate), tuple(trials)), 1)
+    (line,) = plot.charts[0].lines
+    assert line.x.tolist() == [10, 20, 30] and line.y.tolist() == [25.0, 25.0, 50.0]
+    assert plot.caption.startswith("Line: share of runs that succeed,") and not plot.charts[0].areas

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradnoise.study.analysis.curves import PooledResult, quantiles
+from gradnoise.study.analysis.curves import PooledResult, binned, mean_curve, quantiles
 from gradnoise.study.analysis.scores import by_setting, final_value, short_settings
 from gradnoise.study.report.chart import Area, Chart, Line, panels
 from gradnoise.study.report.limits import Limits, limits
@@ -55,7 +55,7 @@ class _Panel:
 def training_curves(results: StudyResults, rows: int) -> Plot:
     """Draw the primary metric over training: every run thin, the median over seeds thick.
 
-    Of many runs only the middle 80% and the median are drawn.
+    Of many runs only the middle 80% and the median are drawn, and of successes only their share.
 
     Args:
         results: a study with the rows to draw; those with many settings are pooled.
@@ -64,17 +64,20 @@ def training_curves(results: StudyResults, rows: int) -> Plot:
     record, metric = results.record, results.record.metric
     trials = [t for t in results.trials if metric.name in t.curves and t.curves[metric.name].steps.size]
     shown = limits({a.name: _values(trials, a.name, metric) for a in record.arms})
-    single = len(trials) <= RUNS and max(Counter(t.row for t in trials).values(), default=0) <= RUNS_EACH
+    most = max(Counter(t.row for t in trials).values(), default=0)
+    single = not metric.rate and len(trials) <= RUNS and most <= RUNS_EACH
     points = min(_POINTS_EACH, max(20, _POINTS // max(len(trials), 1)))
 
     def draw(panel: _Panel) -> Chart:
         return _curves(panel, metric, shown, points if single else 0)
 
-    caption = (
-        "Thin: single runs; a dot marks where one diverged. Thick: median over seeds, the baseline's wide and pale."
-        if single
-        else "Line: median over seeds, the baseline's wide and pale. Band: the middle 80% of many runs."
-    )
+    if single:
+        caption = "Thin: single runs; a dot marks where one diverged. Thick: median over seeds"
+    elif metric.rate:
+        caption = "Line: share of runs that succeed"
+    else:
+        caption = "Band: the middle 80% of many runs. Line: median over seeds"
+    caption += ", the baseline's wide and pale."
     caption += " A run that ended early counts on with its final value."
     if metric.chance is not None:
         caption += " Dotted: chance."
@@ -90,8 +93,12 @@ def _curves(panel: _Panel, metric: Metric, shown: Limits, points: int) -> Chart:
     thick, areas = [], []
     for group in panel.groups:
         after = [final_value(t, metric) if t.done else None for t in group.runs]
-        levels = [0.5] if points else [0.5, 0.1, 0.9]
         curves = [t.curves[metric.name] for t in group.runs]
+        if metric.rate:
+            share = mean_curve(binned(curves, _POINTS_MEDIAN), [0.0 if x != x else x for x in after])
+            thick.append(Line(share.steps, share.values, group.arm, group.weight, group.dash, group.label))
+            continue
+        levels = [0.5] if points else [0.5, 0.1, 0.9]
         steps, median, *ends = quantiles(curves, levels, after, most=_POINTS_MEDIAN)
         thick.append(Line(steps, median, group.arm, group.weight, group.dash, group.label))
         if ends:
