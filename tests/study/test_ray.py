@@ -108,6 +108,8 @@ def test_a_node_that_dies(tmp_path, cluster, reference):
     thread.join(PATIENCE)
     assert (tmp_path / "go").exists()
     assert_same(results, reference)
+    # Until the cluster has missed its heartbeats it would send the next actor there.
+    until(lambda: sum(node["Alive"] for node in ray.nodes()) == len(cluster.nodes))
 
 
 def test_what_says_nothing_against_a_slice():
