@@ -20,7 +20,7 @@ class Group:
     """Some parameters and their update rule.
 
     Args:
-        names: patterns of parameters' names, such as "*.bias"; `*` stands for any text.
+        names: patterns of parameters' names, such as `"*.bias"`; `*` stands for any text.
         optimizer: update rule.
         lr: what the replica's learning rate is multiplied by here, > 0.
     """
