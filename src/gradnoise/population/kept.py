@@ -89,18 +89,18 @@ class Kept:
             self._values[name] = f"{len(value)} entries"
             if len(value) <= ENTRIES:
                 self._filled.append((value, value.copy()))
-                entries = (
-                    value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-                )
-                for key, entry in list(entries):
+                for key, entry in _entries(value):
                     self._look(f"{name}[{key!r}]", entry, depth)
         elif hasattr(value, "__dict__") and not callable(value) and not _of_library(type(value)):
             for inner, entry in _attributes(name, value):
                 self._look(inner, entry, depth)
 
 
-def _entries(value: dict[Any, Any] | list[Any]) -> list[tuple[Any, Any]]:
-    return list(value.items() if isinstance(value, dict) else enumerate(value))
+def _entries(container: Any) -> list[tuple[Any, Any]]:
+    """Return the entries of a container that are told apart by a key or a place, which those of a set are not."""
+    if isinstance(container, set):
+        return []
+    return list(container.items() if isinstance(container, dict) else enumerate(container))
 
 
 def _places(root: object) -> Iterator[tuple[str, Any]]:
