@@ -97,6 +97,9 @@ class Measurement:
 #: What a configuration measures before it is trained: a name and a number, or a text such as a hash of the code.
 Behaviour = Mapping[str, float | str]
 
+#: Ends the name of a configuration's behaviour in later updates, which folders of older versions have not.
+LATER = " later"
+
 
 @dataclass(frozen=True)
 class Probed:

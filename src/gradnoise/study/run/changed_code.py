@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from gradnoise.errors import StudyError
 from gradnoise.study.damage import damaged
-from gradnoise.study.engine import Behaviour, Probed, Probing
+from gradnoise.study.engine import LATER, Behaviour, Probed, Probing
 from gradnoise.study.provenance import now
 from gradnoise.study.run.measured import check_names
 from gradnoise.study.run.resolve import Resolved
@@ -127,7 +127,7 @@ def _shown(value: float | str | None) -> str:
 def _where(name: str) -> str:
     """Return the name of a behaviour for people: a part of a configuration without its quotes."""
     try:
-        plain = json.loads(name.removesuffix(" later"))
+        plain = json.loads(name.removesuffix(LATER))
     except ValueError:
         return name
     if not isinstance(plain, dict):

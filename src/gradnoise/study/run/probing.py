@@ -11,7 +11,7 @@ from gradnoise.noise import Relative
 from gradnoise.population import Experiment, Optimizer
 from gradnoise.population.probe import check, probe
 from gradnoise.study.canonical import canonical
-from gradnoise.study.engine import Behaviour, Probed
+from gradnoise.study.engine import LATER, Behaviour, Probed
 from gradnoise.study.run.memory import one_fits
 from gradnoise.study.spec import Config
 
@@ -31,8 +31,6 @@ AFTERWARDS = frozenset(
         "eval_every",
     }
 )
-#: What marks the readings of later updates, which folders of older versions have not.
-LATER = "later"
 #: Updates at which a schedule is read, as shares of a run.
 SHARES = (0.0, 0.01, 0.1, 0.25, 0.5, 0.75, 1.0)
 
@@ -63,7 +61,7 @@ def probed(
                 beside = check(experiment, own, seen.readings, **run) if name not in known else ()
             found[name] = seen.readings
             if seen.later:
-                found[f"{name} {LATER}"] = seen.later
+                found[f"{name}{LATER}"] = seen.later
             notes |= dict.fromkeys((*seen.notes, *beside))
             measured += [seen.measured] if seen.measured else []
         for key in ("lr", "noise", "weight_noise", "optimizer"):
