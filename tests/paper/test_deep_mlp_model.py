@@ -161,7 +161,7 @@ def test_gradient_sizes(experiment, data, sizes):
     runs = [run(seed, init=sizes.init, depth=sizes.depth, batch_size=500) for seed in range(20)]
     population = trained(experiment, runs, 1, dtype=torch.float64)
     norms = population.telemetry()["gradient_norm"]
-    parts = [rms(g) for g in population._segments if g.dim() == 3]
+    parts = [rms(g) for g in population._parts[0].segments if g.dim() == 3]
     seen = [geometric_mean(parts[i]) for i in (0, len(parts) // 2, -1)]
     # All layers are about equally starved: each gradient carries the gain of the whole chain.
     for a, b in itertools.pairwise(seen):
@@ -402,8 +402,8 @@ def test_a_clipped_gradient_has_the_threshold_for_norm(experiment):
     clipped, free, below = theta - population.modules.theta
     assert clipped.norm().item() == pytest.approx(0.01, rel=1e-4)  # read off weights that are rounded
     assert torch.equal(free, below)
-    assert population._g[0].norm().item() <= 0.01 * (1 + 1e-6)
-    cosine = torch.cosine_similarity(population._g[0].double(), population._g[1].double(), dim=0)
+    assert population._parts[0].g[0].norm().item() <= 0.01 * (1 + 1e-6)
+    cosine = torch.cosine_similarity(population._parts[0].g[0].double(), population._parts[0].g[1].double(), dim=0)
     assert cosine.item() == pytest.approx(1, abs=1e-6)
 
 

@@ -4,10 +4,13 @@ import pytest
 from support.toys import MIXED, net_experiment, only
 
 from gradnoise.population import Population, best_size, chunks
+from gradnoise.population.turns import Round
 
 
 class Timed:
     """Stands for a population whose update takes a known time per replica."""
+
+    round = Round.of(())
 
     def __init__(self, size: int, per_replica: dict[int, float], clock: list[float]) -> None:
         self.seconds, self.clock, self.first = size * per_replica[size], clock, True

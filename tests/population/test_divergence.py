@@ -189,7 +189,7 @@ def test_select_keeps_what_it_says():
     theta = engine.modules.theta.clone()
     engine.step()
     assert len(theta) == len(engine.modules.theta) == 2 and not torch.equal(theta, engine.modules.theta)
-    rows = engine._tables.at(1)
+    rows = engine._parts[0].tables.at(1)
     assert rows.at(rows.lr, engine._live.t).tolist() == pytest.approx([0.02, 0.05]) and rows.limit is None
 
 

@@ -31,7 +31,7 @@ def on_cpu(paths):
 
 def recorded(population) -> int:
     """How many updates are recorded."""
-    return sum(graph is not None for graph in population._graphs._known.values())
+    return sum(graph is not None for graph in population._parts[0].graphs._known.values())
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def launched(monkeypatch):
 
     def population(*args, **options):
         made = Population(*args, **options)
-        made._graphs = CudaGraphs(made.device, enabled=False)
+        made._parts[0].graphs = CudaGraphs(made.device, enabled=False)
         return made
 
     return population

@@ -147,7 +147,7 @@ def test_the_global_seed_has_no_say():
 
 def test_noise_streams_are_the_replicas_and_parameters_own():
     engine = Population(net_experiment(), MIXED, trace=False)
-    keys = engine._tables.at(0).noise_keys.tolist()
+    keys = engine._parts[0].tables.at(0).noise_keys.tolist()
     assert keys[1][2] == stream_key(MIXED[1].seed_for("noise"), engine.modules.names[2])
     assert keys[0] == keys[1] and keys[2] == keys[3]  # pairs
     distinct = {key for row in (keys[0], keys[2], *keys[4:]) for key in row}

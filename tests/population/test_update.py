@@ -86,6 +86,7 @@ def setting(case: str, patience: int) -> Setting:
     theta = torch.linspace(-1, 1, P * N, dtype=torch.float64).view(P, N)
     live = Live(
         t=torch.zeros((), dtype=torch.int64),
+        clock=torch.zeros((), dtype=torch.int64),
         theta=theta,
         optimizer=training.optimizer.init(theta),
         course={
@@ -202,6 +203,7 @@ def test_an_update_that_is_recorded_once_replays_all_others(case, patience, monk
     for t in [*range(8), LENGTH - 1, LENGTH, LENGTH + 1]:
         for one in (called, replayed):
             one.live.t.fill_(t)
+            one.live.clock.fill_(t)
         called.step(t)
         g, losses, observed = replayed.inputs(t)
         replayed.g.copy_(g)

@@ -157,9 +157,9 @@ def test_errors_pass_through(tmp_path):
 # The plan
 
 
-def described(study, folder) -> str:
+def described(study, folder, before=0.0) -> str:
     console = terminal(width=160)
-    describe_plan(dry_run(study, folder, OPTIONS), study, folder, console)
+    describe_plan(dry_run(study, folder, OPTIONS), study, folder, console, before=before)
     return shown(console)
 
 
@@ -170,6 +170,8 @@ def test_a_plan(tmp_path):
     assert "2 of 4 replicas, in 1 worker" in text and "exists" not in text
     assert re.search(r"\d+\.\d\d ms per replica and update", text) and re.search(r"about \d+ s", text)
     assert re.search(r"about \d+\.\d GiB", text)
+    assert "to start" not in text
+    assert re.search(r"about 2\d s, 20 s of it to start, check and time", described(small(), tmp_path / "new", 20.0))
 
 
 def test_a_plan_to_go_on(tmp_path):

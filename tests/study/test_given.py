@@ -116,9 +116,11 @@ def test_what_is_translated_trains_as_torch_does(given):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"optimizer": (Adam(), Adam())}, r"are 2: a population updates all .* gradnoise.attach on each optimizer"),
+        ({"optimizer": (Adam(), Adam())}, r"are 2: a population updates all .* named in the experiment's `turns`"),
         ({"optimizer": {"d": "adam", "g": "adam"}}, "are 2: a population updates all parameters of a replica together"),
         ({"noise": [Annealed(0.01), None]}, "are 2: a population updates all parameters of a replica together"),
+        ({"lr": {"d": 0.1, "g": 0.2}}, "are 2: a population updates all parameters of a replica together"),
+        ({"clip": {"d": 1.0}}, "are 1: a population updates all parameters of a replica together"),
         ({"optimizer": torch.optim.LBFGS}, "populations have no LBFGS; there are sgd, adagrad"),
         ({"optimizer": functools.partial(torch.optim.Adam, amsgrad=True)}, "Adam with amsgrad = True is not"),
         ({"optimizer": functools.partial(torch.optim.Adam, lr=0.1)}, "has lr = 0.1: give the learning rate as `lr`"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 from tyro.conf import Positional, Suppress, arg
 
-from gradnoise.commands.study_command import Machine, StudyCommand, command_line
+from gradnoise.commands.study_command import BEGAN, Machine, StudyCommand, command_line
 from gradnoise.errors import StudyError
 from gradnoise.paper import load_system
 
@@ -47,7 +48,8 @@ class Run(StudyCommand):
         if study.experiment.stand_in:
             console.print(Text(f"Data: {study.experiment.data_title}", style="yellow"))
         if self.dry_run:
-            describe_plan(dry_run(study, out, options, self.machine.executor), study, out, console)
+            plan = dry_run(study, out, options, self.machine.executor)
+            describe_plan(plan, study, out, console, before=time.monotonic() - BEGAN)
             return
         run_and_report(
             study,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from gradnoise.study.console import Figures
 
 
+#: When the command began: before torch was imported.
+BEGAN = time.monotonic()
 #: Options that only some executors have.
 SETTINGS = ("address", "num_gpus", "accelerator_type")
 

@@ -17,6 +17,7 @@ from gradnoise.population.randomness import derive_seed
 from gradnoise.population.rates import Cosine, Exponential, InverseSqrt, LinearDecay, Steps
 from gradnoise.population.replica import Replica
 from gradnoise.population.training import Training
+from gradnoise.population.turns import Turn
 from gradnoise.population.vmapping import side_by_side, vmap_rule
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "Replica",
     "Steps",
     "Training",
+    "Turn",
     "best_size",
     "check_experiment",
     "derive_seed",

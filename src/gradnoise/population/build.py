@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from gradnoise.errors import PopulationError
@@ -14,10 +14,13 @@ from gradnoise.population.adapt import adapted
 from gradnoise.population.course import Batch, State
 from gradnoise.population.dropout import MASK, DropoutMasks, MaskedDropout, replace_dropout
 from gradnoise.population.experiment import Experiment, loss_of
+from gradnoise.population.optimizers import Optimizer
 from gradnoise.population.randomness import DROPOUT, INIT, seeded
 from gradnoise.population.replica import Replica
 from gradnoise.population.stacked import StackedModules
 from gradnoise.population.training import Training
+from gradnoise.population.turns import Round
+from gradnoise.population.update import Rule
 
 
 def agreed_training(replicas: Sequence[Replica]) -> Training:
@@ -41,10 +44,11 @@ def build_modules(
     experiment: Experiment,
     replicas: Sequence[Replica],
     configs: Sequence[Any],
+    whole: Round,
     dtype: torch.dtype,
     device: torch.device,
 ) -> StackedModules:
-    """Build every replica's model with its own seed and stack them."""
+    """Build every replica's model with its own seed and stack them; parameters of one turn lie side by side."""
     models = []
     for replica, config in zip(replicas, configs, strict=True):
         with seeded(replica.seed_for(INIT)):
@@ -52,7 +56,30 @@ def build_modules(
         if not isinstance(model, nn.Module):
             raise PopulationError(f"{experiment.name}.model returned {type(model).__name__}, not an nn.Module")
         models.append(replace_dropout(adapted(model, experiment.name)))
-    return StackedModules(models, dtype=dtype, device=device)
+    modules = StackedModules(models, dtype=dtype, device=device, order=whole.turn_of)
+    whole.check_parameters(modules.names)
+    return modules
+
+
+def rule_of(experiment: Experiment, config: Any, modules: StackedModules, optimizer: Optimizer, clip_per: str) -> Rule:
+    """Make the rule by which rows are updated, of the settings that they share and the experiment's course."""
+    course, patience = experiment.course, experiment.patience
+    if course is None:
+        return Rule(optimizer, clip_per, patience, lambda state, observed, t: state)
+
+    def weights(state: State) -> list[tuple[Tensor, Tensor]]:
+        views = dict(zip(modules.names, modules.views(modules.theta), strict=True))
+        return [(views[name], new) for name, new in course.weights(views, state).items()]
+
+    return Rule(
+        optimizer,
+        clip_per,
+        patience,
+        lambda state, observed, t: course.after(state, observed, t, config),
+        course.rate,
+        course.noise,
+        weights,
+    )
 
 
 def start_course(experiment: Experiment, configs: Sequence[Any], dtype: torch.dtype, device: torch.device) -> State:
@@ -75,6 +102,7 @@ def trace_dropout(
     config: Any,
     modules: StackedModules,
     replicas: Sequence[Replica],
+    whole: Round,
     first: Callable[[], tuple[Batch, bool]],
     state: State,
 ) -> DropoutMasks | None:
@@ -85,6 +113,7 @@ def trace_dropout(
         config: what the replicas agree on.
         modules: their models; buffers of masks leave `modules.fixed`.
         replicas: with their dropout rates.
+        whole: the turns; a layer has one mask where the losses of all of them use it once.
         first: makes the first minibatch, and says whether it has no replica axis.
         state: of the course.
 
@@ -107,5 +136,6 @@ def trace_dropout(
         batch = (batch, {name: x[0] for name, x in state.items()})
     with torch.no_grad(), seeded(0):
         t = torch.zeros((), dtype=torch.int64, device=modules.theta.device)
-        loss_of(experiment)(modules.module.train(), batch, config, t)
+        for turn in whole.turns:
+            loss_of(experiment, turn)(modules.module.train(), batch, config, t)
     return DropoutMasks.trace(layers, [r.seed_for(DROPOUT) for r in replicas], rates, modules.theta)

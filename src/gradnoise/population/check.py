@@ -109,7 +109,7 @@ def _notes(experiment: Experiment, population: Population) -> dict[str, str]:
             )
     reasons = population.modules.loop_reasons
     notes = {
-        "loss runs by": reasons.get(LOSS, "vmap"),
+        "loss runs by": next((reason for role, reason in reasons.items() if role.startswith(LOSS)), "vmap"),
         "evaluate runs by": reasons.get(EVALUATE, "vmap"),
     }
     return notes | {name: ", ".join(f"{v:.4g}" for v in values.tolist()) for name, values in metrics.items()}

@@ -20,7 +20,7 @@ def best_size(
         build: makes a population of a given number of replicas.
         most: the largest number of replicas that there is work for.
         candidates: sizes to try, ascending; those above `most` are replaced by `most`.
-        steps: updates to time, after one to warm up.
+        steps: updates to time, after one to warm up; rounds of them where the experiment has turns.
 
     Returns:
         The size, and seconds per replica and update at that size.
@@ -29,8 +29,10 @@ def best_size(
     for size in sorted({min(c, most) for c in candidates}):
         try:
             population = build(size)
-            population.step()
-            timings[size] = min(_seconds(population.step) for _ in range(steps)) / size  # some may record a new shape
+            _train_round(population)
+            # the fastest, as some may record a new shape
+            fastest = min(_seconds(lambda: _train_round(population)) for _ in range(steps))  # noqa: B023
+            timings[size] = fastest / size / population.round.updates
         except Exception as error:
             if timings and is_out_of_memory(error):
                 break
@@ -45,7 +47,7 @@ def usual_seconds(population: Population, steps: int, eval_every: int, *, update
     """Time some updates and an evaluation of a population that was trained a little.
 
     Args:
-        population: it is trained on, for at most `updates` and not beyond `steps`.
+        population: it is trained on, for `updates`, whole rounds of turns, and not beyond `steps`.
         steps: updates of its runs.
         eval_every: updates between evaluations.
         updates: how many to time.
@@ -53,7 +55,8 @@ def usual_seconds(population: Population, steps: int, eval_every: int, *, update
     Returns:
         Seconds per update of all replicas, with its share of the evaluations; of the latter alone if none was left.
     """
-    count = max(min(updates, steps - population.t), 0)
+    rounds = -(-updates // population.round.updates)
+    count = max(min(rounds * population.round.updates, steps - population.t), 0)
     start = time.perf_counter()
     for _ in range(count):
         population.step()
@@ -62,6 +65,11 @@ def usual_seconds(population: Population, steps: int, eval_every: int, *, update
     if population.alive:
         population.evaluate()
     return (middle - start) / max(count, 1) + (time.perf_counter() - middle) / eval_every
+
+
+def _train_round(population: Population) -> None:
+    for _ in range(population.round.updates):
+        population.step()
 
 
 def _seconds(work: Callable[[], None]) -> float:

@@ -17,6 +17,7 @@ from gradnoise.errors import PopulationError, nearest
 from gradnoise.given import checked, hints_of
 from gradnoise.population.course import Batch, Course, Goal, Metrics, Model
 from gradnoise.population.training import Training, training_value
+from gradnoise.population.turns import Round, Turn
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,8 @@ class Experiment(ABC):
     course: Course | None = None
     #: What ends a run before its last update; None for nothing.
     goal: Goal | None = None
+    #: Parts of the model that are updated in turns, each by its own loss and optimizer; () for one update of all.
+    turns: tuple[Turn, ...] = ()
 
     @abstractmethod
     def model(self, config: Any) -> nn.Module:
@@ -121,6 +124,9 @@ class Experiment(ABC):
 
         A loss that depends on the update, such as one whose weights warm up, takes a fourth argument `t`, a 0-dim
         integer tensor: `def loss(self, model, batch, config, t)`. A counter in Python would stay as it was recorded.
+
+        Where parts of the model are updated in `turns`, an argument `turn` is the name of the one whose parameters are
+        updated: `def loss(self, model, batch, config, turn)`. Only they get a gradient.
         """
 
     def held_out(self, config: Any) -> Batch:
@@ -174,9 +180,15 @@ class Experiment(ABC):
         engine = {f.name for f in dataclasses.fields(Training)}
         own, found = hints_of(self.Config), {}
         for name, value in config.items():
-            value = training_value(name, value) if name in engine else value
+            if name in engine:
+                value = self._engine_value(name, value)
             found[name] = checked("", name, own.get(name, Any), value, PopulationError)
         return found
+
+    def _engine_value(self, name: str, value: Any) -> Any:
+        if not Round.of(self.turns).by_turn(name, value):
+            return training_value(name, value)
+        return {turn: training_value(name, x) for turn, x in value.items()}
 
     def check_keys(self, names: Iterable[str]) -> None:
         """Refuse a name that is no setting.
@@ -192,9 +204,23 @@ class Experiment(ABC):
                 )
 
 
-def loss_of(experiment: Experiment) -> Callable[[Model, Batch, Any, Tensor], Tensor | tuple[Tensor, Metrics]]:
-    """Return the loss as a function of (model, batch, config, t), whether or not the experiment's own takes t."""
+def loss_of(
+    experiment: Experiment, turn: Turn
+) -> Callable[[Model, Batch, Any, Tensor], Tensor | tuple[Tensor, Metrics]]:
+    """Return the loss of a turn as a function of (model, batch, config, t), whether or not the experiment's takes t.
+
+    Raises:
+        PopulationError: the loss asks for the turn, and the experiment names none.
+    """
     loss: Callable[..., Any] = experiment.loss
-    if "t" in inspect.signature(loss).parameters:
-        return lambda model, batch, config, t: loss(model, batch, config, t=t)
-    return lambda model, batch, config, t: loss(model, batch, config)
+    asked, given = inspect.signature(loss).parameters, {}
+    if "turn" in asked:
+        if not experiment.turns:
+            raise PopulationError(
+                f"{experiment.name}.loss takes `turn`, and the experiment names no turns; give its class"
+                ' turns = (Turn("d"), Turn("g")) or the like'
+            )
+        given["turn"] = turn.name
+    if "t" in asked:
+        return lambda model, batch, config, t: loss(model, batch, config, t=t, **given)
+    return lambda model, batch, config, t: loss(model, batch, config, **given)

@@ -17,6 +17,7 @@ from gradnoise.population.reasons import reason_of
 from gradnoise.population.stacked import StackedModules
 from gradnoise.population.traced import NotRecordableError, Traced, losses_and_gradients
 from gradnoise.population.translate import IN_TURNS
+from gradnoise.population.turns import Turn
 
 #: Makes buffers, what the loss gets, and whether all replicas share the minibatch.
 Later = Callable[[], tuple[dict[str, Tensor], Batch, bool]]
@@ -26,29 +27,40 @@ LOSS = "loss"
 
 
 class Gradients:
-    """Calls an experiment's loss for all replicas, forward and backward.
+    """Calls an experiment's loss of one turn for all replicas, forward and backward.
 
     Args:
         experiment: whose loss.
         config: what the replicas agree on.
         modules: the replicas' models.
+        turn: whose loss.
+        wanted: the parameters whose gradients are wanted.
         trace: record forward and backward pass once and replay them; False interprets every update.
         compile: also compile what was recorded.
     """
 
     def __init__(
-        self, experiment: Experiment, config: Any, modules: StackedModules, *, trace: bool, compile: bool
+        self,
+        experiment: Experiment,
+        config: Any,
+        modules: StackedModules,
+        turn: Turn,
+        wanted: slice,
+        *,
+        trace: bool,
+        compile: bool,
     ) -> None:
         self._experiment, self._config, self._modules = experiment, config, modules
-        self._loss = loss_of(experiment)
+        self._loss, self._wanted = loss_of(experiment, turn), wanted
+        self._role = f"{LOSS} of turn {turn.name!r}" if experiment.turns else LOSS
         self._trace = trace or compile
         self._checked = False
-        self._traced = Traced(self._losses, compile=compile)
+        self._traced = Traced(self._losses, compile=compile, wanted=wanted)
 
     def into(
         self, segments: Sequence[Tensor], buffers: dict[str, Tensor], batch: Batch, shared: bool, later: Later
     ) -> tuple[Tensor, Metrics]:
-        """Write gradients into `segments` [P, ...] and return losses [P] and what the loss returned with them.
+        """Write wanted gradients into `segments` [P, ...]; return losses [P] and what the loss returned with them.
 
         Args:
             segments: where they go.
@@ -77,7 +89,7 @@ class Gradients:
                 return self._traced(leaves, buffers, batch, shared)
             except NotRecordableError as error:
                 self._trace = False
-                self._modules.loop_reasons[LOSS] = reason_of(error)
+                self._modules.loop_reasons[self._role] = reason_of(error)
         return self._interpret(leaves, buffers, batch, shared)
 
     def check(self, buffers: dict[str, Tensor], batch: Batch, shared: bool) -> None:
@@ -92,7 +104,9 @@ class Gradients:
     def keeps(self, buffers: dict[str, Tensor], batch: Batch, shared: bool) -> list[str]:
         """Return what the code of the loss changes while it runs once, a counter say."""
         copies = {name: x.clone() for name, x in buffers.items()}
-        leaves = [x.detach().requires_grad_() for x in self._modules.views(self._modules.theta)]
+        leaves = [x.detach() for x in self._modules.views(self._modules.theta)]
+        for x in leaves[self._wanted]:
+            x.requires_grad_()
         with torch.enable_grad():
             return self._changed_by(lambda: self._losses(leaves, copies, batch, shared))
 
@@ -106,7 +120,7 @@ class Gradients:
     ) -> tuple[Tensor, Metrics]:
         dims = None if shared else 0
         output = self._modules.call(
-            LOSS,
+            self._role,
             lambda model, given: self._tensor(self._loss(model, given[0], self._config, given[1])),
             batch,
             (dims if self._experiment.course is None else (dims, 0), None),
@@ -135,7 +149,7 @@ class Gradients:
     def _interpret(
         self, leaves: Sequence[Tensor], buffers: dict[str, Tensor], batch: Batch, shared: bool
     ) -> tuple[Tensor, Metrics, list[Tensor | None]]:
-        return losses_and_gradients(self._losses, leaves, buffers, batch, shared)
+        return losses_and_gradients(self._losses, leaves, buffers, batch, shared, self._wanted)
 
     def _check_first(
         self, leaves: Sequence[Tensor], buffers: dict[str, Tensor], batch: Batch, shared: bool, later: Later
@@ -146,19 +160,19 @@ class Gradients:
         replica, and a recording not at all.
         """
         copies = {name: x.clone() for name, x in buffers.items()}  # a BatchNorm must not count this pass
-        drew = LOSS in self._modules.random_roles
-        losses, _, grads = losses_and_gradients(self._traced.noted, leaves, copies, batch, shared)
+        drew = self._role in self._modules.random_roles
+        losses, _, grads = losses_and_gradients(self._traced.noted, leaves, copies, batch, shared, self._wanted)
         if losses.shape != (len(self._modules),):
             shape = tuple(losses.shape[1:])
             raise PopulationError(f"{self._experiment.name}.loss returned shape {shape}; a loss is a scalar, shape ()")
-        loops = LOSS in self._modules.loop_reasons
-        for name, grad in zip(self._modules.names, grads, strict=True):
+        loops = self._role in self._modules.loop_reasons
+        for name, grad in zip(self._modules.names[self._wanted], grads, strict=True):
             if grad is None and not loops:  # a loop may take another branch next time
                 raise PopulationError(
-                    f"parameter {name!r} has no part in the loss; freeze it with requires_grad_(False)"
+                    f"parameter {name!r} has no part in the {self._role}; freeze it with requires_grad_(False)"
                 )
         again = self._trace or (loops and len(self._modules) > 1)
-        if again and (loops or drew != (LOSS in self._modules.random_roles)):
+        if again and (loops or drew != (self._role in self._modules.random_roles)):
             self._traced.forget()  # what was noted is an attempt that failed
             self._traced.watch(leaves, buffers, batch, shared)
         if again:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from gradnoise.errors import PopulationError
-from gradnoise.population.build import agreed_training, build_modules, start_course, trace_dropout
+from gradnoise.population.build import agreed_training, build_modules, rule_of, start_course, trace_dropout
 from gradnoise.population.compatibility import check_same
 from gradnoise.population.configuration import agreed
-from gradnoise.population.constants import RowConstants, Tables
+from gradnoise.population.constants import RowConstants
 from gradnoise.population.course import Batch
 from gradnoise.population.cuda_graph import CudaGraphs
 from gradnoise.population.evaluation import evaluate
@@ -20,16 +20,15 @@ from gradnoise.population.experiment import Experiment
 from gradnoise.population.feed import Feed
 from gradnoise.population.goals import judged, start_goal
 from gradnoise.population.gradients import Gradients
-from gradnoise.population.optimizers import Optimizer
+from gradnoise.population.part import Part, Place, first_states, places
 from gradnoise.population.randomness import EVALUATION_DRAWS, LOSS_DRAWS
 from gradnoise.population.replica import Replica
 from gradnoise.population.stacked import DRAWS
-from gradnoise.population.strength import check_gate, start
-from gradnoise.population.telemetry import RESERVED, means, noise_norm
-from gradnoise.population.training import Training
-from gradnoise.population.update import Live, Rule, column, update
+from gradnoise.population.strength import check_gate
+from gradnoise.population.telemetry import Seen, means, noise_norm, reserved
+from gradnoise.population.turns import Round
+from gradnoise.population.update import SUMS, Live, column, update
 from gradnoise.population.vmapping import check_interpreter
-from gradnoise.population.watching import start_watching
 
 
 class Population:
@@ -37,7 +36,9 @@ class Population:
 
     One update of replica p, in this order (paper, section 3): gradient of its own minibatch loss; clip;
     g <- g + sigma_t z with z ~ N(0, 1) drawn for (seed, parameter name, t, element); optimizer.
-    No step mixes rows, so that a replica's run does not depend on who trains beside it.
+    No step mixes rows, so that a replica's run does not depend on who trains beside it. Where the experiment names
+    turns, an update is one of a single turn: gradient, clip, noise and optimizer are those of its parameters, and the t
+    of noise, optimizer and learning rate counts its own updates.
 
     A replica whose loss or gradient stops being finite, `Experiment.patience` times in a row, ends there. Its row is
     removed at the next `evaluate`, `state_dict` or `settle`, together with its place in `alive`.
@@ -56,6 +57,7 @@ class Population:
         diverged: index -> update at which its loss or gradient stopped being finite.
         finished: index -> updates after which it had reached its goal, see `retire`.
         modules: the replicas' models, stacked.
+        round: the turns in which parameters are updated.
     """
 
     def __init__(
@@ -75,71 +77,60 @@ class Population:
         self.replicas = tuple(replicas)
         configs = [experiment.Config() if r.config is None else r.config for r in replicas]
         self.config = agreed(configs, experiment.replica_keys)
-        shared = agreed_training(replicas)
+        self.round = Round.of(experiment.turns)
         self.t = 0
         self.alive = list(range(len(replicas)))
         self.diverged: dict[int, int] = {}
         self.finished: dict[int, int] = {}
         self._since = 0
-        self.modules = build_modules(experiment, replicas, configs, dtype, self.device)
-        bound = getattr(shared.optimizer, "bound", None)
-        rule = shared.optimizer if bound is None else bound(self.modules.names, self.modules.offsets)
+        self.modules = build_modules(experiment, replicas, configs, self.round, dtype, self.device)
         self._feed = Feed(experiment, self.config, self.device, dtype)
         self._feed.select(replicas)
         course = start_course(experiment, configs, dtype, self.device)
         self._goal = start_goal(experiment, configs, self.device)
-        self._gated = check_gate(experiment, replicas)
         self._masks = trace_dropout(
-            experiment, self.config, self.modules, replicas, lambda: self._feed(0, course), course
+            experiment, self.config, self.modules, replicas, self.round, lambda: self._feed(0, course), course
         )
-        self._rule = self._made_rule(rule, shared)
         self._live = Live(
             t=torch.zeros((), dtype=torch.int64, device=self.device),
+            clock=torch.zeros(len(self.round.turns), dtype=torch.int64, device=self.device),
             theta=self.modules.theta,
-            optimizer=rule.init(self.modules.theta),
+            optimizer={},
             course=course,
             failures=torch.zeros(2, len(replicas), dtype=torch.int64, device=self.device),
             diverged_at=torch.full((len(replicas),), -1, dtype=torch.int64, device=self.device),
-            sums=torch.zeros(3, len(replicas), dtype=torch.float64, device=self.device),
-            noise=start(replicas, self._gated, self.device),
-            watched=start_watching(len(replicas), rule, self.device) if experiment.watch_updates else {},
+            sums=torch.zeros(len(SUMS) * len(self.round.turns), len(replicas), dtype=torch.float64, device=self.device),
         )
-        self._gradients = Gradients(experiment, self.config, self.modules, trace=trace, compile=compile)
-        self._graphs = CudaGraphs(self.device, enabled=trace)
+        self._parts = [self._made(place, trace, compile) for place in places(self.round, self.modules)]
         self._set_rows()
 
-    def _made_rule(self, optimizer: Optimizer, shared: Training) -> Rule:
-        """Make the rule by which rows are updated, of the settings that they share and the experiment's course."""
-        course, patience = self.experiment.course, self.experiment.patience
-        if course is None:
-            return Rule(optimizer, shared.clip_per, patience, lambda state, observed, t: state)
-
-        def weights(state: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
-            views = dict(zip(self.modules.names, self.modules.views(self.modules.theta), strict=True))
-            return [(views[name], new) for name, new in course.weights(views, state).items()]
-
-        return Rule(
-            optimizer,
-            shared.clip_per,
-            patience,
-            lambda state, observed, t: course.after(state, observed, t, self.config),
-            course.rate,
-            course.noise,
-            weights,
+    def _made(self, place: Place, trace: bool, compile: bool) -> Part:
+        """Make what updates the parameters of one turn, and its states before the first update."""
+        experiment, turn = self.experiment, self.round.turns[place.number]
+        replicas = [r.during(turn) for r in self.replicas]
+        shared, gated = agreed_training(replicas), check_gate(experiment, replicas)
+        bound = getattr(shared.optimizer, "bound", None)
+        optimizer = shared.optimizer if bound is None else bound(place.names, place.offsets)
+        states = first_states(place, optimizer, replicas, self._live.theta, gated, experiment.watch_updates)
+        for mine, own in zip((self._live.optimizer, self._live.noise, self._live.watched), states, strict=True):
+            mine |= own
+        gradients = Gradients(
+            experiment, self.config, self.modules, turn, place.parameters, trace=trace, compile=compile
         )
+        graphs = CudaGraphs(self.device, enabled=trace)
+        rule = rule_of(experiment, self.config, self.modules, optimizer, shared.clip_per)
+        return Part(place, rule, gated, gradients, graphs)
 
     def _set_rows(self) -> None:
-        """Make what belongs to the rows: the gradients' memory, the feed's seeds, the tables of constants."""
+        """Make what belongs to the rows: the feed's seeds, and what each turn keeps of them."""
         replicas = self._replicas_alive()
-        self._g = torch.empty_like(self.modules.theta)
-        self._segments = self.modules.views(self._g)
         self._feed.select(replicas)
-        self._tables = Tables(replicas, self.modules.names, self.modules.offsets, self.modules.theta)
+        for part, turn in zip(self._parts, self.round.turns, strict=True):
+            part.set_rows(self._live, [r.during(turn) for r in replicas])
         self._loss_keys, self._evaluation_keys = (
             torch.tensor([r.seed_for(purpose) for r in replicas], device=self.device)
             for purpose in (LOSS_DRAWS, EVALUATION_DRAWS)
         )
-        self._graphs.forget()
 
     def _replicas_alive(self) -> list[Replica]:
         return [self.replicas[i] for i in self.alive]
@@ -152,7 +143,10 @@ class Population:
             return
         try:
             batch, shared = self._feed(self.t, self._live.course)
-            self._graphs(self._update, (batch, shared), self._tables.at(self.t))
+            k = self.round.at(self.t)
+            part = self._parts[k]
+            constants = part.tables.at(self.round.done(k, self.t))
+            part.graphs(lambda *given: self._update(part, *given), (batch, shared), constants)
         except Exception:
             rows = len(self.alive)
             self.settle()
@@ -166,12 +160,16 @@ class Population:
         """Go to update t without those before it; for looks at what comes, never in a run."""
         self.t = t
         self._live.t.fill_(t)
+        self._live.clock.copy_(torch.tensor(self._clocks(t)))
 
-    def _update(self, minibatch: tuple[Batch, bool], rows: RowConstants) -> None:
+    def _clocks(self, t: int) -> list[int]:
+        return [self.round.done(k, t) for k in range(len(self.round.turns))]
+
+    def _update(self, part: Part, minibatch: tuple[Batch, bool], rows: RowConstants) -> None:
         """Do an update of every row; the host reads nothing that lies on the device."""
         buffers = self._buffers_kept()
-        losses, observed = self._gradients.into(self._segments, *self._inputs(*minibatch), self._later)
-        update(self._rule, self._live, self._g, self._segments, losses, observed, rows)
+        losses, observed = part.gradients.into(part.segments, *self._inputs(*minibatch), self._later)
+        update(part.rule, part.live, part.g, part.segments, losses, observed, rows)
         for x, before in buffers:
             good = self._live.failures[0] == 0
             x.copy_(torch.where(column(good, x), x, before))
@@ -211,6 +209,7 @@ class Population:
         self.modules.select(index)
         self._live = Live(
             t=live.t,
+            clock=live.clock,
             theta=self.modules.theta,
             optimizer={name: x[index].contiguous() for name, x in live.optimizer.items()},
             course={name: x[index].contiguous() for name, x in live.course.items()},
@@ -227,7 +226,8 @@ class Population:
 
     def keeps(self) -> list[str]:
         """Return what the code of the loss changes while it runs, such as "Toy.calls (2, then 3)"."""
-        return self._gradients.keeps(*self._inputs(*self._feed(self.t, self._live.course)))
+        inputs = self._inputs(*self._feed(self.t, self._live.course))
+        return list(dict.fromkeys(kept for part in self._parts for kept in part.gradients.keeps(*inputs)))
 
     # --- reading --------------------------------------------------------------------------------------
 
@@ -240,7 +240,9 @@ class Population:
         if not self.alive:
             return {}
         self.modules.train(True)
-        self._gradients.check(*self._inputs(*self._feed(self.t, self._live.course)))
+        inputs = self._inputs(*self._feed(self.t, self._live.course))
+        for part in self._parts:
+            part.gradients.check(*inputs)
         draws = torch.stack([self._evaluation_keys, torch.zeros_like(self._evaluation_keys)], 1)  # always the same ones
         return evaluate(self.experiment, self.config, self.modules, self._feed.held_out(), draws, self._goal)
 
@@ -266,21 +268,26 @@ class Population:
 
         Means of train_loss, gradient_norm (before the clip) and clipped, and of what `Experiment.watch_updates` asks
         for; noise_norm, the expected norm of the noise of the last update; where non-finite updates are skipped, how
-        many were since the start; and what the course records.
+        many were since the start; and what the course records. Where the experiment names turns, these are means over
+        the updates of all of them, and beside them stand those of each, such as train_loss_d.
         """
-        found = means(self._live.sums, self._live.watched, self.t - self._since)
-        size, last = self.modules.theta.shape[1], max(self.t - 1, 0)
-        known, gated = self._live.noise, self._gated and self.t > 0
-        found["noise_norm"] = noise_norm(self._replicas_alive(), last, size, known, gated=gated)
+        found = means([self._seen(k, part) for k, part in enumerate(self._parts)])
         if self.experiment.patience > 1:
             found["skipped"] = self._live.failures[1]
         course = self.experiment.course
         recorded = {} if course is None else course.recorded(self._live.course)
-        if taken := sorted(recorded.keys() & set(RESERVED)):
+        if taken := sorted(recorded.keys() & reserved(self.round)):
             raise PopulationError(
                 f"the course records {taken[0]!r}, which is recorded of every experiment; give it another name"
             )
         return found | recorded
+
+    def _seen(self, k: int, part: Part) -> Seen:
+        """Return what was seen of a turn since the last `reset_telemetry`."""
+        live, done = part.live, self.round.done(k, self.t)
+        size, gated = live.theta.shape[1], part.gated and done > 0
+        noise = noise_norm(part.replicas, max(done - 1, 0), size, live.noise, gated=gated)
+        return Seen(self.round.turns[k].name, done - self.round.done(k, self._since), live.sums, live.watched, noise)
 
     def reset_telemetry(self) -> None:
         """Start new means of what `telemetry` returns."""
@@ -322,8 +329,8 @@ class Population:
         """
         check_same(state, self.state_dict())
         self.select([self.alive.index(i) for i in state["alive"]])
-        self.t, self._since = state["t"], state["since"]
-        self._live.t.fill_(self.t)
+        self._since = state["since"]
+        self.skip(state["t"])
         self.diverged, self.finished = dict(state["diverged"]), dict(state["finished"])
         live = self._live
         pairs = [(live.failures, state["failures"]), (live.theta, state["theta"]), (live.sums, state["sums"])]

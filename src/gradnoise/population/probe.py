@@ -27,7 +27,7 @@ from gradnoise.population.population import Population
 from gradnoise.population.purity import elsewhere, same
 from gradnoise.population.randomness import INIT, seeded
 from gradnoise.population.replica import Replica
-from gradnoise.population.telemetry import RESERVED
+from gradnoise.population.telemetry import reserved
 
 #: Weights are moved by this many standard deviations of weights that keep the size of what passes through them.
 MOVED = 0.5
@@ -87,7 +87,7 @@ def probe(
     """
     population = _population(experiment, config, 1, study_seed, device)
     readings: dict[str, float] = {}
-    for t in range(min(UPDATES, steps)):
+    for t in range(min(_updates(population), steps)):
         loss, gradient = _updated(population)
         _move(population)
         readings |= {f"loss of minibatch {t}": loss[0], f"gradient norm of minibatch {t}": gradient[0]}
@@ -95,12 +95,19 @@ def probe(
     if recorded and population.alive and (kept := population.keeps()):
         notes.append(f"{experiment.name}: {kept_sentence(kept)}")
     telemetry = population.telemetry()
-    own = {name: x for name, x in telemetry.items() if name not in RESERVED}
+    known = reserved(population.round)
+    own = {name: x for name, x in telemetry.items() if name not in known}
     measured = population.evaluate()
     if measured:  # of a replica that has not ended
         readings |= {name: float(x[0]) for name, x in (own | measured).items()}
+    readings |= {f"updates of turn {turn.name}": float(turn.updates) for turn in experiment.turns}
     names = frozenset() if _examined(experiment) or not measured else frozenset(telemetry | measured)
     return Probe(readings, tuple(notes), _later(population, steps), names)
+
+
+def _updates(population: Population) -> int:
+    """Return how many updates a fingerprint takes: at least one of every turn."""
+    return max(UPDATES, population.round.updates)
 
 
 def _later(population: Population, steps: int) -> dict[str, float]:
@@ -148,7 +155,7 @@ def check(
     replicas = [_replica(experiment, config, seed, study_seed) for seed in range(2)]
     check_purity(experiment, replicas, steps)
     beside = _population(experiment, config, 2, study_seed, device)
-    for t in range(min(UPDATES, steps)):
+    for t in range(min(_updates(beside), steps)):
         loss, alone = _updated(beside)[0][0], readings[f"loss of minibatch {t}"]
         _move(beside)
         if not agree(loss, alone):

@@ -67,9 +67,22 @@ class StackedModules:
     Random numbers belong to a replica in both: under vmap they are those of `RandomRows`, in a loop those of torch's
     generator, seeded for the replica and the update.
     `slow_operations` names by role the operations that vmap itself runs row by row, `random_roles` are those that draw.
+
+    Args:
+        modules: the modules; the first is kept.
+        dtype: of their parameters.
+        device: where they go.
+        order: parameters lie in theta by this number of their name, and then as the module has them.
     """
 
-    def __init__(self, modules: Sequence[nn.Module], *, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self,
+        modules: Sequence[nn.Module],
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        order: Callable[[str], int] = lambda _: 0,
+    ) -> None:
         _check_parameters(modules[0])
         self.module = modules[0].to(device=device, dtype=dtype)
         self.loop_reasons: dict[str, str] = {}
@@ -81,6 +94,7 @@ class StackedModules:
         trainable = [(n, p) for n, p in self.module.named_parameters() if p.requires_grad]
         if not trainable:
             raise PopulationError("the model has no trainable parameters")
+        trainable.sort(key=lambda named: order(named[0]))
         self.names = [name for name, _ in trainable]
         self.shapes = [p.shape for _, p in trainable]
         self.offsets = list(itertools.accumulate((p.numel() for _, p in trainable), initial=0))

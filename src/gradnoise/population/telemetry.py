@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,22 +13,68 @@ from gradnoise.noise.schedule import sigma
 from gradnoise.population.course import State
 from gradnoise.population.replica import Replica
 from gradnoise.population.strength import NORM
+from gradnoise.population.turns import Round
+from gradnoise.population.update import SUMS
 from gradnoise.population.watching import WATCHED
 
+NOISE = "noise_norm"
+
 #: What the engine records of every replica beside the experiment's own metrics, which need other names.
-RESERVED = ("train_loss", "gradient_norm", "clipped", "noise_norm", "skipped", *WATCHED)
+RESERVED = (*SUMS, NOISE, "skipped", *WATCHED)
 
 
-def means(sums: Tensor, watched: State, updates: int) -> dict[str, Tensor]:
-    """Return train_loss, gradient_norm (before the clip), clipped (share of updates) and what is watched, [P] each.
+@dataclass(frozen=True)
+class Seen:
+    """What was seen of one turn since the last report.
 
     Args:
+        turn: its name.
+        updates: how many there were.
         sums: [3, P], see `Live.sums`.
         watched: see `Live.watched`.
-        updates: how many were summed.
+        noise: expected norm of the last update's noise, [P].
     """
-    named = dict(zip(RESERVED[:3], sums, strict=True)) | watched
+
+    turn: str
+    updates: int
+    sums: Tensor
+    watched: State
+    noise: Tensor
+
+
+def reserved(whole: Round) -> frozenset[str]:
+    """Return the names of what the engine records of every experiment with these turns."""
+    own = {_own(name, turn.name) for name in (*SUMS, NOISE) for turn in whole.turns} if whole.named else set()
+    return frozenset(RESERVED) | own
+
+
+def means(seen: Sequence[Seen]) -> dict[str, Tensor]:
+    """Return means over updates of what was seen of all turns, [P] each, and then of each turn, as train_loss_d.
+
+    They are train_loss, gradient_norm (before the clip), clipped (share of updates), noise_norm, and what is watched in
+    every turn.
+    """
+    if len(seen) == 1:
+        return _means(seen[0].sums, seen[0].watched, seen[0].updates) | {NOISE: seen[0].noise}
+    every = max(sum(one.updates for one in seen), 1)
+    sums = torch.stack([one.sums for one in seen]).sum(0)
+    common = [name for name in seen[0].watched if all(name in one.watched for one in seen)]
+    watched = {name: torch.stack([one.watched[name] for one in seen]).sum(0) for name in common}
+    noise = torch.stack([one.noise * one.updates for one in seen]).sum(0) / every
+    found = _means(sums, watched, every) | {NOISE: noise}
+    for one in seen:
+        own = _means(one.sums, {}, one.updates) | {NOISE: one.noise}
+        found |= {_own(name, one.turn): x for name, x in own.items()}
+    return found
+
+
+def _means(sums: Tensor, watched: State, updates: int) -> dict[str, Tensor]:
+    named = dict(zip(SUMS, sums, strict=True)) | watched
     return {name: x / max(updates, 1) for name, x in named.items()}
+
+
+def _own(name: str, turn: str) -> str:
+    return f"{name}_{turn}"
 
 
 def noise_norm(replicas: Sequence[Replica], t: int, parameters: int, noise: State, *, gated: bool = False) -> Tensor:

@@ -38,13 +38,23 @@ FROZEN = (
 Losses = Callable[[Sequence[Tensor], dict[str, Tensor], Any, bool], tuple[Tensor, dict[str, Tensor]]]
 
 
+#: Of the leaves, those whose gradients are wanted.
+ALL = slice(None)
+
+
 def losses_and_gradients(
-    losses: Losses, leaves: Sequence[Tensor], buffers: dict[str, Tensor], batch: Any, shared: bool
+    losses: Losses,
+    leaves: Sequence[Tensor],
+    buffers: dict[str, Tensor],
+    batch: Any,
+    shared: bool,
+    wanted: slice = ALL,
 ) -> tuple[Tensor, dict[str, Tensor], list[Tensor | None]]:
-    """Return losses, metrics and gradients of the leaves [P, ...], interpreted; None for a leaf without gradient."""
+    """Return losses, metrics and gradients of wanted leaves [P, ...], interpreted; None for one without gradient."""
     with torch.enable_grad():
-        tracked = [leaf.detach().requires_grad_() for leaf in leaves]
-        values, metrics = losses(tracked, buffers, batch, shared)
+        given = [leaf.detach() for leaf in leaves]
+        tracked = [leaf.requires_grad_() for leaf in given[wanted]]
+        values, metrics = losses(given, buffers, batch, shared)
         if values.is_complex():
             raise PopulationError("the loss is complex; return a real number, such as its absolute value")
         if not values.requires_grad:
@@ -71,10 +81,12 @@ class Traced:
     Args:
         losses: the losses of all replicas.
         compile: also compile the graph with torch.compile (slow to start, needs a C++ compiler on a CPU).
+        wanted: the leaves whose gradients are wanted.
     """
 
-    def __init__(self, losses: Losses, *, compile: bool = False) -> None:
+    def __init__(self, losses: Losses, *, compile: bool = False, wanted: slice = ALL) -> None:
         self.losses = losses
+        self.wanted = wanted
         self.compile = compile
         self._paths: dict[object, Path] = {}
         self._graphs: dict[object, Callable[..., tuple[Tensor, dict[str, Tensor], list[Tensor]]]] = {}
@@ -101,7 +113,7 @@ class Traced:
     ) -> Callable[..., tuple[Tensor, dict[str, Tensor], list[Tensor]]]:
         def run(*flat: Tensor) -> tuple[Tensor, dict[str, Tensor], list[Tensor | None]]:
             leaves, buffers, batch = pytree.tree_unflatten(list(flat), spec)
-            return losses_and_gradients(self.losses, leaves, buffers, batch, shared)
+            return losses_and_gradients(self.losses, leaves, buffers, batch, shared, self.wanted)
 
         # buffers are copied: recording runs the step once, and a BatchNorm would count it; the rest keeps its strides
         leaves, buffers, batch = pytree.tree_unflatten(flat, spec)
@@ -130,7 +142,10 @@ class Traced:
         """Compute the losses [P], interpreted, see `noted`; no buffer counts it."""
         copies = {n: x.clone() for n, x in buffers.items()}
         with torch.enable_grad():
-            return self.noted([x.detach().requires_grad_() for x in leaves], copies, batch, shared)[0].detach()
+            given = [x.detach() for x in leaves]
+            for x in given[self.wanted]:
+                x.requires_grad_()
+            return self.noted(given, copies, batch, shared)[0].detach()
 
     def noted(
         self, leaves: Sequence[Tensor], buffers: dict[str, Tensor], batch: Any, shared: bool

@@ -12,6 +12,7 @@ from gradnoise.given import checked, hints_of, shown
 from gradnoise.noise.schedule import Relative, Schedule, sigma, until_share
 from gradnoise.population.optimizers import SGD, Optimizer
 from gradnoise.population.translate import IN_TURNS, as_optimizer
+from gradnoise.population.turns import BY_TURN
 
 LearningRate: TypeAlias = float | Callable[[int], float]
 """A number, or a callable t -> learning rate of update t = 0, 1, 2, ..."""
@@ -132,6 +133,8 @@ def training_value(name: str, value: Any) -> Any:
     Raises:
         PopulationError: it is of another type than the setting's; the message says what is allowed.
     """
+    if isinstance(value, list | tuple | Mapping) and name in BY_TURN:
+        raise PopulationError(f"{name} = {shown(value)} are {len(value)}: {IN_TURNS}")
     if name == "optimizer":
         return as_optimizer(value)
     if name in ("noise", "weight_noise"):
@@ -150,6 +153,4 @@ def _schedule(name: str, value: Any) -> Any:
         raise PopulationError(f"{name} is the class {value.__name__} itself; give an object, {value.__name__}(...)")
     if value is None or callable(value) or isinstance(value, Relative):
         return value
-    if isinstance(value, list | tuple | Mapping):
-        raise PopulationError(f"{name} = {shown(value)} are {len(value)}: {IN_TURNS}")
     raise PopulationError(f"{name} = {shown(value)}: a schedule is a callable such as Annealed(0.01), or None")

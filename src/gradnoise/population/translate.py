@@ -37,8 +37,8 @@ _SPEED = frozenset({"foreach", "fused", "capturable", "differentiable"})
 #: What is said to several optimizers, schedules or losses.
 IN_TURNS = (
     "a population updates all parameters of a replica together, with one clock; `Groups` gives parts of the model rules"
-    " of their own, and networks that are updated in turns, as those of a GAN, need a loop of your own with"
-    " gradnoise.attach on each optimizer"
+    " of their own, and networks that are updated in turns, as those of a GAN, are named in the experiment's `turns`,"
+    ' such as (Turn("d"), Turn("g")): each has a loss, an optimizer and a noise clock of its own'
 )
 
 
@@ -59,8 +59,6 @@ def as_optimizer(value: Any) -> Optimizer:
                 " as Adam(beta2=0.99)"
             )
         return NAMES[value.lower()]()
-    if isinstance(value, list | tuple | Mapping):
-        raise PopulationError(f"optimizer = {shown(value)} are {len(value)}: {IN_TURNS}")
     kind, settings = _unfolded(value)
     if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer):
         return _of_torch(kind, settings)

@@ -21,19 +21,24 @@ from gradnoise.population.optimizers import Optimizer, before_noise_of
 from gradnoise.population.strength import Strength
 from gradnoise.population.watching import Watch
 
+#: What is summed for telemetry.
+SUMS = ("train_loss", "gradient_norm", "clipped")
+
 
 @dataclass
 class Live:
-    """Everything that an update changes, for P rows.
+    """Everything that an update changes, for P rows; of all parameters, or of those that are updated together.
 
     Args:
         t: updates done, 0-dim int64.
+        clock: those of these parameters, 0-dim int64; of all parameters [K], one of each turn.
         theta: parameters [P, N].
         optimizer: state of the optimizer, [P, ...] each.
         course: what the replicas keep beside their weights, [P, ...] each.
         failures: int64 [2, P], updates with non-finite losses or gradients: the last ones in a row, and all.
         diverged_at: int64 [P], the update that ended a row; -1 for those that go on.
-        sums: float64 [3, P], sums of loss, gradient norm and clipped updates, for telemetry.
+        sums: float64 [3, P], sums of loss, gradient norm and clipped updates, for telemetry; of all parameters
+            [3 K, P].
         noise: where a row's noise hangs on its gradients or on the course, "norm", float64 [P]: the expected norm of
             the last update's noise, and "ended", int64 [P]: the first update without noise, -1 while it goes on; else
             empty.
@@ -41,6 +46,7 @@ class Live:
     """
 
     t: Tensor
+    clock: Tensor
     theta: Tensor
     optimizer: State
     course: State
@@ -80,7 +86,9 @@ class Rule:
 def update(
     rule: Rule, live: Live, g: Tensor, segments: Sequence[Tensor], losses: Tensor, observed: Metrics, rows: RowConstants
 ) -> None:
-    """Do update t of every row, in place (paper, section 3): clip, g <- g + sigma_t z, optimizer.
+    """Do an update of every row, in place (paper, section 3): clip, g <- g + sigma_t z, optimizer.
+
+    The t of noise, optimizer and learning rate is the clock of the parameters that are updated.
 
     A row whose loss or gradient is not finite is bad. Where a row may be bad more than once (patience > 1) it keeps
     everything as it was; otherwise it has ended, and nothing of it is read again but `diverged_at`.
@@ -101,22 +109,23 @@ def update(
     watch = Watch(live.watched, live.theta, rule.optimizer) if live.watched else None
     clipped = _clip_and_add_noise(rule, live, g, segments, norm, ok, rows, watch)
     live.sums += torch.stack([torch.where(ok, x, 0) for x in (losses, norm, clipped.to(norm.dtype))])
-    rule.optimizer.update(live.theta, g, live.optimizer, _rates(rule, live, rows)[:, None], live.t)
+    rule.optimizer.update(live.theta, g, live.optimizer, _rates(rule, live, rows)[:, None], live.clock)
     if watch is not None:
         watch.after_update(live.theta, ok)
     if rows.weights is not None and rows.weight_keys is not None:
-        _add_noise(live.theta, rows.at(rows.weights, live.t), rows.weight_keys, live.t, rows)
+        _add_noise(live.theta, rows.at(rows.weights, live.clock), rows.weight_keys, live.clock, rows)
     for x, before in kept:
         x.copy_(torch.where(column(ok, x), x, before))
     _advance_course(rule, live, observed, ok)
     for x, new in rule.weights(live.course):
         x.copy_(torch.where(column(ok, x), new, x))
     live.t += 1
+    live.clock += 1
 
 
 def _rates(rule: Rule, live: Live, rows: RowConstants) -> Tensor:
     """Return the learning rates [P] of this update."""
-    rates, factor = rows.at(rows.lr, live.t), rule.rate(live.course)
+    rates, factor = rows.at(rows.lr, live.clock), rule.rate(live.course)
     return rates if factor is None else rates * factor
 
 
@@ -144,7 +153,7 @@ def _clip_and_add_noise(
     watch: Watch | None,
 ) -> Tensor:
     """Clip gradients of these norms [P] and add their noise; return which rows were clipped, bool [P]."""
-    t = live.t
+    t = live.clock
     quiet = None if rows.nonzero_only is None else (g == 0) & rows.nonzero_only[:, None]
     strength = Strength(live.noise, t, rows, g, quiet, rule.noise(live.course))
 

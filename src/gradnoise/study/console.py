@@ -129,8 +129,16 @@ def keep_look(folder: Path, summary: Summary, console: Console) -> None:
             console.print(Text(str(error), style="yellow"))
 
 
-def describe_plan(plan: Plan, study: Study, folder: Path, console: Console) -> None:
-    """Print what a run will do."""
+def describe_plan(plan: Plan, study: Study, folder: Path, console: Console, *, before: float = 0.0) -> None:
+    """Print what a run will do.
+
+    Args:
+        plan: of the run.
+        study: what is asked.
+        folder: where.
+        console: where to print.
+        before: seconds that the run will take before it trains, as this look did.
+    """
     sizes = Counter(len(job.trials) for job, _ in plan.chunks)
     chunks = ", ".join(f"{n} of {size}" for size, n in sorted(sizes.items(), reverse=True))
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
@@ -145,7 +153,7 @@ def describe_plan(plan: Plan, study: Study, folder: Path, console: Console) -> N
         rows |= {
             "populations": f"{chunks} replicas, in {workers(plan)}",
             "speed": f"{1000 * plan.seconds_per_step:.2f} ms per replica and update in one worker (timed now)",
-            "time": f"about {duration(plan.seconds)}",
+            "time": _time(plan.seconds, before),
             "memory": f"about {plan.bytes / 2**30:.1f} GiB",
         }
     else:
@@ -156,6 +164,13 @@ def describe_plan(plan: Plan, study: Study, folder: Path, console: Console) -> N
     console.print(table)
     for note in plan.notes:
         console.print(Text(note, style="yellow"))
+
+
+def _time(training: float, before: float) -> str:
+    """Say how long a run takes; where its start is a good part of that, how much."""
+    whole = training + before
+    part = f", {duration(before)} of it to start, check and time" if before > whole / 10 else ""
+    return f"about {duration(whole)}{part}"
 
 
 def _say_how_to_go_on(folder: Path, command: str, console: Console) -> None:

@@ -19,6 +19,7 @@ _FIRST = ("optimizer", "lr", "batch_size", "clip", "noise", "dropout")
 _TRAINED = {
     "model": "model",
     "optimizer": "optimizer",
+    "updates in turns": "updates in turns",
     "learning rate": "learning rate",
     "batch size": "batch size",
     "your code": "your code",
@@ -90,7 +91,9 @@ def plain(value: Any) -> str:
     if value is None:
         return "none"
     if isinstance(value, Mapping):
-        tag = str(value.get(TAG_KEY, ""))
+        if TAG_KEY not in value:  # of each turn
+            return ", ".join(f"{k}: {plain(v)}" for k, v in value.items())
+        tag = str(value[TAG_KEY])
         inside = ", ".join(f"{k}={plain(v)}" for k, v in value.items() if k != TAG_KEY)
         return f"{tag.rpartition(':')[2].rpartition('.')[2]}({inside})"
     if isinstance(value, list | tuple):

@@ -28,11 +28,12 @@ def facts(experiment: Experiment, replicas: Sequence[Replica]) -> tuple[tuple[st
         replicas: one of each kind that may differ in model or optimizer.
     """
     sizes = dict.fromkeys(filter(None, (_model(experiment, replica) for replica in replicas)))
-    optimizers = dict.fromkeys(repr(replica.training.optimizer) for replica in replicas)
+    optimizers = dict.fromkeys(_optimizers(experiment, replica) for replica in replicas)
     batches = dict.fromkeys(filter(None, (_batch(experiment, replica) for replica in replicas)))
     lines = (
         ("model", _some(sizes)),
         ("optimizer", _some(optimizers)),
+        ("updates in turns", ", ".join(f"{turn.updates} of {turn.name}" for turn in experiment.turns)),
         ("batch size", _some(batches)),
         ("your code", code_of(experiment)),
     )
@@ -59,6 +60,14 @@ def _model(experiment: Experiment, replica: Replica) -> str:
         return ""
     name = type(model).__name__ if type(model) is not nn.Sequential else f"{len(model)} layers in sequence"
     return f"{name}, {count:,} parameters"
+
+
+def _optimizers(experiment: Experiment, replica: Replica) -> str:
+    """Return the optimizer, or that of each turn where they differ."""
+    rules = {turn.name: repr(replica.during(turn).training.optimizer) for turn in experiment.turns}
+    if len(set(rules.values())) < 2:
+        return repr(replica.training.optimizer)
+    return ", ".join(f"{turn}: {rule}" for turn, rule in rules.items())
 
 
 def _batch(experiment: Experiment, replica: Replica) -> str:

@@ -1,11 +1,11 @@
 """A guard against arms that change nothing: a value that nobody reads would become a verdict of "no difference".
 
-The rule. Each pair is compared once, at the first evaluation after two updates in which the arm could act. A schedule
-that starts like the baseline's acts at the first update where the two differ; anything else acts at once, and so does a
-schedule that never differs. A pair is evidence when both runs were measured there, their training loss is a finite
-number other than 0, and their gradients were not all zero. When every pair of an arm that is evidence so far agrees in
-every metric to a millionth, the study stops. One pair that differs clears the arm for good. Arms that say
-`may_equal_baseline` are left alone.
+The rule. Each pair is compared once, at the first evaluation after two updates in which the arm could act; where
+parameters are updated in turns, after two rounds of them. A schedule that starts like the baseline's acts at the first
+update where the two differ; anything else acts at once, and so does a schedule that never differs. A pair is evidence
+when both runs were measured there, their training loss is a finite number other than 0, and their gradients were not
+all zero. When every pair of an arm that is evidence so far agrees in every metric to a millionth, the study stops. One
+pair that differs clears the arm for good. Arms that say `may_equal_baseline` are left alone.
 """
 
 from __future__ import annotations
@@ -52,13 +52,14 @@ class InertArms:
         by_place: dict[tuple[object, ...], dict[str, Trial]] = {}
         for t in trials:
             by_place.setdefault((t.row, t.setting, t.seed), {})[t.arm] = t
+        self._round = max(sum(turn.updates for turn in getattr(study.experiment, "turns", ())), 1)
         self._open: dict[str, dict[str, list[Pair]]] = {}  # arm -> trial of either kind -> its pairs
         steps: dict[tuple[object, ...], int] = {}  # seeds of one setting and arm are compared at the same step
         for (row, setting, _), place in by_place.items():
             for arm in watched & place.keys() if self.baseline in place else ():
                 key, treated, baseline = (row, setting, arm), place[arm], place[self.baseline]
                 if key not in steps:
-                    steps[key] = _step(treated.config, baseline.config)
+                    steps[key] = _step(treated.config, baseline.config, self._round)
                 pair = Pair(treated, baseline, steps[key])
                 for trial in (treated, baseline):
                     self._open.setdefault(arm, {}).setdefault(trial.id, []).append(pair)
@@ -103,10 +104,10 @@ class InertArms:
         )
 
 
-def _step(treated: Config, baseline: Config) -> int:
+def _step(treated: Config, baseline: Config, round: int) -> int:
     """Return the evaluation at which two configurations of a pair are compared."""
     steps, every = treated["steps"], treated["eval_every"]
-    acted = _first_act(treated, baseline, steps) + FEWEST_UPDATES
+    acted = (_first_act(treated, baseline, steps) + FEWEST_UPDATES) * round
     return min(-(-acted // every) * every, steps)
 
 

@@ -65,7 +65,7 @@ def probed(
             notes |= dict.fromkeys((*seen.notes, *beside))
             measured += [seen.measured] if seen.measured else []
         for key in ("lr", "noise", "weight_noise", "optimizer"):
-            if (value := config.get(key)) is not None and not isinstance(value, int | float):
+            for value in _each(config.get(key)):
                 found.setdefault(canonical({key: value, "steps": config["steps"]}), _rule(value, config["steps"]))
     return Probed(found, tuple(notes), frozenset.intersection(*measured) if measured else frozenset())
 
@@ -77,6 +77,12 @@ def device_problem(device: str) -> Exception | None:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         return error
     return None
+
+
+def _each(value: Any) -> list[Any]:
+    """Return the schedules and optimizers that a setting holds, one or one of each turn."""
+    values = value.values() if isinstance(value, Mapping) else (value,)
+    return [x for x in values if x is not None and not isinstance(x, int | float)]
 
 
 def _rule(value: Any, steps: int) -> Behaviour:
