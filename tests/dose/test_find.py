@@ -12,6 +12,7 @@ from gradnoise import Annealed, Relative, attach
 from gradnoise.dose import find
 from gradnoise.dose.found import judge
 from gradnoise.errors import PopulationError
+from gradnoise.population import Turn
 
 SEEDS = tuple(range(6))
 BASE = [1.0, 1.1, 0.9, 1.05, 0.95, 1.0]
@@ -161,3 +162,12 @@ def test_refusals(options, message):
 def test_refusals_of_experiments(config, options, error, message):
     with pytest.raises(error, match=message):
         find(Regression(), config, **options)
+
+
+def test_losses_that_are_minimised_in_turns_are_no_score():
+    experiment = Regression()
+    experiment.turns = (Turn("first", "0.*"), Turn("others", "[!0]*"))
+    with pytest.raises(ValueError, match="a loss for each turn, and none of them is a score; name a metric"):
+        find(experiment, {"lr": 0.1}, steps=4)
+    found = find(experiment, {"lr": 0.01}, steps=4, metric="size", seeds=5, doses=(0.1,))
+    assert "size" in str(found)

@@ -65,6 +65,11 @@ def find(
             raise ValueError(f"steps must be a number of updates >= 1 for an experiment, got {steps!r}")
         if config and "noise" in config:
             raise ValueError("config sets the noise, which is what is to be found; leave it out")
+        if metric is None and train.turns:
+            raise ValueError(
+                f"{train.name} has a loss for each turn, and none of them is a score; name a metric of its `evaluate`,"
+                ' as metric="distance"'
+            )
         scores = by_population(train, config or {}, tried, numbers, schedule, steps=steps, metric=metric, device=device)
         what = metric or "train_loss"
     else:
