@@ -14,7 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch._guards import TracingContext, tracing
 from torch._ops import OpOverload
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
@@ -165,8 +167,11 @@ class Traced:
 
 
 def _recorded(run: Callable[..., Any], inputs: Sequence[Tensor]) -> fx.GraphModule:
+    # without a context every operation makes a mode of its own to note its shape, which is most of the time
+    context = TracingContext(FakeTensorMode(allow_fallback_kernels=True))
     try:
-        return make_fx(run)(*inputs)
+        with tracing(context):
+            return make_fx(run)(*inputs)
     except RuntimeError as error:
         if "tracing tensor" not in str(error):
             raise
@@ -187,7 +192,7 @@ def simplify(graph: fx.GraphModule) -> None:
             node.replace_all_uses_with(node.args[0])
             graph.graph.erase_node(node)
     outputs = next(n for n in graph.graph.nodes if n.op == "output")
-    for node in set(pytree.tree_leaves(outputs.args)):
+    for node in dict.fromkeys(pytree.tree_leaves(outputs.args)):
         if isinstance(node, fx.Node) and node.target is aten.transpose.int and set(node.args[1:]) == {1, 2}:
             product = node.args[0]
             if isinstance(product, fx.Node) and product.target is aten.bmm.default and len(product.users) == 1:
