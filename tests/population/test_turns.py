@@ -6,9 +6,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from support.gans import Gan
 from support.toys import assert_close, assert_same, trajectories
 from torch import nn
-from torch.nn import functional as F
 
 from gradnoise import attach
 from gradnoise.noise.schedule import Annealed
@@ -24,7 +24,6 @@ from gradnoise.population import (
     Steps,
     Turn,
     check_experiment,
-    derive_seed,
 )
 from gradnoise.population.probe import probe
 from gradnoise.population.randomness import seeded
@@ -43,33 +42,6 @@ SETTINGS = {
     "each its own": OWN,
     "noise in one": {**OWN, "noise": {"g": Annealed(0.1)}},
 }
-
-
-class Gan(Experiment):
-    """A generator of two numbers, and a discriminator; the order of the model's parameters is not that of turns."""
-
-    name = "gan"
-    turns = (Turn("d", updates=2), Turn("g"))
-
-    def model(self, config):
-        g = nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 2))
-        return nn.ModuleDict({"g": g, "d": nn.Sequential(nn.Linear(2, 8), nn.LeakyReLU(0.2), nn.Linear(8, 1))})
-
-    def batch(self, seed, t, config):
-        generator = torch.Generator().manual_seed(derive_seed(seed, t, "gan"))
-        return torch.randn(7, 2, generator=generator) + 1, torch.randn(7, 3, generator=generator)
-
-    def loss(self, model, batch, config, turn):
-        real, z = batch
-        if turn == "d":
-            return F.softplus(-model["d"](real)).mean() + F.softplus(model["d"](model["g"](z))).mean()
-        return F.softplus(-model["d"](model["g"](z))).mean()
-
-    def held_out(self, config):
-        return self.batch(99, 0, config)
-
-    def evaluate(self, model, held_out, config):
-        return {"mean": model["g"](held_out[1]).mean()}
 
 
 class Mixed(Gan):
