@@ -14,7 +14,6 @@ from gradnoise.study.script.command import HOOK
 #: Trains with each optimizer and prints a hash of the weights; `how` is what the script itself does about noise.
 TRAIN = """
 import sys, hashlib, torch
-how = sys.argv[1]
 torch.set_num_threads(1)
 torch.use_deterministic_algorithms(True)
 
@@ -43,19 +42,22 @@ def train(kind, closure=False, **options):
     keep.append(optimizer)
     return hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in model.parameters())).hexdigest()[:16]
 
-keep, names, O = [], [], torch.optim
-SEEDS = {i: 7 if i == 0 else None for i in range(9)}
-if how == "explicit":
+keep, O = [], torch.optim
+SEEDS = {0: 7}
+if "explicit" in sys.argv:
     from gradnoise.noise.gaussian import stream_key
-    SEEDS = {i: stream_key(7, f"optimizer {i}") if i else 7 for i in range(9)}
-for kind, options in [(O.Adam, {}), (O.SGD, {"lr": 0.1, "momentum": 0.9}), (O.AdamW, {"fused": True}), (O.Rprop, {}),
-                      (O.LBFGS, {"closure": True, "max_iter": 3}), (O.SGD, {"closure": True, "lr": 0.1})]:
-    names.append(kind.__name__ + ":" + train(kind, **options))
-print("\\n".join(names))
+    SEEDS |= {i: stream_key(7, f"optimizer {i}") for i in range(1, 9)}
+KINDS = [(O.Adam, {}), (O.SGD, {"lr": 0.1, "momentum": 0.9}), (O.AdamW, {"fused": True}), (O.Rprop, {}),
+         (O.LBFGS, {"closure": True, "max_iter": 3}), (O.SGD, {"closure": True, "lr": 0.1})]
+for how in sys.argv[1:]:
+    names = []
+    for kind, options in KINDS:
+        names.append(kind.__name__ + ":" + train(kind, **options))
+    print(how + ":" + ",".join(names))
 """
 
 
-def child(folder: Path, how: str, noise: dict | None = None, *, hook: bool = True, code: str = TRAIN, **variables):
+def child(folder: Path, *how: str, noise: dict | None = None, hook: bool = True, code: str = TRAIN, **variables):
     """Output of a run, and its records."""
     (folder / "train.py").write_text(code)
     records = folder / f"records-{time.time_ns()}"
@@ -66,27 +68,31 @@ def child(folder: Path, how: str, noise: dict | None = None, *, hook: bool = Tru
         environment |= {"GRADNOISE_RECORDS": str(records), "PYTHONPATH": os.pathsep.join(paths)}
     if noise is not None:
         environment["GRADNOISE_NOISE"] = json.dumps(noise)
-    command = [sys.executable, "train.py", how]
+    command = [sys.executable, "train.py", *how]
     ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     begin = records / "begin.jsonl"
-    return ran.stdout.split(), [json.loads(x) for x in begin.read_text().splitlines()] if begin.exists() else []
+    return ran.stdout.splitlines(), [json.loads(x) for x in begin.read_text().splitlines()] if begin.exists() else []
+
+
+def trained(lines: list[str]) -> list[str]:
+    """Hashes of the weights that each way of training ends with."""
+    return [line.partition(":")[2] for line in lines]
 
 
 @pytest.mark.slow
 def test_noise_by_the_hook_is_bit_equal_to_an_explicit_attach(tmp_path):
-    plain, _ = child(tmp_path, "nothing", hook=False)
+    plain, explicit, outside = trained(child(tmp_path, "nothing", "explicit", "one line", hook=False)[0])
+    assert outside == plain, "outside of a comparison that line does nothing"
     silent, records = child(tmp_path, "nothing")
-    assert silent == plain and len(records) == 6, "the arm without noise trains what the script trains"
+    assert trained(silent) == [plain] and len(records) == 6, "the arm without noise trains what the script trains"
     assert all("schedule" not in r for r in records)
-    zero, _ = child(tmp_path, "nothing", {"eta": 0.0})
-    assert zero == plain
-    explicit, _ = child(tmp_path, "explicit", hook=False)
-    hooked, noisy = child(tmp_path, "nothing", {"eta": 0.01})
-    assert hooked == explicit and hooked != plain
-    one_line, again = child(tmp_path, "one line", {"eta": 0.01})
-    assert one_line == explicit, "the hook leaves an optimizer alone that the script attached noise to"
-    assert child(tmp_path, "one line", hook=False)[0] == plain, "outside of a comparison that line does nothing"
+    zero, _ = child(tmp_path, "nothing", noise={"eta": 0.0})
+    assert trained(zero) == [plain]
+    hooked, noisy = child(tmp_path, "nothing", noise={"eta": 0.01})
+    assert trained(hooked) == [explicit] and explicit != plain
+    one_line, again = child(tmp_path, "one line", noise={"eta": 0.01})
+    assert trained(one_line) == [explicit], "the hook leaves an optimizer alone that the script attached noise to"
     assert [r["schedule"] for r in noisy] == ["Annealed(eta=0.01, gamma=0.55)"] * 6
     same = ("weights", "shapes", "gradient", "norm", "samples")
     for key in same:  # before the noise, hence the same in all arms
@@ -131,7 +137,7 @@ print("done")
 
 @pytest.mark.slow
 def test_two_optimizers_get_different_noise_and_workers_of_data_loaders_write_nothing(tmp_path):
-    out, records = child(tmp_path, "", {"eta": 0.01}, code=TWO)
+    out, records = child(tmp_path, noise={"eta": 0.01}, code=TWO)
     assert out == ["done"] and [r["kind"] for r in records] == ["Adam", "SGD"]
     assert records[0]["seed"] == 7 and records[1]["seed"] != 7
     (folder,) = tmp_path.glob("records-*")
