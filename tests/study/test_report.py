@@ -16,7 +16,6 @@ from gradnoise.study.report.extras import Table
 from gradnoise.study.report.figures import plots
 from gradnoise.study.report.methods import methods_used
 from gradnoise.study.report.page import render_report, slug, typeset, write_report
-from gradnoise.study.report.panels import panel_figure
 from gradnoise.study.report.svg import PALETTE, themed_svg
 from gradnoise.study.results import Curve, StudyResults
 from gradnoise.study.spec import Arm, Claim
@@ -245,7 +244,10 @@ class TestDrawing:
         results = helpful(2)
         summary = summarise(results)
         panels = [panel for plot in plots(results, summary) for panel in plot.panels]
-        drawn = [themed_svg(panel_figure(panel), f"p{i}", "") for i, panel in enumerate(panels)]
+        figures = [Figure(figsize=(panel.width, panel.height)) for panel in panels]
+        for figure, panel in zip(figures, panels, strict=True):
+            panel.draw(figure.add_subplot())
+        drawn = [themed_svg(figure, f"p{i}", "") for i, figure in enumerate(figures)]
         ids = [name for svg in drawn for name in re.findall(r' id="([^"]*)"', svg)]
         assert len(drawn) == 8 and len(ids) == len(set(ids))
 

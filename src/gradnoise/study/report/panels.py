@@ -48,14 +48,6 @@ def dash_array(index: int) -> str:
     return "" if isinstance(style, str) else " ".join(f"{2.0 * length:g}" for length in style[1])
 
 
-def panel_figure(panel: Panel) -> Figure:
-    """Draw a panel as a separate figure, without title."""
-    figure = Figure(figsize=(panel.width, panel.height), layout="constrained")
-    with plain_text():
-        panel.draw(figure.add_subplot())
-    return figure
-
-
 def legend(figure: Figure, lines: Sequence[Line2D], *, columns: int = 4, colour: str | None = None) -> None:
     """Draw a legend below the axes of a figure.
 
