@@ -187,6 +187,9 @@ def test_the_whole_path_of_checks():
     one, other = (probe(experiment, {}, steps=20).readings for experiment in (Gan(), more))
     assert one["updates of turn d"] != other["updates of turn d"]
     assert {f"loss of minibatch {t}" for t in range(3)} <= one.keys()  # of every turn
+    (note,) = probe(Gan(), {}, steps=20).notes
+    assert note == "gan: runs of 20 updates end after 2 of the 3 updates of a round of turns"
+    assert not probe(Gan(), {}, steps=21).notes
 
 
 class Dropped(Gan):

@@ -94,6 +94,11 @@ def probe(
     notes = _notes(population)
     if recorded and population.alive and (kept := population.keeps()):
         notes.append(f"{experiment.name}: {kept_sentence(kept)}")
+    if left := steps % population.round.updates:
+        notes.append(
+            f"{experiment.name}: runs of {steps} updates end after {left} of the {population.round.updates} updates of a"
+            " round of turns"
+        )
     telemetry = population.telemetry()
     known = reserved(population.round)
     own = {name: x for name, x in telemetry.items() if name not in known}
