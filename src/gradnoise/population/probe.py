@@ -96,8 +96,8 @@ def probe(
         notes.append(f"{experiment.name}: {kept_sentence(kept)}")
     if left := steps % population.round.updates:
         notes.append(
-            f"{experiment.name}: runs of {steps} updates end after {left} of the {population.round.updates} updates of a"
-            " round of turns"
+            f"{experiment.name}: runs of {steps} updates end after {left} of the {population.round.updates} updates of"
+            " a round of turns"
         )
     telemetry = population.telemetry()
     known = reserved(population.round)
