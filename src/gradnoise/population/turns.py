@@ -10,8 +10,8 @@ from typing import Any
 from gradnoise.errors import PopulationError, nearest
 from gradnoise.given import shown
 
-#: Settings of the engine that may be given by turn, {"d": ..., "g": ...}; where a turn is left out there is none of the
-#: first three.
+#: Settings of the engine that may be given by turn, {"d": ..., "g": ...}; a turn that is left out has none of it, but
+#: lr and optimizer name all turns.
 BY_TURN = ("noise", "clip", "weight_noise", "lr", "optimizer")
 _NEEDED = ("lr", "optimizer")
 
@@ -29,7 +29,7 @@ class Turn:
     Raises:
         PopulationError: the name is none, there are no patterns, or no update.
 
-    Example, one that fools five updates of the other:
+    Example, a critic with five updates for one of the generator:
         >>> turns = (Turn("critic", updates=5), Turn("generator"))
     """
 
