@@ -64,6 +64,7 @@ def committed(folder: str) -> dict[str, tuple[str, str, int]]:
     [
         ("deep_mlp", ("deep-mlp", "paper", "mnist", 11, 30_000)),
         ("deep_mlp_pixels", ("deep-mlp/pixels", "paper", "mnist", 9, 30_000)),
+        ("deep_mlp_eta", ("deep-mlp/eta", "paper", "mnist", 6, 20_000)),
         ("deep_mlp_quick", ("deep-mlp", "quick", "mnist")),
         ("memn2n/tasks", ("memn2n", "paper", "babi")),
         ("memn2n/joint", ("memn2n", "paper", "babi", None, 100)),
