@@ -71,6 +71,7 @@ def committed(folder: str) -> dict[str, tuple[str, str, int]]:
         ("neural_gpu/diagonal", ("neural-gpu/diagonal", "half")),
         ("neural_programmer/cell", ("neural-programmer/cell", "half")),
         ("nram/lists", ("nram", "paper")),
+        ("nram/ablations", ("nram/ablations", "paper")),
         ("nram/to_the_end", ("nram/ablations", "paper")),
         ("lstm_lm/dropout", ("lstm-lm", "paper", "ptb", 8, 12)),
     ],
