@@ -200,7 +200,7 @@ IDIOMS = {
     "lightning": Idiom(LIGHTNING, "lightning", LOSS, "metrics.csv"),
     "lightning-cli": Idiom(CLI, "jsonargparse", LOSS, "metrics.csv", command=CLI_COMMAND),
     "accelerate": Idiom(ACCELERATE, "accelerate", LOSS, REPORTED),
-    "two-optimizers": Idiom(TWO_OPTIMIZERS, "torch", LOSS, REPORTED, seeds=2, optimizers=2),
+    "two-optimizers": Idiom(TWO_OPTIMIZERS, "torch", LOSS, REPORTED, optimizers=2),
     "sklearn": Idiom(
         SKLEARN, "sklearn", ("--arm", "strong=--c 10", "--metric", "accuracy:max"),
         "the last line of JSON that it printed", seeds=2, optimizers=0,

@@ -159,3 +159,23 @@ def test_two_seeds_that_tell_the_same_numbers_are_told_of(tmp_path, capsys):
     assert "Runs told the same numbers as those of another seed, in every arm" in said(capsys)
     notes = results(tmp_path / "runs/compare-train").record.notes
     assert any("count twice (1 of 3 seeds)" in note for note in notes), notes
+
+
+def test_the_gradient_of_a_network_behind_one_with_noise_may_differ():
+    """The discriminator of a GAN sees a generator that noise has moved; its weights are still the same."""
+
+    def gan(second: dict, **first) -> Beginning:
+        same = {"kind": "Adam", "shapes": [[2]], "samples": [1.0], "elements": 2}
+        g = same | {"weights": "g", "gradient": "a", "norm": 1.0} | first
+        return Beginning.of([g, same | {"weights": "d", "gradient": "x", "norm": 1.0} | second])
+
+    noise = {"schedule": "Annealed(eta=0.01, gamma=0.55)", "sigma": 0.1}
+    other = {"gradient": "y", "norm": 2.0, "samples": [2.0]}
+
+    def note(baseline: Beginning, run: Beginning) -> str:
+        return pair_notes("none", baseline, [Run("noise:0.01", run, False)])[0]
+
+    assert "is proved" in note(gan({}), gan(other | noise, **noise))
+    assert "another first gradient" in note(gan({}), gan(other))  # nothing moved it
+    assert "another first gradient" in note(gan({}), gan({}, **noise, gradient="b", norm=2.0, samples=[2.0]))
+    assert "other weights" in note(gan({}), gan({"weights": "e"} | noise, **noise))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,19 +51,27 @@ class Beginning:
     def alike(self, other: Beginning) -> bool:
         """Tell whether two runs began with the same weights and, but for rounding, the same gradients.
 
-        Only the optimizers that both have are compared: one that starts later may not be there yet.
+        Only the optimizers that both have are compared: one that starts later may not be there yet. Where one with
+        noise has moved before, the first gradients of those after it may differ: the networks of a GAN see each other.
         """
-        both = list(zip(self.optimizers, other.optimizers, strict=False))
-        return bool(both) and all(_alike(a, b) for a, b in both)
+        both = list(self._beside(other))
+        return bool(both) and all(_alike(a, b, moved) for a, b, moved in both)
+
+    def _beside(self, other: Beginning) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any], bool]]:
+        """Yield the optimizers that both have, in the order of their first steps, and whether noise came before."""
+        moved = False
+        for a, b in zip(self.optimizers, other.optimizers, strict=False):
+            yield a, b, moved
+            moved = moved or "schedule" in a or "schedule" in b
 
     def difference(self, other: Beginning) -> str:
         """Say how two runs that are not alike began differently."""
-        for a, b in zip(self.optimizers, other.optimizers, strict=False):
+        for a, b, moved in self._beside(other):
             if a["shapes"] != b["shapes"]:
                 return "weights of other shapes"
             if a["weights"] != b["weights"]:
                 return "other weights"
-            if not _alike(a, b):
+            if not _alike(a, b, moved):
                 return "the same weights but another first gradient (data or dropout)"
         return "another number of optimizers"
 
@@ -83,10 +91,10 @@ class Beginning:
         return f"{first['kind']}, {hashes} of norm {norm:.4g}{noise}"
 
 
-def _alike(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+def _alike(a: Mapping[str, Any], b: Mapping[str, Any], moved: bool) -> bool:
     if (a["weights"], a["shapes"]) != (b["weights"], b["shapes"]):
         return False
-    if a["gradient"] == b["gradient"]:
+    if moved or a["gradient"] == b["gradient"]:
         return True
     largest = max((abs(x) for x in a["samples"]), default=0.0)
     return math.isclose(a["norm"], b["norm"], rel_tol=ROUNDING) and all(
