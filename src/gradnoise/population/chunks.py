@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from gradnoise.population.memory import is_out_of_memory
 from gradnoise.population.population import Population
@@ -31,7 +32,7 @@ def best_size(
             population = build(size)
             _train_round(population)
             # the fastest, as some may record a new shape
-            fastest = min(_seconds(lambda: _train_round(population)) for _ in range(steps))  # noqa: B023
+            fastest = min(_seconds(partial(_train_round, population)) for _ in range(steps))
             timings[size] = fastest / size / population.round.updates
         except Exception as error:
             if timings and is_out_of_memory(error):

@@ -15,7 +15,7 @@ from gradnoise.population.experiment import Experiment, loss_of
 from gradnoise.population.kept import Kept, KeptState, kept_sentence
 from gradnoise.population.reasons import reason_of
 from gradnoise.population.stacked import StackedModules
-from gradnoise.population.traced import NotRecordableError, Traced, losses_and_gradients
+from gradnoise.population.traced import NotRecordableError, Traced, fresh, losses_and_gradients
 from gradnoise.population.translate import IN_TURNS
 from gradnoise.population.turns import Turn
 
@@ -104,9 +104,7 @@ class Gradients:
     def keeps(self, buffers: dict[str, Tensor], batch: Batch, shared: bool) -> list[str]:
         """Return what the code of the loss changes while it runs once, a counter say."""
         copies = {name: x.clone() for name, x in buffers.items()}
-        leaves = [x.detach() for x in self._modules.views(self._modules.theta)]
-        for x in leaves[self._wanted]:
-            x.requires_grad_()
+        leaves = fresh(self._modules.views(self._modules.theta), self._wanted)
         with torch.enable_grad():
             return self._changed_by(lambda: self._losses(leaves, copies, batch, shared))
 

@@ -14,7 +14,7 @@ from gradnoise.population.cuda_graph import CudaGraphs
 from gradnoise.population.gradients import Gradients
 from gradnoise.population.optimizers import Optimizer
 from gradnoise.population.replica import Replica
-from gradnoise.population.stacked import StackedModules
+from gradnoise.population.stacked import StackedModules, cut
 from gradnoise.population.strength import start
 from gradnoise.population.turns import Round
 from gradnoise.population.update import SUMS, Live, Rule
@@ -42,11 +42,6 @@ class Place:
     names: list[str]
     shapes: list[torch.Size]
     offsets: list[int]
-
-    def cut(self, g: Tensor) -> list[Tensor]:
-        """Cut gradients [P, N] of these columns into the parameters: views of shape [P, ...]."""
-        parts = zip(self.offsets[:-1], self.offsets[1:], self.shapes, strict=True)
-        return [g[:, a:b].view(len(g), *shape) for a, b, shape in parts]
 
     def of(self, live: Live) -> Live:
         """Return what belongs to these parameters, in the same memory."""
@@ -111,7 +106,7 @@ class Part:
         """Take the rows of these replicas: their states, memory for their gradients, tables of their constants."""
         self.live = self.place.of(live)
         self.g = torch.empty_like(self.live.theta, memory_format=torch.contiguous_format)
-        self.segments = self.place.cut(self.g)
+        self.segments = cut(self.g, self.place.offsets, self.place.shapes)
         self.replicas = replicas
         self.tables = Tables(replicas, self.place.names, self.place.offsets, live.theta)
         self.graphs.forget()

@@ -139,8 +139,7 @@ class StackedModules:
 
     def views(self, flat: Tensor) -> list[Tensor]:
         """Cut a flat [P, N] tensor into the parameters: views of shape [P, *shape]."""
-        bounds = itertools.pairwise(self.offsets)
-        return [flat[:, a:b].view(len(flat), *shape) for (a, b), shape in zip(bounds, self.shapes, strict=True)]
+        return cut(flat, self.offsets, self.shapes)
 
     def select(self, rows: Tensor) -> None:
         """Keep the given rows only."""
@@ -246,6 +245,12 @@ class StackedModules:
             yield name, view[p]
         for name, x in self.fixed.items():
             yield name, x[p]
+
+
+def cut(flat: Tensor, offsets: Sequence[int], shapes: Sequence[torch.Size]) -> list[Tensor]:
+    """Cut a flat [P, N] tensor at its offsets, one more than shapes: views of shape [P, *shape]."""
+    bounds = itertools.pairwise(offsets)
+    return [flat[:, a:b].view(len(flat), *shape) for (a, b), shape in zip(bounds, shapes, strict=True)]
 
 
 def _part(batch: Batch, dims: Any, p: int) -> Batch:

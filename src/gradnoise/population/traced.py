@@ -44,6 +44,14 @@ Losses = Callable[[Sequence[Tensor], dict[str, Tensor], Any, bool], tuple[Tensor
 ALL = slice(None)
 
 
+def fresh(leaves: Sequence[Tensor], wanted: slice) -> list[Tensor]:
+    """Return leaves without a history, of which the wanted ones get a gradient."""
+    given = [leaf.detach() for leaf in leaves]
+    for leaf in given[wanted]:
+        leaf.requires_grad_()
+    return given
+
+
 def losses_and_gradients(
     losses: Losses,
     leaves: Sequence[Tensor],
@@ -54,8 +62,8 @@ def losses_and_gradients(
 ) -> tuple[Tensor, dict[str, Tensor], list[Tensor | None]]:
     """Return losses, metrics and gradients of wanted leaves [P, ...], interpreted; None for one without gradient."""
     with torch.enable_grad():
-        given = [leaf.detach() for leaf in leaves]
-        tracked = [leaf.requires_grad_() for leaf in given[wanted]]
+        given = fresh(leaves, wanted)
+        tracked = given[wanted]
         values, metrics = losses(given, buffers, batch, shared)
         if values.is_complex():
             raise PopulationError("the loss is complex; return a real number, such as its absolute value")
@@ -144,9 +152,7 @@ class Traced:
         """Compute the losses [P], interpreted, see `noted`; no buffer counts it."""
         copies = {n: x.clone() for n, x in buffers.items()}
         with torch.enable_grad():
-            given = [x.detach() for x in leaves]
-            for x in given[self.wanted]:
-                x.requires_grad_()
+            given = fresh(leaves, self.wanted)
             return self.noted(given, copies, batch, shared)[0].detach()
 
     def noted(

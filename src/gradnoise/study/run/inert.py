@@ -52,14 +52,14 @@ class InertArms:
         by_place: dict[tuple[object, ...], dict[str, Trial]] = {}
         for t in trials:
             by_place.setdefault((t.row, t.setting, t.seed), {})[t.arm] = t
-        self._round = max(sum(turn.updates for turn in getattr(study.experiment, "turns", ())), 1)
+        round = max(sum(turn.updates for turn in getattr(study.experiment, "turns", ())), 1)
         self._open: dict[str, dict[str, list[Pair]]] = {}  # arm -> trial of either kind -> its pairs
         steps: dict[tuple[object, ...], int] = {}  # seeds of one setting and arm are compared at the same step
         for (row, setting, _), place in by_place.items():
             for arm in watched & place.keys() if self.baseline in place else ():
                 key, treated, baseline = (row, setting, arm), place[arm], place[self.baseline]
                 if key not in steps:
-                    steps[key] = _step(treated.config, baseline.config, self._round)
+                    steps[key] = _step(treated.config, baseline.config, round)
                 pair = Pair(treated, baseline, steps[key])
                 for trial in (treated, baseline):
                     self._open.setdefault(arm, {}).setdefault(trial.id, []).append(pair)
