@@ -200,6 +200,30 @@ def test_gradient_against_finite_differences():
     assert torch.autograd.gradcheck(value, (flat,), eps=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("read_dropped", [0, 1])
+def test_single_precision_is_near_to_double(read_dropped):
+    """At the published size, where a convolution may make more maps than are looked at."""
+    net = network(24, 4, sets=6)
+    tokens, targets = problems(9, 9)
+    expected, _ = by_definition(net, tokens, targets, 9, 9, read_dropped)
+    right = torch.cat([x.flatten() for x in torch.autograd.grad(expected, list(net.parameters()))])
+    flat, setting = net.flat().detach().float().requires_grad_(), net.setting._replace(read_dropped=read_dropped)
+    found, _ = operator.loss(flat, tokens, targets, torch.tensor(9), KEY, RATE.float(), setting)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=0)
+    (gradient,) = torch.autograd.grad(found, flat)
+    assert (gradient - right).norm() < 1e-4 * right.norm()
+
+
+@pytest.mark.parametrize("name", ["gates", "gate_bias", "candidate", "input_bias", "output"])
+def test_what_is_not_finite_is_told_by_the_loss(name):
+    net = network()
+    tokens, targets = problems(5, 5)
+    flat, s = net.flat().detach(), net.setting
+    getattr(steps.Weights.of(flat, s.maps, s.layers, s.sets, s.kernel), name).view(-1)[0] = torch.nan
+    found, _ = operator.loss(flat, tokens, targets, torch.tensor(5), KEY, RATE, s)
+    assert found.isnan()
+
+
 def test_replicas_side_by_side_are_replicas_alone():
     """Different lengths, rates and masks; vmap over the operator."""
     nets = [network(seed=p) for p in range(3)]

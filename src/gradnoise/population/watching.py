@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gradnoise.population.clipping import norms
 from gradnoise.population.course import State
 from gradnoise.population.optimizers import Optimizer
 
@@ -38,14 +39,14 @@ class Watch:
 
     def after_noise(self, g: Tensor) -> None:
         """See gradients with their noise."""
-        self._noise = torch.linalg.vector_norm(g - self._clean, dim=1, dtype=torch.float64)
+        self._noise = norms(g - self._clean)
 
     def after_update(self, theta: Tensor, ok: Tensor) -> None:
         """See the new parameters, and add up what is recorded of rows whose update counts, bool [P]."""
-        size = torch.linalg.vector_norm(self._clean, dim=1, dtype=torch.float64)
+        size = norms(self._clean)
         moved = theta - self._theta
-        length = torch.linalg.vector_norm(moved, dim=1, dtype=torch.float64)
-        along = -(moved * self._clean).sum(1, dtype=torch.float64)
+        length = norms(moved)
+        along = -moved.mul_(self._clean).sum(1)
         found = {
             "clipped_norm": size,
             "noise_to_gradient": torch.where(size > 0, self._noise / size, 0),

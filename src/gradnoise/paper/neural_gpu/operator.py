@@ -82,7 +82,7 @@ def _loss(
         dropped = None
         if rates[p] > 0:
             dropped = _filled(keys[p : p + 1], rates[p : p + 1], n + 1, n, seen.shape[0] * s.height * s.maps)[0]
-            dropped = dropped.view(n + 1, n, seen.shape[0], s.height, s.maps).permute(0, 2, 4, 1, 3)
+            dropped = dropped.view(n + 1, n, seen.shape[0], s.height, s.maps).transpose(1, 2)
         out, tape = steps.forward(network, seen, s.height, n, dropped, bool(s.read_dropped), keep=True)
         log_p = torch.log_softmax(out, -1)
         nats[p] = -log_p.gather(-1, wanted[..., None]).mean()

@@ -1,19 +1,18 @@
 """The steps of one Neural GPU and the gradient of its weights, written out: convolutions and a few passes between them.
 
-States are [B, m, n, w] with the maps innermost in memory, in which torch's convolutions are fastest on a CPU.
+States are [B, n, w, m]: with the maps innermost in memory torch's convolutions are fastest on a CPU.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d
 
+from gradnoise.paper.neural_gpu import passes
+from gradnoise.paper.neural_gpu.convolutions import Filters, add_gradients, convolved
 from gradnoise.paper.neural_gpu.tasks import PAD, SYMBOLS
-
-INNERMOST = torch.channels_last
 
 
 class Weights(NamedTuple):
@@ -40,18 +39,18 @@ class Weights(NamedTuple):
         views = [x.view(shape) for x, shape in zip(flat.split(sizes), shapes, strict=True)]
         return cls(views[0], *views[5:7], *views[1:5], *views[7:])
 
-    def convolution(self, name: str, layer: int, k: int) -> tuple[Tensor, Tensor]:
-        """Return weight and bias of the gates or the candidate in one layer and set."""
-        weight, bias = getattr(self, name), getattr(self, f"{name}_bias" if name != "gates" else "gate_bias")
-        return weight[layer, k].contiguous(memory_format=INNERMOST), bias[layer, k]
-
 
 class Moment(NamedTuple):
-    """What the way back needs of one layer at one step: the state before, both gates [B, 2m, n, w], the candidate."""
+    """What the way back needs of one layer at one step: the state before, both gates, and half, see `passes.mix`.
 
+    `at` is the layer and the set whose weights were used.
+    """
+
+    at: tuple[int, int]
+    filters: Filters
     state: Tensor
     gates: Tensor
-    candidate: Tensor
+    half: Tensor
 
 
 class Tape(NamedTuple):
@@ -65,44 +64,50 @@ class Tape(NamedTuple):
 def forward(
     w: Weights, tokens: Tensor, height: int, steps: int, masks: Tensor | None, read_dropped: bool, *, keep: bool
 ) -> tuple[Tensor, Tape]:
-    """Run a network: logits [B, n, symbols], and the tape, which is empty unless `keep`.
+    """Run a network: logits [B, n, symbols], and the tape, which has no moments unless `keep`.
 
     Args:
         w: weights.
         tokens: symbols, int64 [B, n].
         height: w, rows of the state.
         steps: how many.
-        masks: of dropout [steps + 1, B, m, n, w]; None for none.
+        masks: of dropout [steps + 1, B, n, w, m]; None for none.
         read_dropped: whether the output is read after the last dropout.
         keep: whether to keep what the way back needs.
     """
     table = torch.cat([torch.zeros_like(w.embedding[:1]), w.embedding]).tanh_()
     embedded = table[tokens]
-    cells = embedded.new_zeros(*tokens.shape, height, embedded.shape[-1])
-    cells[:, :, 0] = torch.addmm(w.input_bias, embedded.flatten(0, 1), w.input.mT).view(embedded.shape)
-    s, moments = cells.permute(0, 3, 1, 2), []
+    filters = Filters.of(w.gates, w.gate_bias, w.candidate, w.candidate_bias)
+    s = embedded.new_zeros(*tokens.shape, height, embedded.shape[-1])
+    s[:, :, 0] = torch.addmm(w.input_bias, embedded.flatten(0, 1), w.input.mT).view(embedded.shape)
+    layers, sets = w.gates.shape[:2]
+    kept, moments = torch.empty_like(s), []
     for t in range(steps):
         if masks is not None:
             s = s * masks[t]
-        for layer in range(w.gates.shape[0]):
-            before, (s, gates, candidate) = s, _unit(w, s, layer, t % w.gates.shape[1])
+        for layer in range(layers):
+            at = layer, t % sets
+            before, (s, gates, half) = s, _unit(filters[at], s, kept)
             if keep:
-                moments.append(Moment(before, gates, candidate))
+                moments.append(Moment(at, filters[at], before, gates, half))
     if masks is not None and read_dropped:
         s = s * masks[steps]
-    read = s[..., 0].mT
+    read = s[:, :, 0]
     return torch.matmul(read, w.output.mT) + w.output_bias, Tape(embedded, moments, read)
 
 
-def _unit(w: Weights, s: Tensor, layer: int, k: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the next state, the gates and the candidate."""
-    around = w.gates.shape[-1] // 2
-    weight, bias = w.convolution("gates", layer, k)
-    gates = conv2d(s, weight, bias, padding=around).sigmoid_().mul_(1.2).sub_(0.1).clamp_(0, 1)
-    r, u = gates.chunk(2, 1)
-    weight, bias = w.convolution("candidate", layer, k)
-    c = conv2d(r * s, weight, bias, padding=around).tanh_()
-    return torch.lerp(c, s, u), gates, c
+def _unit(f: Filters, s: Tensor, kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the next state, the gates, and half of the candidate; what the reset gates keep is written to `kept`."""
+    gates = convolved(s, f.gates, f.gate_bias).sigmoid_()
+    passes.open_gates(*_cells(gates, s, kept))
+    half = convolved(kept, f.candidate, f.candidate_bias).sigmoid_()
+    after = torch.empty_like(s)
+    passes.mix(*_cells(gates, half, s, after))
+    return after, gates, half
+
+
+def _cells(*states: Tensor) -> list[Any]:
+    return [x.view(-1, x.shape[-1]).numpy() for x in states]
 
 
 def backward(
@@ -124,51 +129,43 @@ def backward(
     """
     found.output.add_(by_logits.flatten(0, 1).mT @ tape.read.flatten(0, 1))
     found.output_bias.add_(by_logits.sum((0, 1)))
-    last = tape.moments[-1].state
-    g = torch.zeros_like(last, memory_format=INNERMOST)
-    g[..., 0] = (by_logits @ w.output).mT
-    layers, sets = w.gates.shape[:2]
+    layers = w.gates.shape[0]
     steps = len(tape.moments) // layers
+    g, work = torch.zeros_like(tape.moments[-1].state), Work.of(tape.moments[-1])
+    g[:, :, 0] = by_logits @ w.output
     for t in reversed(range(steps)):
         if masks is not None and (read_dropped or t < steps - 1):
-            g = g * masks[t + 1]
-        for layer in reversed(range(layers)):
-            g = _unit_backward(w, found, tape.moments.pop(), g, layer, t % sets)
+            g *= masks[t + 1]
+        for _ in range(layers):
+            _unit_backward(found, tape.moments.pop(), g, work)
     if masks is not None:
-        g = g * masks[0]
-    _input_backward(w, found, tokens, tape.embedded, g[..., 0].mT)
+        g *= masks[0]
+    _input_backward(w, found, tokens, tape.embedded, g[:, :, 0])
 
 
-def _unit_backward(w: Weights, found: Weights, moment: Moment, g: Tensor, layer: int, k: int) -> Tensor:
-    """Return the gradient by the state before a layer, given that by the state after it."""
-    s, gates, c = moment
-    r, u = gates.chunk(2, 1)
-    maps = s.shape[1]
-    by_gates = torch.empty_like(gates)
-    torch.mul(g, s - c, out=by_gates[:, maps:])
-    by_state = g * u
-    by_candidate = (g - by_state).mul_(1 - c * c)
-    by_reset = _convolution_backward(w, found, "candidate", by_candidate, r * s, layer, k)
-    torch.mul(by_reset, s, out=by_gates[:, :maps])
-    by_state.addcmul_(by_reset, r)
-    # of the gate 1.2 sigmoid - 0.1 by its argument, and 0 where it is cut off
-    sigmoid = (gates + 0.1).div_(1.2)
-    slope = (sigmoid - sigmoid * sigmoid).mul_(1.2).masked_fill_((gates <= 0) | (gates >= 1), 0)
-    by_state += _convolution_backward(w, found, "gates", by_gates.mul_(slope), s, layer, k)
-    return by_state
+class Work(NamedTuple):
+    """Memory for one layer's way back: gradients by gates and candidate, and what the reset gates keep."""
+
+    by_gates: Tensor
+    by_candidate: Tensor
+    kept: Tensor
+
+    @classmethod
+    def of(cls, moment: Moment) -> Work:
+        """Allocate for a moment."""
+        s = moment.state
+        return cls(s.new_empty(*s.shape[:-1], 2 * s.shape[-1]), torch.empty_like(s), torch.empty_like(s))
 
 
-def _convolution_backward(w: Weights, found: Weights, name: str, g: Tensor, x: Tensor, layer: int, k: int) -> Tensor:
-    """Add the gradients of weight and bias, and return that by the input x."""
-    weight, bias = w.convolution(name, layer, k)
-    around = weight.shape[-1] // 2
-    by_x, by_weight, by_bias = torch.ops.aten.convolution_backward(
-        g, x, weight, [len(bias)], [1, 1], [around, around], [1, 1], False, [0, 0], 1, [True, True, True]
-    )
-    kept, kept_bias = (getattr(found, n)[layer, k] for n in (name, f"{name}_bias" if name != "gates" else "gate_bias"))
-    kept.add_(by_weight)
-    kept_bias.add_(by_bias)
-    return by_x
+def _unit_backward(found: Weights, moment: Moment, g: Tensor, work: Work) -> None:
+    """Turn the gradient g by the state after a layer into that by the state before it."""
+    at, f, s, gates, half = moment
+    by_gates, by_candidate, kept = work
+    passes.mix_backward(*_cells(g, gates, half, s, by_gates, by_candidate, kept))
+    add_gradients(found.candidate[at], found.candidate_bias[at], by_candidate, kept)
+    passes.gates_backward(*_cells(g, convolved(by_candidate, f.candidate_back), gates, s, by_gates))
+    add_gradients(found.gates[at], found.gate_bias[at], by_gates, s)
+    passes.add(*_cells(g, convolved(by_gates, f.gates_back)))
 
 
 def _input_backward(w: Weights, found: Weights, tokens: Tensor, embedded: Tensor, g: Tensor) -> None:

@@ -18,6 +18,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import models
 
+from gradnoise.noise.gaussian import keep_on_disk
+
 WIDTH = 16
 SQUARE = 8
 """Side of what is transposed at once: sixteen rows would not fit into the registers of most machines."""
@@ -42,13 +44,14 @@ def jit(function: Callable[..., Any]) -> Any:
     file on disk does not see edits of the functions that it takes from other files; remove `__pycache__` then.
     """
     options: dict[str, Any] = {
-        "cache": True,
         "nogil": True,
         "boundscheck": False,
         "error_model": "numpy",
         "_nrt": False,
     }
-    return numba.njit(**options)(function)
+    compiled: Any = numba.njit(**options)(function)
+    keep_on_disk(compiled)
+    return compiled
 
 
 class Lanes(types.Type):
