@@ -121,9 +121,9 @@ THREE_BITS = Row(
 )
 FOUR_BITS = Row(
     "4-bits",
-    "multiply 4 bits, tested on 5",
+    "multiply 4 bits",
     "march",
-    {"longest": 9, "tests": (9, 13, 17, 11), "samples": 256, "batch_size": 16, "window": 50, "pull_factor": 1.6},
+    {"longest": 9, "tests": (11, 13, 17, 9), "samples": 256, "batch_size": 16, "window": 50, "pull_factor": 1.6},
 )
 TINY = {"maps": 4, "height": 2, "sets": 2, "batch_size": 4, "window": 2, "longest": 9, "samples": 8}
 
@@ -218,10 +218,13 @@ SHORT_NUMBERS = {
     "paper": Grid(
         rows=(FOUR_BITS,),
         arms=SHORT,
-        seeds=50,
-        length=3000,
-        eval_every=250,
-        departures=("Numbers of 4 bits instead of 20, tested on 5 instead of 200; minibatches of 16, 3,000 updates.",),
+        seeds=40,
+        length=3800,
+        eval_every=475,
+        departures=(
+            "Numbers of 4 bits instead of 20; minibatches of 16, 3,800 updates. Judged is what a run has learned: the"
+            " 256 products of 4 bits occur in training, too. Numbers of 5, 6 and 8 bits stand beside.",
+        ),
         tests_claims=False,
     ),
 }
