@@ -63,7 +63,7 @@ IDS = [
     ("neural-gpu", "table5", "centre", 200, "2986ebced1e2b9e4"),
     ("neural-gpu", "table5", "axes", 260, "9c1093f3931aeef6"),
     ("neural-gpu", "table5", "paper", 14580, "8e547dba3bb74056"),
-    ("neural-gpu", "doses", "smoke", 8, "4dd3421be0508a23"),
+    ("neural-gpu", "doses", "smoke", 8, "eba61bce60485bf1"),
     ("neural-gpu", "doses", "paper", 240, "4c6057523010cd56"),
     ("neural-gpu", "doses", "relative", 160, "83407ee9ee186434"),
     ("neural-gpu", "short", "smoke", 6, "d94ae5e115d7de74"),
