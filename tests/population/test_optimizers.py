@@ -22,7 +22,7 @@ from gradnoise.population import (
     PopulationError,
     RMSProp,
 )
-from gradnoise.population.optimizers import _correction, _root
+from gradnoise.population.adam import _by_operations, _root, adam, correction
 from gradnoise.population.randomness import seeded
 from gradnoise.study.canonical import canonical, restore
 
@@ -184,15 +184,22 @@ def clip(model: nn.Module, threshold: float) -> None:
 def test_bias_corrections_have_the_bits_of_python_numbers(beta):
     """Results before t was a tensor came from Python's powers."""
     for t in [*range(3000), *range(3000, 20_001, 17)]:
-        correction = _correction(beta, torch.tensor(t))
-        assert correction.dtype == torch.float64
-        assert correction.item() == 1 - beta ** (t + 1), t
-        assert _root(correction).item() == (1 - beta ** (t + 1)) ** 0.5, t
+        found = correction(beta, torch.tensor(t))
+        assert found.dtype == torch.float64
+        assert found.item() == 1 - beta ** (t + 1), t
+        assert _root(found).item() == (1 - beta ** (t + 1)) ** 0.5, t
 
 
+@pytest.fixture
+def by_operations(monkeypatch):
+    """Have Adam's rule done by torch's operations, as on a device."""
+    monkeypatch.setattr("gradnoise.population.adam._compiled", lambda: None)
+
+
+@pytest.mark.usefixtures("by_operations")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_adam_has_the_bits_of_its_formula_in_python_numbers(dtype):
-    adam, g = Adam(), gradients().to(dtype).repeat(15, 1, 1)
+    g = gradients().to(dtype).repeat(15, 1, 1)
     theta = torch.linspace(-1, 1, g[0].numel(), dtype=dtype).view_as(g[0])
     m, v, path = torch.zeros_like(theta), torch.zeros_like(theta), []
     lr = torch.tensor(RATES, dtype=dtype)[:, None]
@@ -202,10 +209,69 @@ def test_adam_has_the_bits_of_its_formula_in_python_numbers(dtype):
         root = v.sqrt().div_((1 - 0.999 ** (t + 1)) ** 0.5).add_(1e-8)
         theta.sub_(m.div(root).mul_(lr / (1 - 0.9 ** (t + 1))))
         path.append(theta.clone())
-    assert torch.equal(run(adam, g, RATES), torch.stack(path))
+    assert torch.equal(run(Adam(), g, RATES), torch.stack(path))
+
+
+def moments(rows: int, size: int, dtype: torch.dtype) -> list[Tensor]:
+    torch.manual_seed(rows * size)
+    return [torch.randn(rows, size, dtype=dtype) for _ in range(3)] + [torch.rand(rows, size, dtype=dtype)]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    rows=st.integers(1, 5),
+    size=st.integers(1, 70),
+    t=st.integers(0, 10_000),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+    betas=st.tuples(st.floats(0, 0.999), st.floats(0, 0.9999)),
+)
+def test_adam_in_one_pass_is_adam_by_operations(rows, size, t, dtype, betas):
+    """To rounding; and each row, alone or among others and whatever lies between them, bit for bit."""
+    theta, g, m, v = moments(rows, size, dtype)
+    lr, eps, now = torch.linspace(1e-3, 0.1, rows, dtype=dtype)[:, None], 1e-8, torch.tensor(t)
+    found, expected = ([x.clone() for x in (theta, g, m, v)] for _ in range(2))
+    adam(*found, lr, now, *betas, eps)
+    rate, root = lr / correction(betas[0], now).to(dtype), _root(correction(betas[1], now)).to(dtype)
+    _by_operations(*expected, rate, root, *betas, eps)
+    for mine, theirs in zip((found[0], *found[2:]), (expected[0], *expected[2:]), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=20 * torch.finfo(dtype).eps, atol=20 * torch.finfo(dtype).eps)
+    apart = torch.full((rows, size + 7), 5.0, dtype=dtype)
+    apart[:, 3 : 3 + size] = theta
+    adam(apart[:, 3 : 3 + size], g, m.clone(), v.clone(), lr, now, *betas, eps)
+    assert torch.equal(apart[:, 3 : 3 + size], found[0])
+    assert (apart[:, :3] == 5).all() and (apart[:, 3 + size :] == 5).all()
+    for p in range(rows):
+        alone = [x[p : p + 1].clone() for x in (theta, g, m, v)]
+        adam(*alone, lr[p : p + 1], now, *betas, eps)
+        assert all(torch.equal(x[0], y[p]) for x, y in zip(alone, found, strict=True))
+
+
+def test_adam_on_several_threads_has_the_bits_of_one():
+    given, results, before = moments(3, 70_001, torch.float32), [], torch.get_num_threads()
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            found = [x.clone() for x in given]
+            versions = [x._version for x in found]
+            adam(*found, torch.tensor([[0.1], [0.0], [1e-3]]), torch.tensor(3), 0.9, 0.999, 1e-8)
+            assert [x._version > old for x, old in zip(found, versions, strict=True)] == [True, False, True, True]
+            results.append(found)
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(x, y) for x, y in zip(*results, strict=True))
+    assert torch.equal(results[0][0][1], given[0][1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_adam_in_sixteen_bits_is_done_by_operations(dtype):
+    theta, g, m, v = moments(2, 5, dtype)
+    before = theta.clone()
+    adam(theta, g, m, v, torch.tensor([[0.1], [0.0]], dtype=dtype), torch.tensor(3), 0.9, 0.999, 1e-4)
+    assert not torch.equal(theta[0], before[0]) and torch.equal(theta[1], before[1])
 
 
 @table
+@pytest.mark.usefixtures("by_operations")
 def test_an_update_can_be_recorded_and_replayed(mine, theirs, arguments):
     """Recorded at one t and replayed at others, as a CUDA graph is; state stays at its addresses."""
     g, lr = gradients(), torch.tensor(RATES, dtype=torch.float64)[:, None]

@@ -8,7 +8,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from gradnoise.noise.schedule import Annealed
 from gradnoise.population import Population, PopulationError
-from gradnoise.population.traced import simplify
+from gradnoise.population.simplified import simplify
 
 RUNS = (replica(0, lr=0.05), replica(1, lr=0.1, noise=Annealed(0.1)), replica(1, lr=0.02, clip=0.5))
 
@@ -151,6 +151,88 @@ def test_what_changes_nothing_is_dropped():
     x = torch.randn(2, 3)
     graph = recorded(lambda x: times(x.detach().expand(2, 3).view(2, 3), 1).exp(), x)
     assert targets(graph) == ["aten.exp.default"] and torch.equal(graph(x), x.exp())
+
+
+class Recurrent(nn.Module):
+    """Uses its weights at three steps, one of them through a view that is written into."""
+
+    def __init__(self, size: int = 40) -> None:
+        super().__init__()
+        self.within, self.of_input = nn.Linear(size, size), nn.Linear(size, size)
+
+    def forward(self, x):
+        state = torch.zeros_like(x[:, 0])
+        for part in x.unbind(1):
+            state = torch.tanh(self.within(state) + self.of_input(part))
+        return state
+
+
+def gradients_of(losses, *weights):
+    """Return a function of weights [P, ...] that makes the gradients of summed losses."""
+
+    def made(*given):
+        given = [x.detach().requires_grad_() for x in given]
+        return torch.autograd.grad(losses(*given), given)
+
+    return made, weights
+
+
+def summed(graph: fx.GraphModule) -> int:
+    return sum(name in ("aten.add.Tensor", "aten.add_.Tensor") for name in targets(graph))
+
+
+def test_a_weight_that_is_used_at_several_steps_gets_its_gradient_by_one_product():
+    torch.manual_seed(0)
+    net = Recurrent()
+    names, x = list(dict(net.named_parameters())), torch.randn(4, 3, 40)
+    stacked = [torch.stack([p.detach() * k for k in (1.0, 0.5)]) for p in net.parameters()]
+
+    def losses(*given):
+        each = torch.vmap(
+            lambda *w: torch.func.functional_call(net, dict(zip(names, w, strict=True)), x).square().sum()
+        )
+        return each(*given).sum()
+
+    made, weights = gradients_of(losses, *stacked)
+    graph = recorded(made, *weights)
+    products = [n for n in graph.graph.nodes if n.op == "call_function" and n.target is torch.ops.aten.bmm.default]
+    large = [n for n in products if n.args[1].target is torch.ops.aten.cat.default]
+    assert len(large) == 2 and summed(graph) < summed(make_fx(made)(*weights))
+    for mine, theirs in zip(graph(*weights), made(*weights), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_a_sum_of_products_and_something_else():
+    a, b, c, d, e = (torch.randn(2, *s, dtype=torch.float64) for s in ((3, 20), (3, 20), (4, 20), (4, 20), (20, 20)))
+
+    def total(a, b, c, d, e):
+        return torch.bmm(a.mT, b) + e + torch.bmm(c.mT, d) + torch.bmm(b.mT, a).mT
+
+    graph = recorded(total, a, b, c, d, e)
+    assert targets(graph).count("aten.bmm.default") == 1
+    torch.testing.assert_close(graph(a, b, c, d, e), total(a, b, c, d, e))
+
+
+def test_rows_that_are_written_into_later_are_not_laid_together():
+    def total(a, b, c):
+        first = a * 2
+        product = torch.bmm(first.mT, b)
+        first.view(-1)[:4].fill_(7.0)
+        return product + torch.bmm(c.mT, b) + torch.bmm(first.mT, c)
+
+    a, b, c = (torch.randn(2, 3, 20, dtype=torch.float64) for _ in range(3))
+    torch.testing.assert_close(recorded(total, a, b, c)(a, b, c), total(a, b, c), rtol=1e-12, atol=1e-12)
+
+
+def test_few_rows_are_laid_together_and_many_are_not():
+    def total(a, b):
+        return torch.bmm(a.mT, b) + torch.bmm(b.mT, a)
+
+    for rows, count in ((3, 1), (30, 2)):
+        a, b = (torch.randn(2, rows, 20, dtype=torch.float64) for _ in range(2))
+        graph = recorded(total, a, b)
+        assert targets(graph).count("aten.bmm.default") == count
+        torch.testing.assert_close(graph(a, b), total(a, b))
 
 
 def test_what_changes_the_dtype_or_shape_stays():

@@ -131,8 +131,15 @@ def under_fake_tensors(found: Setting) -> None:
         update(found.rule, live, g, found.segments(g), losses, observed, constants)
 
 
+@pytest.fixture
+def by_operations(monkeypatch):
+    """Have Adam's rule done by torch's operations, as on a device."""
+    monkeypatch.setattr("gradnoise.population.adam._compiled", lambda: None)
+
+
 @cases
 @patience
+@pytest.mark.usefixtures("by_operations")
 def test_no_value_is_read_on_the_host(case, patience, monkeypatch):
     monkeypatch.setattr(MODULE, nothing)
     under_fake_tensors(setting(case, patience))
@@ -182,6 +189,7 @@ opaque.register_fake(nothing)
 
 @cases
 @patience
+@pytest.mark.usefixtures("by_operations")
 def test_an_update_that_is_recorded_once_replays_all_others(case, patience, monkeypatch):
     """Bit for bit, over updates that are bad for some rows and over the border of the tables."""
     called, replayed = (setting(case, patience) for _ in range(2))

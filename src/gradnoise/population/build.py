@@ -14,6 +14,7 @@ from gradnoise.population.adapt import adapted
 from gradnoise.population.course import Batch, State
 from gradnoise.population.dropout import MASK, DropoutMasks, MaskedDropout, replace_dropout
 from gradnoise.population.experiment import Experiment, loss_of
+from gradnoise.population.freed import keep_freed_memory
 from gradnoise.population.optimizers import Optimizer
 from gradnoise.population.randomness import DROPOUT, INIT, seeded
 from gradnoise.population.replica import Replica
@@ -49,6 +50,8 @@ def build_modules(
     device: torch.device,
 ) -> StackedModules:
     """Build every replica's model with its own seed and stack them; parameters of one turn lie side by side."""
+    if device.type == "cpu":
+        keep_freed_memory()
     models = []
     for replica, config in zip(replicas, configs, strict=True):
         with seeded(replica.seed_for(INIT)):

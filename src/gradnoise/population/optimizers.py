@@ -17,6 +17,8 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from gradnoise.population.adam import adam, correction
+
 State = dict[str, Tensor]
 
 
@@ -62,27 +64,6 @@ def _check(name: str, value: float, low: float, high: float) -> None:
     """Refuse a setting outside [low, high)."""
     if not low <= value < high:
         raise ValueError(f"{name} = {value} is outside [{low}, {high})")
-
-
-def _correction(beta: float, t: Tensor) -> Tensor:
-    """Return 1 - beta^(t + 1), what a mean of t + 1 values that began at 0 is divided by; 0-dim, float64."""
-    return 1 - torch.pow(beta, (t + 1).to(torch.float64))
-
-
-def _root(x: Tensor) -> Tensor:
-    """Return sqrt(x) of a 0-dim tensor, rounded as Python's x ** 0.5; `sqrt` and `pow(x, 0.5)` may differ in a bit."""
-    return torch.pow(x, torch.full_like(x, 0.5))
-
-
-def _adam(
-    theta: Tensor, g: Tensor, state: State, lr: Tensor, t: Tensor, beta1: float, beta2: float, eps: float
-) -> None:
-    """Update theta and the moments m and v [P, N] by Adam's rule, see `Optimizer.update`."""
-    m = state["m"].lerp_(g, 1 - beta1)
-    v = state["v"].mul_(beta2).addcmul_(g, g, value=1 - beta2)
-    # what follows is made in g's memory: on a CPU new memory of this size costs as much as the arithmetic
-    root = torch.sqrt(v, out=g).div_(_root(_correction(beta2, t)).to(v.dtype)).add_(eps)
-    theta.sub_(torch.div(m, root, out=g).mul_(lr / _correction(beta1, t).to(lr.dtype)))
 
 
 @dataclass(frozen=True)
@@ -184,7 +165,7 @@ class Adam:
 
     def update(self, theta: Tensor, g: Tensor, state: State, lr: Tensor, t: Tensor) -> None:
         """Do one update, see `Optimizer.update`."""
-        _adam(theta, g, state, lr, t, self.beta1, self.beta2, self.eps)
+        adam(theta, g, state["m"], state["v"], lr, t, self.beta1, self.beta2, self.eps)
 
 
 @dataclass(frozen=True)
@@ -214,7 +195,7 @@ class AdamW:
     def update(self, theta: Tensor, g: Tensor, state: State, lr: Tensor, t: Tensor) -> None:
         """Do one update, see `Optimizer.update`."""
         theta.mul_(1 - lr * self.weight_decay)
-        _adam(theta, g, state, lr, t, self.beta1, self.beta2, self.eps)
+        adam(theta, g, state["m"], state["v"], lr, t, self.beta1, self.beta2, self.eps)
 
 
 @dataclass(frozen=True)
@@ -251,7 +232,7 @@ class NAdam:
         product = state["product"].mul_(mu)
         m = state["m"].lerp_(g, 1 - self.beta1)
         v = state["v"].mul_(self.beta2).addcmul_(g, g, value=1 - self.beta2)
-        root = v.div(_correction(self.beta2, t).to(v.dtype)).sqrt_().add_(self.eps)
+        root = v.div(correction(self.beta2, t).to(v.dtype)).sqrt_().add_(self.eps)
         theta.sub_(g.div_(root).mul_(lr * ((1 - mu) / (1 - product)).to(lr.dtype)))
         theta.sub_(m.div(root).mul_(lr * (after / (1 - product * after)).to(lr.dtype)))
 

@@ -15,15 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 from torch._guards import TracingContext, tracing
-from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 from gradnoise.errors import PopulationError
 from gradnoise.population.frozen import Path, Watch, difference
-
-aten = torch.ops.aten
+from gradnoise.population.simplified import simplify
 
 #: Recorded graphs that are kept, one for each tuple of shapes; the oldest goes first.
 MOST_GRAPHS = 128
@@ -184,51 +182,3 @@ def _recorded(run: Callable[..., Any], inputs: Sequence[Tensor]) -> fx.GraphModu
         raise NotRecordableError(
             "a value of a tensor is read in Python, so that the step cannot be recorded"
         ) from error
-
-
-def simplify(graph: fx.GraphModule) -> None:
-    """Drop operations that change nothing, and make each weight gradient in the layout of its weight.
-
-    The backward pass of a linear layer yields (x^T d)^T, a transposed view that has to be copied element by
-    element into the flat gradient; d^T x is the same matrix in the right order.
-    """
-    pure = not any(isinstance(n.target, OpOverload) and n.target._schema.is_mutable for n in graph.graph.nodes)
-    for node in list(graph.graph.nodes):
-        if node.op == "call_function" and (_is_alias(node) or (pure and _is_copy(node))):
-            node.replace_all_uses_with(node.args[0])
-            graph.graph.erase_node(node)
-    outputs = next(n for n in graph.graph.nodes if n.op == "output")
-    for node in dict.fromkeys(pytree.tree_leaves(outputs.args)):
-        if isinstance(node, fx.Node) and node.target is aten.transpose.int and set(node.args[1:]) == {1, 2}:
-            product = node.args[0]
-            if isinstance(product, fx.Node) and product.target is aten.bmm.default and len(product.users) == 1:
-                _transpose_product(graph.graph, node, product)
-    graph.graph.eliminate_dead_code()
-    graph.recompile()
-
-
-def _is_alias(node: fx.Node) -> bool:
-    """Say whether a node is another name for its argument."""
-    views = (aten.detach.default, aten.expand.default, aten.view.default, aten._unsafe_view.default)
-    return node.target in views and _before(node).shape == node.meta["val"].shape
-
-
-def _is_copy(node: fx.Node) -> bool:
-    """Say whether a node multiplies by 1; where something is written into tensors the copy may be meant."""
-    if node.target is not aten.mul.Scalar:
-        return False
-    return bool(node.args[1] == 1) and _before(node).dtype == node.meta["val"].dtype
-
-
-def _before(node: fx.Node) -> Tensor:
-    source = node.args[0]
-    assert isinstance(source, fx.Node)
-    return source.meta["val"]
-
-
-def _transpose_product(graph: fx.Graph, node: fx.Node, product: fx.Node) -> None:
-    """Replace (a b)^T by b^T a^T."""
-    with graph.inserting_before(node):
-        a, b = (graph.call_function(aten.transpose.int, (x, 1, 2)) for x in product.args)
-        node.replace_all_uses_with(graph.call_function(aten.bmm.default, (b, a)))
-    graph.erase_node(node)

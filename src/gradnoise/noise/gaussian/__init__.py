@@ -21,6 +21,7 @@ from gradnoise.noise.gaussian.contract import Backend
 from gradnoise.noise.gaussian.numba_cache import keep_on_disk
 from gradnoise.noise.gaussian.parts import Part, is_plain
 from gradnoise.noise.gaussian.stream import VERSION, stream_key
+from gradnoise.noise.gaussian.threads import split
 
 __all__ = [
     "VERSION",
@@ -36,6 +37,7 @@ __all__ = [
     "is_plain",
     "keep_on_disk",
     "normal",
+    "split",
     "square_sum",
     "stream_key",
     "word_rows",
