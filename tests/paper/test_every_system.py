@@ -68,7 +68,7 @@ IDS = [
     ("neural-gpu", "doses", "relative", 160, "83407ee9ee186434"),
     ("neural-gpu", "short", "smoke", 6, "d94ae5e115d7de74"),
     ("neural-gpu", "short", "paper", 120, "2e53d2ebbd8207ff"),
-    ("neural-gpu", "short", "gates", 280, "5fc4a9d65f29cb2a"),
+    ("neural-gpu", "short", "gates", 280, "8d86b70e67f1afa6"),
     ("neural-gpu", "diagonal", "smoke", 12, "87380c72ab33745f"),
     ("neural-gpu", "diagonal", "half", 120, "bebc0d39e133dd17"),
     ("neural-gpu", "diagonal", "centre", 240, "eb8a7947a0462dc4"),

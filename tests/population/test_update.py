@@ -34,6 +34,7 @@ CASES = {
     "noise": [replica(seed, lr=0.1, noise=Annealed(0.1)) for seed in range(P)],
     "clip": [replica(seed, lr=0.1, clip=0.5) for seed in range(P)],
     "all": RUNS,
+    "by name": [*RUNS[:2], replica(2, lr=0.02, noise=Fixed(0.3), clip=0.3, noise_on=("!bias",)), RUNS[3]],
     "momentum": all_with(RUNS, optimizer=SGD(0.9)),
     "each tensor": all_with(RUNS, clip_per="tensor"),
     "AdaGrad": all_with(RUNS, optimizer=AdaGrad()),
@@ -125,7 +126,7 @@ def under_fake_tensors(found: Setting) -> None:
         return None if x is None else mode.from_tensor(x)
 
     live = Live(**pytree.tree_map(fake, values(found.live)))
-    constants = type(rows)(**{f.name: fake(getattr(rows, f.name)) for f in dataclasses.fields(rows)})
+    constants = pytree.tree_map(fake, rows)
     g, losses, observed = pytree.tree_map(fake, found.inputs(0))
     with mode:
         update(found.rule, live, g, found.segments(g), losses, observed, constants)
@@ -194,13 +195,13 @@ def test_an_update_that_is_recorded_once_replays_all_others(case, patience, monk
     """Bit for bit, over updates that are bad for some rows and over the border of the tables."""
     called, replayed = (setting(case, patience) for _ in range(2))
     flat, spec = pytree.tree_flatten((values(replayed.live), replayed.g, *replayed.inputs(0)[1:]))
-    rows = [x for x in dataclasses.astuple(replayed.tables.at(0)) if x is not None]
-    given = [x is not None for x in dataclasses.astuple(replayed.tables.at(0))]
+    leaves, of_rows = pytree.tree_flatten(replayed.tables.at(0))
+    rows = [x for x in leaves if x is not None]
 
     def run(flat: list[Tensor], rows: list[Tensor]) -> None:
         live, g, losses, observed = pytree.tree_unflatten(flat, spec)
         left = iter(rows)
-        constants = type(replayed.tables.at(0))(*(next(left) if there else None for there in given))
+        constants = pytree.tree_unflatten([None if x is None else next(left) for x in leaves], of_rows)
         update(replayed.rule, Live(**live), g, replayed.segments(g), losses, observed, constants)
 
     with monkeypatch.context() as patch:
@@ -216,7 +217,7 @@ def test_an_update_that_is_recorded_once_replays_all_others(case, patience, monk
         g, losses, observed = replayed.inputs(t)
         replayed.g.copy_(g)
         inputs = pytree.tree_leaves((values(replayed.live), replayed.g, losses, observed))
-        graph(inputs, [x for x in dataclasses.astuple(replayed.tables.at(t)) if x is not None])
+        graph(inputs, [x for x in pytree.tree_leaves(replayed.tables.at(t)) if x is not None])
         for name, x, y in zip(names(called), tensors(called.live), tensors(replayed.live), strict=True):
             assert torch.equal(x.nan_to_num(7), y.nan_to_num(7)), (t, name)
 

@@ -15,6 +15,7 @@ from gradnoise.population.course import Batch, State
 from gradnoise.population.dropout import MASK, DropoutMasks, MaskedDropout, replace_dropout
 from gradnoise.population.experiment import Experiment, loss_of
 from gradnoise.population.freed import keep_freed_memory
+from gradnoise.population.noisy import check_noise_on
 from gradnoise.population.optimizers import Optimizer
 from gradnoise.population.randomness import DROPOUT, INIT, seeded
 from gradnoise.population.replica import Replica
@@ -61,6 +62,7 @@ def build_modules(
         models.append(replace_dropout(adapted(model, experiment.name)))
     modules = StackedModules(models, dtype=dtype, device=device, order=whole.turn_of)
     whole.check_parameters(modules.names)
+    check_noise_on(replicas, modules.names)
     return modules
 
 

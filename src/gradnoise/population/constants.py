@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 
 from gradnoise.noise.gaussian import stream_key
 from gradnoise.noise.schedule import Relative, Schedule, sigma, until_share
+from gradnoise.population.noisy import Run, noisy
 from gradnoise.population.randomness import NOISE, WEIGHT_NOISE
 from gradnoise.population.replica import Replica
 
@@ -43,6 +44,7 @@ class RowConstants:
             does not; None for no such row.
         weight_keys: uint64 [P, S], streams of the noise on the weights; None where no row has any.
         weights: sigma_t [K, P] of it; None for none.
+        noisy_rows, noisy_size, noisy_runs: see `Noisy`; None where every parameter gets noise in every row.
     """
 
     first: Tensor
@@ -59,6 +61,9 @@ class RowConstants:
     share: Tensor | None
     weight_keys: Tensor | None
     weights: Tensor | None
+    noisy_rows: Tensor | None
+    noisy_size: Tensor | None
+    noisy_runs: tuple[Run, ...] | None
 
     def at(self, table: Tensor, t: Tensor) -> Tensor:
         """Return the row [P] of a table that belongs to update t, without reading t on the host."""
@@ -67,8 +72,8 @@ class RowConstants:
 
 pytree.register_pytree_node(
     RowConstants,
-    lambda rows: (list(vars(rows).values()), None),
-    lambda values, _: RowConstants(*values),
+    lambda rows: ([x for name, x in vars(rows).items() if name != "noisy_runs"], rows.noisy_runs),
+    lambda values, runs: RowConstants(*values, noisy_runs=runs),
     serialized_type_name=f"{__name__}.RowConstants",
 )
 
@@ -94,6 +99,7 @@ class Tables:
         self._weight_keys = self._keys(WEIGHT_NOISE) if noisy_weights else None
         nonzero = [r.training.noise_on == "nonzero" for r in replicas]
         self._nonzero_only = torch.tensor(nonzero, device=like.device) if any(nonzero) else None
+        self._noisy = noisy(replicas, names, offsets, like.device)
         relative = [_reference(r.training.noise) for r in replicas]
         shares = [0.0 if r.training.noise is None else until_share(r.training.noise) or 0.0 for r in replicas]
         self._relative = self._table(torch.tensor(relative, dtype=torch.float64))
@@ -134,6 +140,9 @@ class Tables:
             share=self._share,
             weight_keys=self._weight_keys,
             weights=self._table(torch.tensor(weights, dtype=torch.float64)),
+            noisy_rows=self._noisy and self._noisy.rows,
+            noisy_size=self._noisy and self._noisy.size,
+            noisy_runs=self._noisy and self._noisy.runs,
         )
 
     def _coming(self, t: int) -> Iterator[tuple[list[float], list[float], list[float], list[float]]]:

@@ -19,6 +19,8 @@ LearningRate: TypeAlias = float | Callable[[int], float]
 
 CLIP_PER = ("replica", "tensor")
 NOISE_ON = ("all", "nonzero")
+NOT = "!"
+"""Begins a pattern of names of parameters that get no noise."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class Training:
         early_stop: whether the run may end before its last update, see `Goal`.
         noise_first: add the noise before clipping instead of after; an ablation, as the clip then cuts the noise.
         noise_on: "all" adds gradient noise to every coordinate; "nonzero" leaves those alone whose gradient is exactly
-            zero in this update, such as the embeddings of words that are not in the minibatch.
+            zero in this update, such as the embeddings of words that are not in the minibatch; patterns of parameters'
+            names choose those that get noise, such as `("*.weight",)`, or with ! those that get none, `("!*.bias",)`.
         weight_noise: schedule of noise that is added to the weights after every update and stays there; or None.
         anti_pgd: take away the gradient noise of the update before, g <- g + sigma_t z_t - sigma_{t-1} z_{t-1}.
 
@@ -51,7 +54,7 @@ class Training:
     optimizer: Optimizer = field(default_factory=SGD)
     early_stop: bool = True
     noise_first: bool = False
-    noise_on: str = "all"
+    noise_on: str | tuple[str, ...] = "all"
     weight_noise: Schedule | None = None
     anti_pgd: bool = False
 
@@ -64,11 +67,14 @@ class Training:
         self.rate(0)
         if self.clip is not None and not self.clip > 0:
             raise PopulationError(f"clip = {self.clip}: a threshold is > 0, or None for no clipping")
-        for name, value, allowed in (("clip_per", self.clip_per, CLIP_PER), ("noise_on", self.noise_on, NOISE_ON)):
-            if value not in allowed:
-                raise PopulationError(
-                    f"{name} = {value!r}: allowed are {' and '.join(map(repr, allowed))}{nearest(str(value), allowed)}"
-                )
+        _check_word("clip_per", self.clip_per, CLIP_PER)
+        if isinstance(self.noise_on, str):
+            _check_word("noise_on", self.noise_on, NOISE_ON, ', and patterns of names in a list, such as ["!*.bias"]')
+        elif not self.noise_on or not all(pattern.removeprefix(NOT) for pattern in self.noise_on):
+            raise PopulationError(
+                f"noise_on = {self.noise_on!r}: give at least one pattern of parameters' names, such as"
+                ' ["*.weight"] or ["!*.bias"], and no empty one'
+            )
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise PopulationError(f"dropout = {self.dropout} is outside [0, 1)")
         self._check_noise()
@@ -125,6 +131,12 @@ class Training:
         # named where they are not the defaults alone: checkpoints of versions without them stay readable
         later = {"noise_on": self.noise_on, "until": getattr(self.noise, "until", None), "anti_pgd": self.anti_pgd}
         return found | {name: value for name, value in later.items() if value not in ("all", None, False)}
+
+
+def _check_word(name: str, value: str, allowed: tuple[str, ...], others: str = "") -> None:
+    if value not in allowed:
+        words = " and ".join(map(repr, allowed))
+        raise PopulationError(f"{name} = {value!r}: allowed are {words}{others}{nearest(value, allowed)}")
 
 
 def training_value(name: str, value: Any) -> Any:

@@ -200,7 +200,13 @@ def _add_noise(
 ) -> None:
     """x [P, N] <- scale x + sigma z_t, in place and in one pass; where `quiet` [P, N], what was 0 stays 0."""
     sigma = x.new_zeros(len(x), dtype=torch.float64) if sigma is None else sigma
-    add_rows_(x, offsets=rows.offsets, keys=keys, t=t.expand(len(x)), sigma=sigma, scale=scale)
+    if rows.noisy_runs is None or rows.noisy_rows is None or keys is not rows.noise_keys:
+        add_rows_(x, offsets=rows.offsets, keys=keys, t=t.expand(len(x)), sigma=sigma, scale=scale)
+    else:
+        for run, here in zip(rows.noisy_runs, rows.noisy_rows, strict=True):
+            part, offsets = x[:, run.start : run.stop], rows.offsets[run.first : run.end + 1] - run.start
+            own = keys[:, run.first : run.end]
+            add_rows_(part, offsets=offsets, keys=own, t=t.expand(len(x)), sigma=sigma * here, scale=scale)
     if quiet is not None:
         x.masked_fill_(quiet, 0)
 

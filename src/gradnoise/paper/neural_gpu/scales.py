@@ -38,7 +38,10 @@ def relative(eta: float) -> Arm:
 
 def gated(gate: str) -> Arm:
     """Return the arm of noise with eta = 1 whose strength hangs on the error of the last window, see `GATES`."""
-    return Arm(f"gate-{gate}", {"noise": Annealed(1.0), "gate": gate}, title=f"noise, η = 1, gate {gate}")
+    values: dict[str, Any] = {"noise": Annealed(1.0), "gate": gate}
+    if gate == "early":  # as the program of January: not on the embedding
+        values["noise_on"] = ("!embedding",)
+    return Arm(f"gate-{gate}", values, title=f"noise, η = 1, gate {gate}")
 
 
 LITERAL = literal(1.0)

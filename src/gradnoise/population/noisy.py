@@ -1,0 +1,91 @@
+"""Which parameters get gradient noise, where patterns of their names say so."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gradnoise.errors import PopulationError, nearest
+from gradnoise.population.replica import Replica
+from gradnoise.population.training import NOT
+
+
+class Run(NamedTuple):
+    """Parameters side by side that get noise in the same rows: the first, the last and one more, and their columns."""
+
+    first: int
+    end: int
+    start: int
+    stop: int
+
+
+class Noisy(NamedTuple):
+    """Where rows get noise.
+
+    Args:
+        runs: of parameters.
+        rows: float64 [R, P], 1 where a row gets noise on the parameters of a run, else 0.
+        size: float64 [P], elements of each row that get noise.
+    """
+
+    runs: tuple[Run, ...]
+    rows: Tensor
+    size: Tensor
+
+
+def has_noise(noise_on: str | tuple[str, ...], name: str) -> bool:
+    """Say whether a parameter gets noise: a pattern names it, or all of them are exceptions, and no exception does."""
+    if isinstance(noise_on, str):
+        return True
+    wanted = [p for p in noise_on if not p.startswith(NOT)]
+    excepted = any(fnmatchcase(name, p[1:]) for p in noise_on if p.startswith(NOT))
+    return not excepted and (not wanted or any(fnmatchcase(name, p) for p in wanted))
+
+
+def check_noise_on(replicas: Sequence[Replica], names: Sequence[str]) -> None:
+    """Refuse patterns that name none of a model's parameters, or leave none with noise.
+
+    Raises:
+        PopulationError: they do.
+    """
+    for noise_on in dict.fromkeys(r.training.noise_on for r in replicas):
+        if isinstance(noise_on, str):
+            continue
+        for pattern in noise_on:
+            if not any(fnmatchcase(name, pattern.removeprefix(NOT)) for name in names):
+                raise PopulationError(
+                    f"noise_on has the pattern {pattern!r}, and no parameter is called so"
+                    f"{nearest(pattern.removeprefix(NOT), names)}; there are {', '.join(names)}"
+                )
+        if not any(has_noise(noise_on, name) for name in names):
+            raise PopulationError(f"noise_on = {noise_on!r} leaves no parameter with noise")
+
+
+def noisy(
+    replicas: Sequence[Replica], names: Sequence[str], offsets: Sequence[int], device: torch.device
+) -> Noisy | None:
+    """Return where rows get noise; None for everywhere.
+
+    Args:
+        replicas: the rows.
+        names: of the parameters.
+        offsets: where they lie in a row, [S + 1].
+        device: of the rows.
+    """
+    each = [tuple(has_noise(r.training.noise_on, name) for r in replicas) for name in names]
+    if all(map(all, each)):
+        return None
+    runs, rows = [], []
+    for row, members in itertools.groupby(range(len(names)), key=each.__getitem__):
+        first, *rest = members
+        end = first + len(rest) + 1
+        runs.append(Run(first, end, offsets[first], offsets[end]))
+        rows.append(row)
+    table = torch.tensor(rows, dtype=torch.float64)
+    sizes = torch.tensor([run.stop - run.start for run in runs], dtype=torch.float64)
+    return Noisy(tuple(runs), table.to(device), (sizes @ table).to(device))
