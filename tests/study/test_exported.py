@@ -104,7 +104,9 @@ def test_schedules_of_arms_are_plain_values(tmp_path):
         ("study.json", json.dumps({"name": 7}), "is no StudyRecord"),
         ("trials.csv", None, "trials.csv is not there"),
         ("trials.csv", "id,row\n1,2\n", "trials.csv has no column"),
-        ("trials.csv", "", ""),
+        ("trials.csv", "", "trials.csv is empty"),
+        ("trials.csv", "rubbish", "trials.csv has no column 'id'"),
+        ("trials.csv", "\n", ""),
     ],
 )
 def test_tables_that_are_damaged(tmp_path, name, content, message):

@@ -84,11 +84,10 @@ class Resume:
         from gradnoise.commands.compare import resumed
         from gradnoise.commands.study_file import found_again, its_own_errors, source_of
         from gradnoise.paper.rebuild import build_again, recipe_for_all
-        from gradnoise.study import Store
+        from gradnoise.study import read_folder
 
         self.machine.options()
-        with Store(self.folder, readonly=True) as store:
-            record = store.record()
+        record = read_folder(self.folder).record
         if comparison := resumed(record, self.folder, self.command):
             self._check_machine()
             dataclasses.replace(comparison, accept_changed_code=self.machine.accept_changed_code)(console)

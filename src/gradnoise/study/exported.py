@@ -70,6 +70,11 @@ def read_results(folder: str | Path, *, curves: bool = False) -> StudyResults:
     selection = record.selection
     if curves or any(m.by is not None for m in (record.metric, *(selection.report if selection else ()))):
         drawn = _curves(folder / CURVES)
+        if unknown := drawn.keys() - {t.id for t in trials}:
+            raise StudyError(
+                f"{folder / CURVES} has a curve of the trial {min(unknown)}, which {TRIALS} lacks: one of the two is"
+                " damaged or of another time; write both again with `gradnoise report`"
+            )
         trials = [dataclasses.replace(t, curves=drawn.get(t.id, {})) for t in trials]
     return StudyResults(record, tuple(trials), looks)
 
@@ -85,7 +90,12 @@ def _lines(path: Path, parse: Callable[[dict[str, str]], T]) -> list[T]:
         with opened(path, MOST_BYTES) as file:
             content = unpacked(file, MOST_UNPACKED) if path.suffix == ".gz" else file
             with io.TextIOWrapper(content, newline="", encoding="utf-8") as text:
-                return _parsed(path, csv.DictReader(text), parse)
+                lines = csv.DictReader(text)
+                if lines.fieldnames is None:
+                    raise StudyError(f"{path} is empty; write it again with `gradnoise report`")
+                if lines.fieldnames and "id" not in lines.fieldnames:  # a table without lines has no columns
+                    raise StudyError(f"{path} has no column 'id'; write it again with `gradnoise report`")
+                return _parsed(path, lines, parse)
     except (*UNREADABLE, csv.Error, UnicodeDecodeError) as error:
         raise StudyError(f"{path} is damaged: {_reason(error)}") from error
 

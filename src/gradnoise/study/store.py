@@ -24,7 +24,7 @@ from gradnoise.study.canonical import DamagedError, canonical, restore
 from gradnoise.study.codec import read
 from gradnoise.study.columns import COLUMNS, checked, count
 from gradnoise.study.damage import damaged
-from gradnoise.study.database import COPY_COMMITS, COPY_SECONDS, FILE, NEVER_STARTED, Database
+from gradnoise.study.database import COPY, COPY_COMMITS, COPY_SECONDS, FILE, NEVER_STARTED, Database
 from gradnoise.study.engine import SliceResult
 from gradnoise.study.provenance import now
 from gradnoise.study.results import Curve, Event, Look, StudyRecord, StudyResults, TrialResult
@@ -40,7 +40,7 @@ NO_MEASURE = (
 #: How an event begins that readers of verdicts must know of, too.
 ACCEPTED = "the code was changed and that was accepted: "
 
-__all__ = ["ACCEPTED", "FILE", "Chunk", "Store", "chunk_id", "note_look"]
+__all__ = ["ACCEPTED", "COPY", "FILE", "Chunk", "Store", "chunk_id", "note_look"]
 
 
 @dataclass(frozen=True)

@@ -26,14 +26,7 @@ def known_trials(resolved: Resolved, store: Store) -> dict[str, Trial]:
     """
     if store.meta("record") is None:
         return {}
-    old, new = store.record(), StudyRecord.of(resolved.study)
-    for what in ("name", "scale", "experiment", "steps", "study_seed"):
-        mine, theirs = getattr(new, what), getattr(old, what)
-        if mine != theirs:
-            raise StudyError(
-                f"the folder holds another study: its {what} is {theirs!r}, this one's is {mine!r};"
-                " choose another folder with --out"
-            )
+    check_same_study(resolved, store.record())
     known = store.trials(resolved.study.dataclasses())
     asked = {_labels(t): t for t in resolved.trials.values()}
     for id, trial in known.items():
@@ -46,6 +39,22 @@ def known_trials(resolved: Resolved, store: Store) -> dict[str, Trial]:
                 f" arm {trial.arm!r}, {differing}; choose another folder with --out"
             )
     return known
+
+
+def check_same_study(resolved: Resolved, old: StudyRecord) -> None:
+    """Check that what a folder describes is the study that is asked.
+
+    Raises:
+        StudyError: it is another one.
+    """
+    new = StudyRecord.of(resolved.study)
+    for what in ("name", "scale", "experiment", "steps", "study_seed"):
+        mine, theirs = getattr(new, what), getattr(old, what)
+        if mine != theirs:
+            raise StudyError(
+                f"the folder holds another study: its {what} is {theirs!r}, this one's is {mine!r};"
+                " choose another folder with --out"
+            )
 
 
 def _labels(trial: Trial) -> tuple[object, ...]:

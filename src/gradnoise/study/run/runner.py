@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from gradnoise.errors import MemoryFullError, StudyError
 from gradnoise.files import check_within
@@ -29,6 +30,7 @@ from gradnoise.study.run.memory import NOT_FOR_ONE
 from gradnoise.study.run.options import Options
 from gradnoise.study.run.planning import Plan, Remaining, count_workers, halves, make_plan, remaining
 from gradnoise.study.run.resolve import Resolved, resolve
+from gradnoise.study.run.taken_over import enter, has_tables_alone, take_over
 from gradnoise.study.spec import Study
 from gradnoise.study.store import FILE, Store
 
@@ -77,13 +79,9 @@ def dry_run(study: Study, folder: str | Path, options: Options | None = None, ex
     folder, options = Path(folder), options or Options()
     chosen = _chosen(executor, options, folder)
     resolved = resolve(study, options, here=True)
-    if (folder / FILE).exists():
-        with Store(folder, readonly=True) as store:
-            left = remaining(resolved, store, known_trials(resolved, store))
-            code = look_at_code(resolved, store, accept=options.accept_changed_code)
-    else:
-        left = remaining(resolved, None, {})
-        code = look_at_code(resolved, None)
+    with _store_to_read(folder, resolved) as store:
+        left = remaining(resolved, store, known_trials(resolved, store) if store else {})
+        code = look_at_code(resolved, store, accept=options.accept_changed_code)
     worker = resolved.engine.worker(FolderKeep(folder / CHECKPOINTS))
     if isinstance(chosen, str):
         workers = count_workers(left, options, worker)
@@ -133,6 +131,7 @@ def run_study(
     keep = keep or _kept_in(folder)
     chosen = _chosen(executor, options, folder)
     resolved = resolve(study, options, here=executor in LOCAL)
+    take_over(folder, resolved)
     with Store(folder) as store:
         known = known_trials(resolved, store)
         resolved = resolved if adds else resolved.only(known)
@@ -160,6 +159,21 @@ def run_study(
             store.put_record(finished_record(record, store.seconds()))
             store.copy()  # the whole file is checked before anybody is told that the study is finished
         return store.results()
+
+
+@contextmanager
+def _store_to_read(folder: Path, resolved: Resolved) -> Iterator[Store | None]:
+    """Open a folder's store, or one that is made of its tables for the moment; None for a folder without either."""
+    if has_tables_alone(folder):
+        with TemporaryDirectory() as made:
+            enter(folder, resolved, Path(made))
+            with Store(Path(made), readonly=True) as store:
+                yield store
+    elif (folder / FILE).exists():
+        with Store(folder, readonly=True) as store:
+            yield store
+    else:
+        yield None
 
 
 def _kept_in(folder: Path) -> FolderKeep:
