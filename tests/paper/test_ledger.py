@@ -1,5 +1,6 @@
 """The ledger is the whole paper: no statement is missing, each is judged by the rules, and the README says the same."""
 
+import dataclasses
 import re
 import shutil
 from collections import Counter
@@ -28,7 +29,7 @@ from gradnoise.paper.ledger import (
 )
 from gradnoise.paper.ledger import evidence as evidence_module
 from gradnoise.paper.ledger.book import judged, state_of
-from gradnoise.paper.ledger.everything import loss, never, rarely
+from gradnoise.paper.ledger.everything import loss, never, overall, rarely
 from gradnoise.paper.ledger.statements import TITLES
 from gradnoise.study import StudyError
 from gradnoise.study.analysis import Outcome
@@ -169,6 +170,18 @@ def test_statements_about_all_rows():
     assert rarely(Counter({hurts: 2, same: 8})) is CONTRADICTS
     assert rarely(Counter({hurts: 1, same: 8, open_: 1})) is UNDECIDED  # the open one may hurt, too
     assert rarely(Counter({hurts: 0, same: 9, open_: 1})) is AGREES and rarely(Counter({helps: 1})) is AGREES
+
+
+def test_runs_that_lie_in_two_folders_count_once():
+    """The same study twice, once with fewer of its seeds."""
+    (item,) = (e for e in evidence_module.gather(RESULTS / "memn2n" / "joint").evidence)
+    half = dataclasses.replace(item.results, trials=tuple(t for t in item.results.trials if t.seed < 7))
+    less = evidence_module.Evidence("half", item.system, half)
+    alone, together, reversed_ = (list(overall(each)) for each in ([item], [item, less], [less, item]))
+    assert alone and [c.ours for c in alone] == [c.ours for c in together] == [c.ours for c in reversed_]
+    other = dataclasses.replace(half, trials=tuple(dataclasses.replace(t, id=t.id[::-1]) for t in half.trials))
+    twice = list(overall([item, evidence_module.Evidence("other", item.system, other)]))
+    assert [c.ours for c in twice] != [c.ours for c in alone]
 
 
 # --- what is committed ----------------------------------------------------------------------------------

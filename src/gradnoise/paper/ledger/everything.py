@@ -23,9 +23,10 @@ EVERYWHERE = "all folders"
 
 def overall(evidence: Sequence[Evidence]) -> Iterator[Check]:
     """Judge the statements about all systems; none where there is nothing to judge them by."""
-    outcomes = Counter(o for e in evidence for o in _outcomes(e.summary))
-    memory = Counter(o for e in evidence if e.system.name == MEMORY for o in _outcomes(e.summary))
-    losses = Counter(o for e in evidence for o in _outcomes(_by_loss(e.results)))
+    cells = _cells(evidence)
+    outcomes = Counter(o for e, own in cells for o in _outcomes(e.summary, own))
+    memory = Counter(o for e, own in cells if e.system.name == MEMORY for o in _outcomes(e.summary, own))
+    losses = Counter(o for e, own in cells for o in _outcomes(_by_loss(e.results), own))
     runs = sum(_runs(e.results) for e in evidence)
     if outcomes:
         for id, direction, ours in (
@@ -74,11 +75,25 @@ def counted(seen: Counter[Outcome]) -> str:
     return f"noise {first} of {sum(seen.values())} rows and strengths"
 
 
-def _outcomes(summary: Summary) -> Iterator[Outcome]:
-    """Yield the verdict of every row and arm with annealed noise."""
-    noisy = _noisy(summary.record)
+def _cells(evidence: Sequence[Evidence]) -> list[tuple[Evidence, set[tuple[str, str]]]]:
+    """Return of each folder the rows and arms with annealed noise that no folder with more runs has trained, too."""
+    known: set[str] = set()
+    found = []
+    for item in sorted(evidence, key=lambda e: -sum(t.done for t in e.results.trials)):
+        cells: dict[tuple[str, str], set[str]] = {}
+        for trial in item.results.trials:
+            if trial.done:
+                cells.setdefault((trial.row, trial.arm), set()).add(trial.id)
+        noisy = _noisy(item.results.record)
+        found.append((item, {(row, arm) for (row, arm), ids in cells.items() if arm in noisy and ids - known}))
+        known.update(*cells.values())
+    return found
+
+
+def _outcomes(summary: Summary, cells: set[tuple[str, str]]) -> Iterator[Outcome]:
+    """Yield the verdicts of some rows and arms."""
     for effect in summary.effects:
-        if effect.arm in noisy and effect.comparison.n:
+        if (effect.row, effect.arm) in cells and effect.comparison.n:
             yield effect.verdict.outcome
 
 
