@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from gradnoise.errors import StudyError
 from gradnoise.paper import load_system
 from gradnoise.study import read_folder, run_and_report, run_study
+from gradnoise.study.database import acquire
 from gradnoise.study.run.runner import dry_run
 from gradnoise.study.store import FILE
 
@@ -121,6 +123,31 @@ def test_a_table_that_lost_lines_is_refused(folder):
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-2]))
     with pytest.raises(StudyError, match=r"which trials\.csv lacks: one of the two is damaged"):
         run_study(study(), folder)
+
+
+def test_a_folder_that_cannot_be_written(folder, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("gradnoise.study.run.taken_over.os.replace", full)
+    before = contents(folder)
+    with pytest.raises(StudyError, match=r"cannot write to .*: No space left on device; choose another folder"):
+        run_study(study(), folder)
+    monkeypatch.undo()
+    (folder / ".taking-over-killed").mkdir()
+    assert contents(folder) == before
+    assert all(t.done for t in run_study(study(), folder).trials)
+    assert not any(p.name.startswith(".taking") for p in folder.iterdir())
+
+
+def test_another_process_has_the_folder(folder):
+    lock = acquire(folder)
+    try:
+        with pytest.raises(StudyError, match="another process is running the study"):
+            run_study(study(), folder)
+    finally:
+        os.close(lock)
+    assert not (folder / FILE).exists()
 
 
 def test_values_that_are_not_all_in_the_table_are_refused(folder):

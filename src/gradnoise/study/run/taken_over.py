@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from gradnoise.errors import StudyError
 from gradnoise.study.canonical import DamagedError, canonical, restore
+from gradnoise.study.database import acquire
 from gradnoise.study.engine import SliceResult
 from gradnoise.study.exported import RECORD, TRIALS, read_results
 from gradnoise.study.results import StudyResults, TrialResult
@@ -16,6 +18,9 @@ from gradnoise.study.run.folder import check_same_study
 from gradnoise.study.run.resolve import Resolved
 from gradnoise.study.store import COPY, FILE, Store, chunk_id, note_look
 from gradnoise.study.trial import Trial
+
+#: Begins the name of the folder in which a store is made.
+UNFINISHED = ".taking-over-"
 
 
 def has_tables_alone(folder: Path) -> bool:
@@ -37,17 +42,35 @@ def take_over(folder: Path, resolved: Resolved) -> None:
     """
     if not has_tables_alone(folder):
         return
-    with TemporaryDirectory(dir=folder, prefix=".taking-over-") as made:
-        enter(folder, resolved, Path(made))
-        os.replace(Path(made) / FILE, folder / FILE)
+    found = _found(folder, resolved)
+    lock = acquire(folder)
+    try:
+        for killed in folder.glob(f"{UNFINISHED}*"):
+            shutil.rmtree(killed, ignore_errors=True)
+        if has_tables_alone(folder):  # as before: no other process was quicker
+            with TemporaryDirectory(dir=folder, prefix=UNFINISHED) as made:
+                _write(*found, Path(made))
+                os.replace(Path(made) / FILE, folder / FILE)
+    except OSError as error:
+        raise StudyError(f"cannot write to {folder}: {error.strerror}; choose another folder with --out") from error
+    finally:
+        os.close(lock)
 
 
 def enter(folder: Path, resolved: Resolved, into: Path) -> None:
-    """Write a store of the tables of a folder into another folder; see `take_over`."""
+    """Write a store of the tables of a folder into another folder, see `take_over`; nothing changes in the first."""
+    _write(*_found(folder, resolved), into)
+
+
+def _found(folder: Path, resolved: Resolved) -> tuple[StudyResults, list[Trial]]:
+    """Read the tables, and return with them the trials that are done or asked for."""
     results = read_results(folder, curves=True)
     check_same_study(resolved, results.record)
     wanted = [t for t in results.trials if t.done or t.id in resolved.trials]
-    trials = [_trial(t, results, resolved, folder) for t in wanted]
+    return results, [_trial(t, results, resolved, folder) for t in wanted]
+
+
+def _write(results: StudyResults, trials: list[Trial], into: Path) -> None:
     done = [t for t in results.trials if t.done]
     ids = [t.id for t in done]
     with Store(into) as store:
