@@ -67,6 +67,7 @@ def committed(folder: str) -> dict[str, tuple[str, str, int]]:
         ("deep_mlp_eta", ("deep-mlp/eta", "paper", "mnist", 6, 20_000)),
         ("deep_mlp_quick", ("deep-mlp", "quick", "mnist")),
         ("memn2n/tasks", ("memn2n", "paper", "babi")),
+        ("memn2n/other_noise", ("memn2n", "paper", "babi", 6)),
         ("memn2n/joint", ("memn2n", "paper", "babi", None, 100)),
         ("neural_gpu/diagonal", ("neural-gpu/diagonal", "half")),
         ("neural_programmer/cell", ("neural-programmer/cell", "half")),
