@@ -14,7 +14,7 @@ from torch import Tensor
 from gradnoise.noise.gaussian import split
 
 #: Precisions that the compiled pass is made for.
-REAL = {torch.float32: np.float32, torch.float64: np.float64}
+REAL = (torch.float32, torch.float64)
 
 
 def correction(beta: float, t: Tensor) -> Tensor:
@@ -32,10 +32,11 @@ def adam(
     if compiled is None:
         _by_operations(theta, g, m, v, rate, root, beta1, beta2, eps)
         return
-    numbers = np.array([1 - beta1, beta2, 1 - beta2, root.item(), eps], REAL[theta.dtype])
+    arrays = [_memory(x) for x in laid]
+    numbers = np.array([1 - beta1, beta2, 1 - beta2, root.item(), eps], arrays[0].dtype)
     strides = np.array([x.stride(0) for x in laid])
     rates = rate.expand(len(theta), 1)[:, 0].contiguous().numpy()
-    work = functools.partial(compiled, *map(_memory, laid), strides, rates, numbers, theta.shape[1])
+    work = functools.partial(compiled, *arrays, strides, rates, numbers, theta.shape[1])
     split(work, theta.numel(), torch.get_num_threads())
     torch.autograd.graph.increment_version((theta, m, v))  # torch cannot see what is written here
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 
-import numba
-
-from gradnoise.noise.gaussian import keep_on_disk
+from gradnoise.noise.gaussian import compiled
 
 
-@numba.njit(nogil=True, boundscheck=False, error_model="numpy")
+@compiled()
 def _row(theta, g, m, v, rate, numbers):
     new, keep, add, root, eps = numbers
     old = numbers.dtype.type(1) - new
@@ -22,7 +20,7 @@ def _row(theta, g, m, v, rate, numbers):
         theta[i] -= mean / (math.sqrt(square) / root + eps) * rate
 
 
-@numba.njit(nogil=True, boundscheck=False, error_model="numpy")
+@compiled()
 def rows(theta, g, m, v, strides, rate, numbers, n, lo, hi):
     """Update elements lo .. hi - 1 of theta, m and v [P, n], counted row by row; g is read.
 
@@ -38,7 +36,3 @@ def rows(theta, g, m, v, strides, rate, numbers, n, lo, hi):
         start, size = max(lo - p * n, 0), min(hi - p * n, n) - max(lo - p * n, 0)
         a, b, c, d = p * strides + start
         _row(theta[a : a + size], g[b : b + size], m[c : c + size], v[d : d + size], rate[p], numbers)
-
-
-for compiled in (_row, rows):
-    keep_on_disk(compiled)

@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 
 from gradnoise.noise.gaussian import stream_key
 from gradnoise.noise.schedule import Relative, Schedule, sigma, until_share
-from gradnoise.population.noisy import Run, noisy
+from gradnoise.population.noisy import Noisy, noisy
 from gradnoise.population.randomness import NOISE, WEIGHT_NOISE
 from gradnoise.population.replica import Replica
 
@@ -44,7 +44,7 @@ class RowConstants:
             does not; None for no such row.
         weight_keys: uint64 [P, S], streams of the noise on the weights; None where no row has any.
         weights: sigma_t [K, P] of it; None for none.
-        noisy_rows, noisy_size, noisy_runs: see `Noisy`; None where every parameter gets noise in every row.
+        noisy: which parameters get gradient noise; None where all do in every row.
     """
 
     first: Tensor
@@ -61,9 +61,7 @@ class RowConstants:
     share: Tensor | None
     weight_keys: Tensor | None
     weights: Tensor | None
-    noisy_rows: Tensor | None
-    noisy_size: Tensor | None
-    noisy_runs: tuple[Run, ...] | None
+    noisy: Noisy | None
 
     def at(self, table: Tensor, t: Tensor) -> Tensor:
         """Return the row [P] of a table that belongs to update t, without reading t on the host."""
@@ -72,8 +70,8 @@ class RowConstants:
 
 pytree.register_pytree_node(
     RowConstants,
-    lambda rows: ([x for name, x in vars(rows).items() if name != "noisy_runs"], rows.noisy_runs),
-    lambda values, runs: RowConstants(*values, noisy_runs=runs),
+    lambda rows: (list(vars(rows).values()), None),
+    lambda values, _: RowConstants(*values),
     serialized_type_name=f"{__name__}.RowConstants",
 )
 
@@ -140,9 +138,7 @@ class Tables:
             share=self._share,
             weight_keys=self._weight_keys,
             weights=self._table(torch.tensor(weights, dtype=torch.float64)),
-            noisy_rows=self._noisy and self._noisy.rows,
-            noisy_size=self._noisy and self._noisy.size,
-            noisy_runs=self._noisy and self._noisy.runs,
+            noisy=self._noisy,
         )
 
     def _coming(self, t: int) -> Iterator[tuple[list[float], list[float], list[float], list[float]]]:

@@ -20,8 +20,8 @@ def keep_freed_memory() -> bool:
     """Have the C library keep what is freed, and say whether it does; for the whole process.
 
     An update frees as much as it takes. By default glibc hands most of it back, and the system clears every page anew:
-    a tenth of the time of an update, or nothing, as the pieces happen to lie. Other C libraries, and users who set
-    glibc's variables, decide for themselves.
+    up to a quarter of the time of an update, or nothing, as the pieces happen to lie. Other C libraries, and users who
+    set glibc's variables, decide for themselves.
     """
     if sys.platform != "linux" or any(name in os.environ for name in CHOSEN):
         return False

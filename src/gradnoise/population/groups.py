@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import ClassVar
 
 from torch import Tensor
 
 from gradnoise.errors import PopulationError, nearest
 from gradnoise.population.optimizers import BeforeNoise, Optimizer, State, before_noise_of
+from gradnoise.population.patterns import idle, named
 from gradnoise.population.translate import as_optimizer
 
 
@@ -39,7 +39,7 @@ class Group:
 
     def has(self, name: str) -> bool:
         """Say whether a parameter belongs here."""
-        return any(fnmatchcase(name, pattern) for pattern in self.names)
+        return named(name, self.names)
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,11 @@ class Groups:
             PopulationError: a pattern names no parameter.
         """
         for group in self.groups:
-            for pattern in group.names:
-                if not any(fnmatchcase(name, pattern) for name in names):
-                    raise PopulationError(
-                        f"a group of parameters names {pattern!r}, and the model has none of that name: there are"
-                        f" {', '.join(names)}{nearest(pattern, names)}"
-                    )
+            if (pattern := idle(group.names, names)) is not None:
+                raise PopulationError(
+                    f"a group of parameters names {pattern!r}, and the model has none of that name: there are"
+                    f" {', '.join(names)}{nearest(pattern, names)}"
+                )
         runs: list[Run] = []
         for k, name in enumerate(names):
             group = next((g for g in self.groups if g.has(name)), None)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from gradnoise.errors import PopulationError, nearest
+from gradnoise.population.patterns import idle, named
 from gradnoise.population.replica import Replica
 from gradnoise.population.training import NOT
 
@@ -24,7 +26,8 @@ class Run(NamedTuple):
     stop: int
 
 
-class Noisy(NamedTuple):
+@dataclass(frozen=True)
+class Noisy:
     """Where rows get noise.
 
     Args:
@@ -38,13 +41,21 @@ class Noisy(NamedTuple):
     size: Tensor
 
 
+pytree.register_pytree_node(
+    Noisy,
+    lambda noisy: ([noisy.rows, noisy.size], noisy.runs),
+    lambda values, runs: Noisy(runs, *values),
+    serialized_type_name=f"{__name__}.Noisy",
+)
+
+
 def has_noise(noise_on: str | tuple[str, ...], name: str) -> bool:
     """Say whether a parameter gets noise: a pattern names it, or all of them are exceptions, and no exception does."""
     if isinstance(noise_on, str):
         return True
     wanted = [p for p in noise_on if not p.startswith(NOT)]
-    excepted = any(fnmatchcase(name, p[1:]) for p in noise_on if p.startswith(NOT))
-    return not excepted and (not wanted or any(fnmatchcase(name, p) for p in wanted))
+    excepted = [p.removeprefix(NOT) for p in noise_on if p.startswith(NOT)]
+    return not named(name, excepted) and (not wanted or named(name, wanted))
 
 
 def check_noise_on(replicas: Sequence[Replica], names: Sequence[str]) -> None:
@@ -56,12 +67,11 @@ def check_noise_on(replicas: Sequence[Replica], names: Sequence[str]) -> None:
     for noise_on in dict.fromkeys(r.training.noise_on for r in replicas):
         if isinstance(noise_on, str):
             continue
-        for pattern in noise_on:
-            if not any(fnmatchcase(name, pattern.removeprefix(NOT)) for name in names):
-                raise PopulationError(
-                    f"noise_on has the pattern {pattern!r}, and no parameter is called so"
-                    f"{nearest(pattern.removeprefix(NOT), names)}; there are {', '.join(names)}"
-                )
+        if (pattern := idle([p.removeprefix(NOT) for p in noise_on], names)) is not None:
+            raise PopulationError(
+                f"noise_on has the pattern {pattern if pattern in noise_on else NOT + pattern!r}, and no parameter is"
+                f" called so{nearest(pattern, names)}; there are {', '.join(names)}"
+            )
         if not any(has_noise(noise_on, name) for name in names):
             raise PopulationError(f"noise_on = {noise_on!r} leaves no parameter with noise")
 

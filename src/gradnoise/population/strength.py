@@ -73,11 +73,10 @@ class Strength:
     ) -> None:
         self._state, self._t, self._rows, self._factor = state, t, rows, factor
         self._root: Tensor | float = math.sqrt(g.shape[1])
-        if state and (quiet is not None or rows.noisy_size is not None):
+        if state and (quiet is not None or rows.noisy is not None):
             count = g.new_full((len(g),), g.shape[1], dtype=torch.float64) if quiet is None else (~quiet).sum(1)
-            count = count.to(torch.float64)
-            count = count if rows.noisy_size is None else torch.minimum(count, rows.noisy_size)
-            self._root = count.clamp(min=1).sqrt()
+            count = count if rows.noisy is None else torch.minimum(count, rows.noisy.size)
+            self._root = count.clamp(min=1).to(torch.float64).sqrt()
         self._size = self._now = self._before = g.new_zeros(len(g), dtype=torch.float64)
 
     def at(self, table: Tensor | None, norm: Tensor) -> Tensor | None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 from gradnoise.errors import PopulationError, nearest
 from gradnoise.given import shown
+from gradnoise.population.patterns import idle, named
 
 #: Settings of the engine that may be given by turn, {"d": ..., "g": ...}; a turn that is left out has none of it, but
 #: lr and optimizer name all turns.
@@ -48,7 +48,7 @@ class Turn:
 
     def has(self, parameter: str) -> bool:
         """Say whether a parameter is updated here."""
-        return any(fnmatchcase(parameter, pattern) for pattern in self.parameters)
+        return named(parameter, self.parameters)
 
 
 @dataclass(frozen=True)
@@ -123,12 +123,11 @@ class Round:
             PopulationError: one does.
         """
         for turn in self.turns:
-            for pattern in turn.parameters:
-                if not any(fnmatchcase(name, pattern) for name in names):
-                    raise PopulationError(
-                        f"turn {turn.name!r} updates {pattern!r}, and the model has no trainable parameter of that"
-                        f" name: there are {', '.join(names)}{nearest(pattern, names)}"
-                    )
+            if (pattern := idle(turn.parameters, names)) is not None:
+                raise PopulationError(
+                    f"turn {turn.name!r} updates {pattern!r}, and the model has no trainable parameter of that"
+                    f" name: there are {', '.join(names)}{nearest(pattern, names)}"
+                )
 
     def _patterns(self) -> str:
         return ", ".join(f"{turn.name!r} has {', '.join(turn.parameters)}" for turn in self.turns)

@@ -17,6 +17,7 @@ from gradnoise.noise.gaussian import add_rows_
 from gradnoise.population.clipping import clip_each_, clip_scale, norms
 from gradnoise.population.constants import RowConstants
 from gradnoise.population.course import Metrics, State
+from gradnoise.population.noisy import Noisy
 from gradnoise.population.optimizers import Optimizer, before_noise_of
 from gradnoise.population.strength import Strength
 from gradnoise.population.watching import Watch
@@ -158,10 +159,10 @@ def _clip_and_add_noise(
     strength = Strength(live.noise, t, rows, g, quiet, rule.noise(live.course))
 
     def add(table: Tensor | None, undone: Tensor | None, scale: Tensor | None = None) -> None:
-        _add_noise(g, strength.at(table, norm), rows.noise_keys, t, rows, scale, quiet)
+        _add_noise(g, strength.at(table, norm), rows.noise_keys, t, rows, scale, quiet, rows.noisy)
         if undone is not None:  # the kernel adds: g - sigma z = -(-g + sigma z), bit for bit
             sigma = strength.undone(undone, norm)
-            _add_noise(g.neg_(), sigma, rows.noise_keys, (t - 1).clamp(min=0), rows, quiet=quiet)
+            _add_noise(g.neg_(), sigma, rows.noise_keys, (t - 1).clamp(min=0), rows, quiet=quiet, noisy=rows.noisy)
             g.neg_()
 
     if rows.before_clip is not None or rows.undone_before is not None:
@@ -197,13 +198,14 @@ def _add_noise(
     rows: RowConstants,
     scale: Tensor | None = None,
     quiet: Tensor | None = None,
+    noisy: Noisy | None = None,
 ) -> None:
-    """x [P, N] <- scale x + sigma z_t, in place and in one pass; where `quiet` [P, N], what was 0 stays 0."""
+    """x [P, N] <- scale x + sigma z_t, in place; where `quiet` [P, N], what was 0 stays 0; None is noisy all over."""
     sigma = x.new_zeros(len(x), dtype=torch.float64) if sigma is None else sigma
-    if rows.noisy_runs is None or rows.noisy_rows is None or keys is not rows.noise_keys:
+    if noisy is None:
         add_rows_(x, offsets=rows.offsets, keys=keys, t=t.expand(len(x)), sigma=sigma, scale=scale)
     else:
-        for run, here in zip(rows.noisy_runs, rows.noisy_rows, strict=True):
+        for run, here in zip(noisy.runs, noisy.rows, strict=True):
             part, offsets = x[:, run.start : run.stop], rows.offsets[run.first : run.end + 1] - run.start
             own = keys[:, run.first : run.end]
             add_rows_(part, offsets=offsets, keys=own, t=t.expand(len(x)), sigma=sigma * here, scale=scale)

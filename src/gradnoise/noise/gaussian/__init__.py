@@ -18,7 +18,7 @@ from gradnoise.noise.gaussian.api import (
 from gradnoise.noise.gaussian.arguments import check_step
 from gradnoise.noise.gaussian.backends import backend
 from gradnoise.noise.gaussian.contract import Backend
-from gradnoise.noise.gaussian.numba_cache import keep_on_disk
+from gradnoise.noise.gaussian.numba_cache import compiled
 from gradnoise.noise.gaussian.parts import Part, is_plain
 from gradnoise.noise.gaussian.stream import VERSION, stream_key
 from gradnoise.noise.gaussian.threads import split
@@ -34,8 +34,8 @@ __all__ = [
     "backend",
     "bernoulli_rows_",
     "check_step",
+    "compiled",
     "is_plain",
-    "keep_on_disk",
     "normal",
     "split",
     "square_sum",

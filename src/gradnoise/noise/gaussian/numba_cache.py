@@ -3,7 +3,30 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
+
+
+def compiled(signature: Any = None, **options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Compile a function by Numba without fast-math; cached on disk where there is a place to write.
+
+    Args:
+        signature: compile for these types now, and for no others.
+        options: of `numba.njit`, over ours.
+    """
+    import numba  # takes long
+
+    options = {"nogil": True, "boundscheck": False, "error_model": "numpy", **options}
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        made: Any = numba.njit(**options)(function)
+        keep_on_disk(made)
+        if signature is not None:
+            made.compile(signature)
+            made.disable_compile()
+        return made
+
+    return decorate
 
 
 def keep_on_disk(compiled: Any) -> None:

@@ -24,7 +24,7 @@ from numba import carray, types  # pyright: ignore[reportPrivateImportUsage]
 from numba.core import cgutils
 
 from gradnoise.noise.gaussian import constants
-from gradnoise.noise.gaussian.numba_cache import keep_on_disk
+from gradnoise.noise.gaussian.numba_cache import compiled
 
 BATCH = 256  # blocks per batch; divides 2^32, so the upper counter word is constant within a batch
 ALIGN = 8  # short batches are rounded up to whole vectors; surplus draws are discarded
@@ -42,21 +42,6 @@ LN2 = constants.LN2
 SQRT_HALF_BITS, ONE_BITS = i32(constants.SQRT_HALF_BITS), i32(constants.ONE_BITS)
 MANTISSA_BITS, SIGN_BIT = i32(constants.MANTISSA_BITS), i32(constants.SIGN_BIT)
 HALF, ONE, TO_UNIT, TO_SIGNED_UNIT = f32(0.5), f32(1), f32(2.0**-32), f32(2.0**-31)
-
-
-def _compiled(signature: Any = None, **options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Compile by Numba without fast-math; cached on disk where there is a place to write."""
-    options = {"nogil": True, "boundscheck": False, "error_model": "numpy", **options}
-
-    def decorate(function: Callable[..., Any]) -> Any:
-        compiled: Any = numba.njit(**options)(function)
-        keep_on_disk(compiled)
-        if signature is not None:
-            compiled.compile(signature)
-            compiled.disable_compile()
-        return compiled
-
-    return decorate
 
 
 @intrinsic
@@ -89,7 +74,7 @@ def _pointer(typing_context: Any, address: Any) -> Any:
     return types.voidptr(types.uint64), build
 
 
-@_compiled()
+@compiled()
 def _words(key, t, block, n, a, b):
     """Draw the words of n blocks from `block` on: a[j] = (w0, w1) and b[j] = (w2, w3), w0 and w2 in the low halves."""
     upper = block >> HIGH
@@ -106,7 +91,7 @@ def _words(key, t, block, n, a, b):
         b[j] = ((p0 >> HIGH) | (p0 << HIGH)) ^ ((c3 ^ k1) & LOW)
 
 
-@_compiled(inline="always")
+@compiled(inline="always")
 def _radius(w):
     f = (f32(w) + HALF) * TO_UNIT
     u = f + _float(i32(i32(w >> i32(31)) & ONE_BITS))
@@ -120,7 +105,7 @@ def _radius(w):
     return math.sqrt((low + high * (x2 * x2)) * x + e * LN2)
 
 
-@_compiled(inline="always")
+@compiled(inline="always")
 def _cos_sin(w):
     y = f32(i32(i32(w << i32(1)) | i32(1))) * TO_SIGNED_UNIT
     y2 = y * y
@@ -129,7 +114,7 @@ def _cos_sin(w):
     return _float(i32(_bits(cos) ^ i32(w & SIGN_BIT))), sin
 
 
-@_compiled()
+@compiled()
 def _normals(a, b, z, n):
     for j in range(n):
         r = _radius(a[j])
@@ -138,26 +123,26 @@ def _normals(a, b, z, n):
         z[2 * j + 1] = r * sin
 
 
-@_compiled()
+@compiled()
 def _scale_and_add(x, scale, z, sigma):
     for i in range(x.size):  # scale 1 changes no bit and costs next to nothing
         x[i] = x[i] * scale + sigma * z[i]
 
 
-@_compiled()
+@compiled()
 def _scale(x, scale):
     for i in range(x.size):
         x[i] *= scale
 
 
-@_compiled()
+@compiled()
 def _batch_end(index, end):
     """Return the blocks [block, stop) that hold elements index .. end - 1, cut where a batch ends."""
     block = index // 4
     return block, min((block // BATCH + 1) * BATCH, (end + 3) // 4)
 
 
-@_compiled()
+@compiled()
 def _add_run(x, scale, key, t, sigma, index, a, b, z):
     """Set x[i] to scale x[i] + sigma z(key, t, index + i), rounded after every operation."""
     end = index + x.size
@@ -173,7 +158,7 @@ def _add_run(x, scale, key, t, sigma, index, a, b, z):
         done += size
 
 
-@_compiled()
+@compiled()
 def add_runs(runs, t, sigma, scale, lo, hi):
     """Add noise to runs (address, length, first element, key); of all laid end to end, to elements lo .. hi - 1.
 
@@ -192,7 +177,7 @@ def add_runs(runs, t, sigma, scale, lo, hi):
             _add_run(x, scale[0], runs[s, 3], t, sigma[0], signed[s, 2] + i, a, b, z)
 
 
-@_compiled()
+@compiled()
 def square_sum(runs, like):
     """Return the sum of squares of runs (address, length, ...) of the precision of the array `like`, in float64."""
     signed = runs.view(np.int64)
@@ -226,7 +211,7 @@ def adder(dtype: torch.dtype) -> Callable[[int, int, int, int, float], None]:
     real = {torch.float32: types.float32, torch.float64: types.float64}[dtype]
     word = types.uint64
 
-    @_compiled(signature=types.void(word, types.int64, word, word, real))
+    @compiled(signature=types.void(word, types.int64, word, word, real))
     def add(address, length, key, t, sigma):
         a, b, z = np.empty(BATCH, np.uint64), np.empty(BATCH, np.uint64), np.empty(4 * BATCH, np.float32)
         _add_run(carray(_pointer(address), length, real), real(1), key, t, sigma, 0, a, b, z)
@@ -234,7 +219,7 @@ def adder(dtype: torch.dtype) -> Callable[[int, int, int, int, float], None]:
     return add
 
 
-@_compiled()
+@compiled()
 def add_rows(runs, t, sigma, scale, length, lo, hi):
     """Scale rows of runs and add noise; of all rows laid end to end, each `length` long, to elements lo .. hi - 1."""
     for p in range(lo // length, (hi - 1) // length + 1):
@@ -245,13 +230,13 @@ def add_rows(runs, t, sigma, scale, length, lo, hi):
             _scale(carray(_pointer(runs[p, 0, 0]), length, scale.dtype)[begin:end], scale[p])
 
 
-@_compiled()
+@compiled()
 def _fill_kept(out, words, last, value, zero):
     for i in range(out.size):
         out[i] = value if words[i] <= last else zero
 
 
-@_compiled()
+@compiled()
 def fill_masks(address, length, keys, t, last, value, lo, hi):
     """Fill rows of memory with masks; of all rows laid end to end, elements lo .. hi - 1."""
     a, b, w = np.empty(BATCH, np.uint64), np.empty(BATCH, np.uint64), np.empty(2 * BATCH, np.uint64)
@@ -270,7 +255,7 @@ def fill_masks(address, length, keys, t, last, value, lo, hi):
             i += size
 
 
-@_compiled()
+@compiled()
 def fill_words(out, keys, t):
     """Fill rows with the words of their streams."""
     blocks = (out.shape[1] + 3) // 4

@@ -7,20 +7,10 @@ that are not finite stay so.
 
 from __future__ import annotations
 
-from typing import Any
-
-import numba
-
-from gradnoise.noise.gaussian import keep_on_disk
+from gradnoise.noise.gaussian import compiled
 
 
-def _compiled(function: Any) -> Any:
-    compiled: Any = numba.njit(nogil=True, boundscheck=False, error_model="numpy")(function)
-    keep_on_disk(compiled)
-    return compiled
-
-
-@_compiled
+@compiled()
 def _cut(x, scale, shift, zero, one):
     """Return 1.2 x - 0.1, but at least 0 and at most 1."""
     y = scale * x - shift
@@ -28,7 +18,7 @@ def _cut(x, scale, shift, zero, one):
     return one if y > one else y
 
 
-@_compiled
+@compiled()
 def _slope(gate, scale, shift, zero, one):
     """Return the slope of the gate 1.2 sigmoid - 0.1 by its argument, 0 where it is cut off."""
     sigmoid = (gate + shift) / scale
@@ -36,7 +26,7 @@ def _slope(gate, scale, shift, zero, one):
     return zero if gate <= zero or gate >= one else slope
 
 
-@_compiled
+@compiled()
 def open_gates(gates, s, kept):
     """Turn sigmoids [cells, 2m] into gates, and write what the reset gates keep of the state s to `kept`."""
     number, m = s.dtype.type, s.shape[1]
@@ -50,7 +40,7 @@ def open_gates(gates, s, kept):
             kept[i, j] = gates[i, j] * s[i, j]
 
 
-@_compiled
+@compiled()
 def mix(gates, half, s, out):
     """Write the next state u s + (1 - u) c to `out`; c = tanh x is given as half = sigmoid 2x, (c + 1) / 2."""
     number, m = s.dtype.type, s.shape[1]
@@ -61,7 +51,7 @@ def mix(gates, half, s, out):
             out[i, j] = c + gates[i, m + j] * (s[i, j] - c)
 
 
-@_compiled
+@compiled()
 def mix_backward(g, gates, half, s, by_gates, by_candidate, kept):
     """Go back through `mix` and tanh: the gradient g by the next state becomes that by the state.
 
@@ -87,7 +77,7 @@ def mix_backward(g, gates, half, s, by_gates, by_candidate, kept):
             g[i, j] *= gates[i, m + j]
 
 
-@_compiled
+@compiled()
 def gates_backward(g, by_kept, gates, s, by_gates):
     """Go back through the reset gates: add to g, and write the first half of `by_gates`."""
     number, m = s.dtype.type, s.shape[1]
@@ -99,7 +89,7 @@ def gates_backward(g, by_kept, gates, s, by_gates):
             g[i, j] += by_kept[i, j] * gates[i, j]
 
 
-@_compiled
+@compiled()
 def add(g, x):
     """Add the first m maps of x to g."""
     for i in range(g.shape[0]):

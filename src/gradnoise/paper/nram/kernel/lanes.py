@@ -18,7 +18,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import models
 
-from gradnoise.noise.gaussian import keep_on_disk
+from gradnoise.noise.gaussian import compiled
 
 WIDTH = 16
 SQUARE = 8
@@ -43,15 +43,7 @@ def jit(function: Callable[..., Any]) -> Any:
     Nothing in it allocates, so reference counts of arrays are left out: they took 4 % of the time. The cache of a
     file on disk does not see edits of the functions that it takes from other files; remove `__pycache__` then.
     """
-    options: dict[str, Any] = {
-        "nogil": True,
-        "boundscheck": False,
-        "error_model": "numpy",
-        "_nrt": False,
-    }
-    compiled: Any = numba.njit(**options)(function)
-    keep_on_disk(compiled)
-    return compiled
+    return compiled(_nrt=False)(function)
 
 
 class Lanes(types.Type):
