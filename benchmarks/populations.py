@@ -87,7 +87,7 @@ def measure(
     Returns:
         A dict for each variant: system, variant, replicas, device, threads, rounds; for each of its rivals ms,
         milliseconds per replica-step, per_second, and speedup, how many times faster the population is; for each of
-        its parts ms, and share of the population's step.
+        its parts ms, and share of the population's step; for all of them gflops where the operations are known.
     """
     return [
         _figures(_contest(system, each, size, device, threads, steps), rounds)
@@ -122,8 +122,14 @@ def _figures(contest: Contest, rounds: int) -> dict[str, Any]:
         """Time of a contender in those of the population."""
         return statistics.median(one[name] / one["population"] for one in seen)
 
-    rivals = {name: {"ms": ms(name), "per_second": 1000 / ms(name), "speedup": times(name)} for name in contest.rivals}
-    parts = {name: {"ms": ms(name), "share": times(name)} for name in contest.parts}
+    def work(name: str) -> dict[str, float]:
+        return {} if contest.operations is None else {"gflops": contest.operations / ms(name) / 1e6}
+
+    rivals = {
+        name: {"ms": ms(name), "per_second": 1000 / ms(name), "speedup": times(name)} | work(name)
+        for name in contest.rivals
+    }
+    parts = {name: {"ms": ms(name), "share": times(name)} | work(name) for name in contest.parts}
     return {"rivals": rivals, "parts": parts}
 
 
@@ -278,9 +284,15 @@ def show(figures: dict[str, Any]) -> None:
     """Print the figures of one contest."""
     print(f"\n{figures['system']}, {figures['variant']}, P = {figures['replicas']}")
     for name, one in figures["rivals"].items():
-        print(f"  {name:<22} {one['per_second']:9.0f} /s  {one['ms']:9.3f} ms   {one['speedup']:6.2f}x")
+        print(f"  {name:<22} {one['per_second']:9.0f} /s  {one['ms']:9.3f} ms   {one['speedup']:6.2f}x{work(one)}")
     for name, one in figures["parts"].items():
-        print(f"    {name:<20} {'':9}     {one['ms']:9.3f} ms   {100 * one['share']:5.0f} % of the population's step")
+        share = f"{100 * one['share']:5.0f} % of the population's step"
+        print(f"    {name:<20} {'':9}     {one['ms']:9.3f} ms   {share}{work(one)}")
+
+
+def work(one: dict[str, float]) -> str:
+    """Return operations per second, where they are known."""
+    return f"  {one['gflops']:,.0f} GFLOP/s" if "gflops" in one else ""
 
 
 def main() -> None:

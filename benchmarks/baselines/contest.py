@@ -19,10 +19,13 @@ class Contest:
     Args:
         rivals: who does the whole work; the first is "population".
         parts: of the population's work, timed alone.
+        operations: floating-point operations of a replica-step, without those that a layout adds; None where the
+            matrix products of the parts say enough.
     """
 
     rivals: dict[str, Seconds]
     parts: dict[str, Seconds] = field(default_factory=dict)
+    operations: float | None = None
 
 
 def timed(step: Callable[[], object], size: int, steps: int, device: str) -> Seconds:

@@ -13,6 +13,8 @@ from gradnoise.population import Adam, Draws, Population, Replica, Training
 
 from .contest import Contest, timed
 from .deep_mlp import synchronise
+from .layouts import LAYOUTS, useful_operations
+from .layouts import convolutions as laid_out
 
 BATCH, PULL, ETA, GAMMA = MARCH.batch_size, 5e-4, 1.0, 0.55
 #: Variant -> n, positions and steps of every problem.
@@ -76,7 +78,7 @@ def convolutions(n: int, device: str) -> None:
 
 
 def contest(variant: str, size: int, device: str, steps: int) -> Contest:
-    """Return a population of distinct seeds, the plain loop, and the convolutions alone."""
+    """Return a population of distinct seeds, the plain loop, and the convolutions alone; on a GPU in all layouts."""
     n = VARIANTS[variant]
     experiment = OneLengthExperiment()
     config = Config(profile="march", begin=n, longest=n, tests=(n,), samples=1)
@@ -87,10 +89,15 @@ def contest(variant: str, size: int, device: str, steps: int) -> Contest:
         for _ in range(size):
             convolutions(n, device)
 
+    parts = {"convolutions": timed(alone, size, steps, device)}
+    if device != "cpu":  # there convolutions one by one are fastest
+        for name, layout in LAYOUTS.items():
+            parts[name] = timed(laid_out(layout, size, n, BATCH, device), size, steps, device)
     return Contest(
         {
             "population": timed(population.step, size, steps, device),
             "plain loop": lambda: 1 / steps_per_second(n, max(2, steps), device=device),
         },
-        {"convolutions": timed(alone, size, steps, device)},
+        parts,
+        useful_operations(n, BATCH),
     )
