@@ -6,7 +6,9 @@ import weakref
 
 import pytest
 import torch
+from torch import nn
 
+from gradnoise import Fixed, attach
 from gradnoise.noise.gaussian import Part, add_parts_, add_whole_, is_plain, normal, reference, square_sum
 
 SIZES = (0, 1, 3, 256, 255, 70_000, 5, 256, 1024, 1025, 66_000, 2)
@@ -63,7 +65,10 @@ def check_added(tensors, before, keys, t):
         assert torch.equal(x, old + normal(key, t, x.numel()).view(x.shape))
 
 
-@pytest.mark.parametrize("change", ["nothing", "one", "data", "shape", "strides", "all", "order"])
+CHANGES = ["nothing", "one", "data", "shape", "strides", "all", "order", "shorter", "seen otherwise"]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_tensors_that_come_again_get_their_noise_whatever_became_of_them(change):
     keys = tuple(range(100, 150))
     tensors = [torch.zeros(4, 4) for _ in keys]
@@ -78,6 +83,10 @@ def test_tensors_that_come_again_get_their_noise_whatever_became_of_them(change)
             tensors[7].data = torch.zeros(3)
         if change == "strides":
             tensors[7].data = torch.zeros(4, 4).t()[:2]
+        if change == "shorter":  # where it lay
+            tensors[7].data = tensors[7].data[:2]
+        if change == "seen otherwise":
+            tensors[7].data = tensors[7].data.view(2, 8)
         if change == "all":
             tensors = [torch.zeros(5) for _ in keys]
         if change == "order":
@@ -90,6 +99,39 @@ def test_tensors_that_come_again_get_their_noise_whatever_became_of_them(change)
         assert add_whole_(tensors, keys, t=t, sigma=1.0)
         check_added(tensors, before, keys, t)
         before = [x.clone() for x in tensors]
+
+
+@pytest.mark.parametrize("change", ["turned", "another type", "every other"])
+def test_tensors_that_come_again_in_another_form_are_looked_at_again(change):
+    keys = tuple(range(200, 250))
+    tensors = [torch.zeros(4, 4) for _ in keys]
+    for t in range(3):
+        assert add_whole_(tensors, keys, t=t, sigma=1.0)
+    if change == "turned":
+        tensors[7].t_()
+    if change == "another type":
+        tensors[7].data = tensors[7].data.view(torch.int32)
+    if change == "every other":
+        tensors[7].data = torch.as_strided(tensors[7].data, (4, 2), (4, 2))
+    before = [x.clone() for x in tensors]
+    assert not add_whole_(tensors, keys, t=3, sigma=1.0) and all(map(torch.equal, tensors, before))
+
+
+def test_nothing_is_written_past_a_gradient_that_was_cut_where_it_lay():
+    parameters = [nn.Parameter(torch.zeros(64)) for _ in range(40)]
+    storages = [torch.zeros(64) for _ in parameters]
+    optimizer = torch.optim.SGD(parameters, lr=1e-9)
+    noise = attach(optimizer, Fixed(1.0), seed=0, warn=False)
+    for p, storage in zip(parameters, storages, strict=True):
+        p.grad = storage.view(64)
+    for _ in range(3):
+        optimizer.step()
+    for p, storage in zip(parameters, storages, strict=True):
+        storage.zero_()
+        p.data, p.grad.data = p.data[:32], storage[:32]
+    optimizer.step()
+    for i, storage in enumerate(storages):
+        assert torch.equal(storage[:32], noise.replay(f"0.{i}", 3)) and not storage[32:].any()
 
 
 def test_tensors_are_not_kept_alive():

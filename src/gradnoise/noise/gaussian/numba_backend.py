@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gradnoise.noise.gaussian import numba_kernels as kernels
 from gradnoise.noise.gaussian.parts import SLAB, Part, slabs, working
-from gradnoise.noise.gaussian.plans import addresses_of
+from gradnoise.noise.gaussian.plans import addresses_of, sizes_of
 from gradnoise.noise.gaussian.reference import limits
 from gradnoise.noise.gaussian.threads import split
 
@@ -119,7 +119,7 @@ def _whole(tensors: Sequence[Tensor], keys: Array) -> Array:
     """Return address, length, first element and key of contiguous tensors."""
     runs = np.zeros((len(tensors), 4), dtype=np.uint64)
     runs[:, 0] = addresses_of(tensors)
-    runs[:, 1] = np.fromiter(map(Tensor.numel, tensors), np.uint64, len(tensors))
+    runs[:, 1] = sizes_of(tensors)
     runs[:, 3] = keys
     return runs
 
