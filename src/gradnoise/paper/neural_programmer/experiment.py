@@ -10,10 +10,8 @@ from torch import Tensor, nn
 
 from gradnoise.paper.neural_programmer.config import Config
 from gradnoise.paper.neural_programmer.exam import Part, right, with_categories
-from gradnoise.paper.neural_programmer.machine.executor import run
-from gradnoise.paper.neural_programmer.machine.loss import losses
 from gradnoise.paper.neural_programmer.machine.model import NeuralProgrammer
-from gradnoise.paper.neural_programmer.machine.tables import prepared, wanted_cells
+from gradnoise.paper.neural_programmer.machine.training_loss import example_losses
 from gradnoise.paper.neural_programmer.problems.examples import Examples, held_out, training
 from gradnoise.paper.neural_programmer.problems.questions import Questions, all_questions, categories
 from gradnoise.paper.neural_programmer.problems.tasks import task_of
@@ -142,20 +140,8 @@ class TableQuestions(Experiment):
         assert isinstance(model, NeuralProgrammer)
         (questions, index, examples), settings = batch
         chosen = model(questions).gathered(index)
-        tables, compared = prepared(model, chosen, examples, questions.given[index], config.pivot_grad)
-        last = run(chosen.operations, chosen.columns, tables, compared)
-        scalar = examples.scalar.to(last.scalar.dtype) / 100
-        cells = examples.present[..., None] * tables.rows[:, None]
-        return losses(
-            last,
-            chosen.columns[:, -1],
-            examples.lookup,
-            scalar,
-            wanted_cells(examples),
-            cells,
-            settings["delta"],
-            settings["weight"],
-        ).mean()
+        count = questions.given[index]
+        return example_losses(model, chosen, examples, count, config.pivot_grad, **settings).mean()
 
     # --- evaluation -----------------------------------------------------------------------------------
 

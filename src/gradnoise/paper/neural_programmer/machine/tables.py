@@ -24,16 +24,26 @@ def prepared(
         count: of numbers in each question, int64 [B].
         pivot_grad: see `compare`.
     """
-    dtype, text = chosen.operations.dtype, examples.words.shape[1]
-    real = torch.arange(examples.selected.shape[1], device=count.device) < examples.rows[:, None]
-    rows = real.to(dtype)
-    match = rows[:, None].expand(-1, 0, -1)
-    if text:
-        names, cell_words = model.column_names()[:text].to(dtype), model.cell_words().to(dtype)
-        match = text_match(names, cell_words, chosen, examples.words, rows)
+    dtype = chosen.operations.dtype
+    rows = real_rows(examples).to(dtype)
+    match = matched(model, chosen, examples, rows)
     numbers = examples.numbers.to(dtype) / HUNDREDTHS
     tables = Tables(examples.cells.to(dtype) / HUNDREDTHS, rows, numbers, count, match)
     return tables, compare(tables, pivots(chosen.numbers, tables), pivot_grad)
+
+
+def real_rows(examples: Examples) -> Tensor:
+    """Return which rows are real and no padding, bool [B, M]."""
+    return torch.arange(examples.selected.shape[1], device=examples.rows.device) < examples.rows[:, None]
+
+
+def matched(model: NeuralProgrammer, chosen: Choices, examples: Examples, rows: Tensor) -> Tensor:
+    """Return text_match of the text columns [B, K, M]; rows are those that are real, 1 or 0 [B, M]."""
+    text = examples.words.shape[1]
+    if not text:
+        return rows[:, None].expand(-1, 0, -1)
+    names, cell_words = model.column_names()[:text].to(rows.dtype), model.cell_words().to(rows.dtype)
+    return text_match(names, cell_words, chosen, examples.words, rows)
 
 
 def wanted_cells(examples: Examples) -> Tensor:
