@@ -84,6 +84,34 @@ def test_an_update_within_a_closure():
         assert torch.allclose(p, q + noise.replay(name, 0), atol=1e-6)
 
 
+class Clearing(torch.optim.SGD):
+    def step(self, closure=None):
+        loss = super().step(closure)
+        self.zero_grad()
+        return loss
+
+
+@pytest.mark.parametrize("who", ["the step", "a hook"])
+@pytest.mark.parametrize("closing", [True, False])
+def test_noise_on_weights_whose_step_lets_gradients_go(who, closing):
+    p = nn.Parameter(torch.ones(40))
+    optimizer = (Clearing if who == "the step" else torch.optim.SGD)([p], lr=0.5)
+    if who == "a hook":
+        optimizer.register_step_post_hook(lambda o, *_: o.zero_grad())
+    noise = attach(optimizer, Fixed(0.1), seed=SEED, on="weights")
+
+    def closure():
+        p.grad = torch.zeros(40)
+
+    for _ in range(3):
+        if not closing:
+            closure()
+        optimizer.step(*[closure] * closing)
+        p.data = p.data.clone()  # other memory in every update
+    assert noise.step == 3
+    assert torch.allclose(p - 1, sum(noise.replay("0.0", t) for t in range(3)), atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("schedule", "on", "message"),
     [

@@ -44,11 +44,14 @@ def check_place(on: str, schedule: Schedule) -> None:
         )
 
 
-def _weights_of(p: Tensor) -> Tensor:
-    """Return a stand-in for a parameter, whose gradient is the parameter's own memory."""
-    stand_in = p.detach()
-    stand_in.grad = p.detach()
-    return stand_in
+def _weights_of(group: Group) -> Group:
+    """Return stand-ins for the parameters of a group, whose gradients are the parameters' own memory."""
+    streams = []
+    for stream in group.streams:
+        stand_in = stream.parameter.detach()
+        stand_in.grad = stream.parameter.detach()
+        streams.append(stream._replace(parameter=stand_in))
+    return group._replace(streams=streams, gradients=[s.parameter.grad for s in streams])
 
 
 def attached(optimizer: Optimizer) -> bool:
@@ -93,6 +96,7 @@ class Noise:
         self._done_at = -1
         self._last: tuple[Tensor, Tensor | None] | None = None  # of noise relative to the gradient, and the loss scale
         self._paused = False
+        self._updated: list[Group] = []  # what the update changes that is under way, for noise on weights
         schedules = [schedule_of(group, schedule) for group in optimizer.param_groups]
         for own in schedules:  # what is unusable is found here, not in the first step
             check_at(own, 0)
@@ -234,21 +238,20 @@ class Noise:
         if self._endings is not None:
             self._endings.settle()
         groups, t = self._groups(), self.step
+        if self._on == "weights":
+            groups = list(map(_weights_of, groups))
         for group in groups:  # one that raises does so before any drawing
             check_at(group.schedule, t)
         return [diagnose(group, t, self._rows, self._endings, self._anti_pgd) for group in groups]
 
     def _groups(self) -> list[Group]:
-        """Return where noise goes now: parameters that get it and have a gradient."""
+        """Return the parameters that get noise and have a gradient now."""
         groups = []
         for i, group in enumerate(self.optimizer.param_groups):
             streams = self._streams.of(group)
             gradients = [s.parameter.grad for s in streams]
             if NoneType in set(map(type, gradients)):
                 streams = [s for s in streams if s.parameter.grad is not None]
-                gradients = [s.parameter.grad for s in streams]
-            if self._on == "weights":
-                streams = [s._replace(parameter=_weights_of(s.parameter)) for s in streams]
                 gradients = [s.parameter.grad for s in streams]
             groups.append(Group(i, schedule_of(group, self.schedule), streams, gradients))
         return groups
@@ -260,6 +263,8 @@ class Noise:
         gradients: list[Any] = list(itertools.chain.from_iterable(group.gradients for group in groups))
         if self._endings is not None:
             self._endings.settle()
+        if self._on == "weights" and everywhere:  # kept, since the step may clear gradients
+            self._updated = groups
         if self._on == "weights" or self._paused or not everywhere or self._has_noise(gradients, t):
             return bool(everywhere)
         if self._looked < DOUBTFUL or not self._looked & self._looked - 1:
@@ -288,7 +293,9 @@ class Noise:
         self._done = []
         if self._on == "weights" and found and not self._paused:
             scale = None if overflow is None else 1 - overflow
-            add_doses_(doses(self._groups(), t, self._rows, scale, anti_pgd=self._anti_pgd), self._rows)
+            groups = list(map(_weights_of, self._updated))
+            add_doses_(doses(groups, t, self._rows, scale, anti_pgd=self._anti_pgd), self._rows)
+        self._updated = []
 
     def _look_out(self) -> Lookout:
         """Return what warns of probable mistakes while training."""
