@@ -1,9 +1,9 @@
 """Gradient noise where a framework owns the optimizer: `integrations.lightning` and `integrations.transformers`."""
 
-import warnings
 from collections.abc import Sequence
 
 from gradnoise.noise.handle import Noise
+from gradnoise.noise.saying import say
 
 
 def warn_of_absence(noises: Sequence[Noise], before: Sequence[int], updates: int) -> None:
@@ -15,8 +15,7 @@ def warn_of_absence(noises: Sequence[Noise], before: Sequence[int], updates: int
         updates: how many the framework counted.
     """
     if updates and noises and all(noise.step == t for noise, t in zip(noises, before, strict=True)):
-        warnings.warn(
+        say(
             f"training made {updates} updates and none of them had noise: they did not come through the `step` of"
-            f" {type(noises[0].optimizer).__name__} that noise is attached to",
-            stacklevel=3,
+            f" {type(noises[0].optimizer).__name__} that noise is attached to"
         )

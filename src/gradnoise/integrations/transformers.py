@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 from torch import nn
@@ -13,6 +12,7 @@ from gradnoise.integrations import warn_of_absence
 from gradnoise.noise.arm import schedule_of_arm, seed_of_arm
 from gradnoise.noise.attachment import attach
 from gradnoise.noise.handle import Noise
+from gradnoise.noise.saying import say
 from gradnoise.noise.schedule import Schedule
 
 
@@ -70,10 +70,9 @@ class GradientNoise(TrainerCallback):
         self.noise = attach(optimizer, schedule, seed=seed, named_parameters=names, **self.options)
         self._before = self.noise.step, state.global_step
         if state.global_step > 0 and self.noise.step == 0:
-            warnings.warn(
+            say(
                 f"training resumes at step {state.global_step} from a checkpoint that has no noise clock, as one made"
-                " without noise: noise starts at t = 0",
-                stacklevel=2,
+                " without noise: noise starts at t = 0"
             )
 
     def on_log(

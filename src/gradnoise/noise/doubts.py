@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch.optim import Optimizer
 
 from gradnoise.noise.dosing import Dose
 from gradnoise.noise.gradients import Stream
+from gradnoise.noise.saying import say
 
 #: Noise that is so many times the gradient is probably a mistake.
 LOUD = 10.0
@@ -46,18 +46,20 @@ def refuse_shared(streams: Sequence[Stream]) -> None:
             )
 
 
-def about_names(keys: frozenset[int], others: Iterable[frozenset[int]]) -> None:
-    """Warn of another optimizer whose parameters get the same noise.
+def about_names(keys: frozenset[int], others: Iterable[frozenset[int]]) -> bool:
+    """Warn of another optimizer whose parameters get the same noise; return whether there is one.
 
     Args:
         keys: of this optimizer's streams.
         others: of each optimizer that made an update between two updates of this one.
     """
-    if any(keys & other for other in others):
-        _warn(
+    alike = any(keys & other for other in others)
+    if alike:
+        say(
             "another optimizer that is used in turn with this one has noise of the same seed on parameters of the same"
             " names, so that their noise is equal; pass named_parameters that differ, or another seed"
         )
+    return alike
 
 
 def about_clipping(optimizers: Iterable[Any]) -> None:
@@ -71,7 +73,7 @@ def about_clipping(optimizers: Iterable[Any]) -> None:
     for options in (*optimizer.param_groups, own):
         for option, value in options.items():
             if CLIPPING.search(str(option).lower()) and not HARMLESS.search(str(option).lower()) and _is_on(value):
-                _warn(
+                say(
                     f"{type(optimizer).__name__} has {option}={value}: it clips within its step, after the"
                     f" noise, which is scaled down with the gradient; set {option}=None (or 0) and clip before step()"
                 )
@@ -92,7 +94,7 @@ def about_change(optimizer: Optimizer, before: Sequence[tuple[Tensor, int, Tenso
     """
     for gradient, version, noisy in before:
         if gradient._version != version and _is_clipped(_sample(gradient), noisy, optimizer):
-            _warn(
+            say(
                 f"{type(optimizer).__name__} clipped gradients after the noise was added, and the noise with them; have"
                 " it clip before the step, in a subclass's `step` before super().step(), or not at all"
             )
@@ -154,7 +156,7 @@ def about_dose(doses: Sequence[Dose], t: int, scale: Tensor | None) -> bool:
     if not (math.isfinite(gradient) and noise > LOUD * gradient > 0):
         return False
     rho = noise / gradient
-    _warn(
+    say(
         f"the noise of update {t} has a norm of {noise:.3g}, the gradient one of {gradient:.3g}: {rho:.3g} times as"
         f" much (rho = {rho:.3g}), so that the update is nearly all noise. The norm of noise is sigma times the root of"
         f" the number of elements, here {elements:,}, and so the same eta is stronger on a larger network. Attach"
@@ -167,7 +169,3 @@ def about_dose(doses: Sequence[Dose], t: int, scale: Tensor | None) -> bool:
 
 def _wide(x: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
-
-
-def _warn(sentence: str) -> None:
-    warnings.warn(sentence, stacklevel=3)

@@ -41,7 +41,7 @@ class Lookout:
     ) -> None:
         self._optimizer, self._keys, self._others = optimizer, keys, others
         self._made, self._turn = 0, -1  # updates made, and when the last one was among those of all optimizers
-        self._loud = self._shrinks = False  # what was said
+        self._loud = self._alike = self._shrinks = False  # what was said
         self._before: list[tuple[Tensor, int, Tensor]] = []
         self._ranks = Ranks()
         self._watch = Watch(parameters, type(optimizer).__name__, in_step)
@@ -55,7 +55,8 @@ class Lookout:
             self._ranks.tell(streams)
         elif made < DOUBTFUL:
             self._ranks.look()
-            doubts.about_names(self._keys(), [other._keys() for other in self._others() if other._turn > self._turn])
+            between = [other._keys() for other in self._others() if other._turn > self._turn and not self._alike]
+            self._alike = self._alike or doubts.about_names(self._keys(), between)
         self._made, self._turn = made + 1, next(_turns)
 
     def after_noise(self, gradients: Sequence[Tensor], scale: Tensor | None) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, distributed
 
 from gradnoise.noise.gradients import Stream
+from gradnoise.noise.saying import say
 
 FEW = 8
 """Elements of a parameter that tell it from another one."""
@@ -56,7 +56,7 @@ class Ranks:
             self._wait.remove(rank)
             if said := self._doubt(json.loads(store.get(self._key(rank))), rank):
                 self._wait.clear()
-                warnings.warn(said, stacklevel=2)
+                say(said)
                 return
 
     def _key(self, rank: int) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch.optim import Optimizer
 
 from gradnoise.noise.clock import CLOCK
+from gradnoise.noise.saying import say
 
 _OTHER = 7_777_777
 """A clock that no training has."""
@@ -39,10 +39,9 @@ def about_saving(optimizers: Sequence[Any]) -> None:
 
 
 def _warn(outer: Any, what: str) -> None:
-    warnings.warn(
+    say(
         f"{what.format(type(outer).__name__)}, which would start anew when a checkpoint is loaded; save the"
-        " state_dict() of the handle that attach returns, too, and load it after the optimizer's",
-        stacklevel=4,
+        " state_dict() of the handle that attach returns, too, and load it after the optimizer's"
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, cast
@@ -15,6 +14,7 @@ from torch.optim.optimizer import __file__ as OPTIMIZER_FILE
 
 from gradnoise.noise.clock import Clock
 from gradnoise.noise.inner import defers, hook_steps
+from gradnoise.noise.saying import say
 
 AddNoise = Callable[[int, "Tensor | None"], bool]
 """Adds the noise of update t, times a loss scale if that is given, to the gradients; says whether there were any."""
@@ -126,7 +126,7 @@ class BeforeUpdate:
     def _tell(self, what: str) -> None:
         if not self._told:
             self._told = True
-            warnings.warn(what, stacklevel=4)
+            say(what)
 
 
 def _refuse_what_cannot_be_told(optimizer: Optimizer, kwargs: Any) -> None:

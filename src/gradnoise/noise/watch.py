@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
+
+from gradnoise.noise.saying import say
 
 _watched: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # parameter -> weak reference to its last watch
 
@@ -59,11 +60,10 @@ class Watch:
         self._seen[id(p)] = now, changes
         if changes >= PASSES:
             self._said = True
-            warnings.warn(
+            say(
                 f"parameters change from one backward pass to the next, but {self._name}.step, before which noise is"
                 " added, was not called: these updates have no noise and are not counted. Attach noise to the"
-                " optimizer that makes them, after its step has its last form; attach(..., warn=False) silences this",
-                stacklevel=2,
+                " optimizer that makes them, after its step has its last form; attach(..., warn=False) silences this"
             )
 
     def _marks(self, p: Tensor) -> Any:
