@@ -91,3 +91,60 @@ def test_a_negative_option_is_refused(option, name):
     with pytest.raises(ValueError) as error:
         attach(optimizer, Annealed(0.1), seed=SEED)
     assert str(error.value) == f"{name} must be a finite number >= 0, got -0.5"
+
+
+def test_fixed_noise_takes_a_sigma_of_a_group():
+    (a, b, c), optimizer = optimizer_of({}, {"noise_sigma": 0.0}, {"noise_sigma": 2.0})
+    attach(optimizer, Fixed(1.0), seed=SEED)
+    optimizer.step()
+    assert torch.equal(a.grad, noise_of("0.0", 0, 1.0, (5,))) and torch.equal(c.grad, noise_of("2.0", 0, 2.0, (5,)))
+    assert b.grad.count_nonzero() == 0
+
+
+UNKNOWN = (
+    "a parameter group has the option {!r}, which is none of noise_eta, noise_gamma, noise_rho, noise_sigma; the"
+    " nearest is {!r}; rename or remove it"
+)
+
+
+@pytest.mark.parametrize(
+    "option, nearest", [("noise_etta", "noise_eta"), ("noise_std", "noise_eta"), ("noise_gama", "noise_gamma")]
+)
+def test_an_option_that_nothing_reads_is_refused(option, nearest):
+    says = UNKNOWN.format(option, nearest)
+    _, optimizer = optimizer_of({}, {option: 0.0})
+    with pytest.raises(ValueError) as error:
+        attach(optimizer, Annealed(0.1), seed=SEED)
+    assert str(error.value) == says
+    _, optimizer = optimizer_of({})
+    noise = attach(optimizer, Annealed(0.1), seed=SEED)
+    optimizer.step()
+    optimizer.add_param_group({"params": flat((5,)), option: 0.0})
+    with pytest.raises(ValueError) as error:
+        optimizer.step()
+    assert str(error.value) == says and noise.step == 1
+
+
+def test_an_option_of_another_kind_of_schedule_is_refused_when_it_comes():
+    _, optimizer = optimizer_of({})
+    attach(optimizer, Annealed(0.1), seed=SEED)
+    optimizer.step()
+    optimizer.param_groups[0]["noise_sigma"] = 0.0
+    with pytest.raises(ValueError, match="the option 'noise_sigma', which replaces a number of a Fixed schedule"):
+        optimizer.step()
+
+
+def test_options_of_the_optimizer_itself_and_of_others_are_left_alone():
+    class Dithering(torch.optim.SGD):
+        def __init__(self, params, lr):
+            super().__init__(params, lr=lr)
+            self.defaults["noise_level"] = 0.5
+            for group in self.param_groups:
+                group.setdefault("noise_level", 0.5)
+
+    (a,) = flat((5,))
+    optimizer = Dithering([{"params": [a], "lr_scale": 0.5, "name": "body", "initial_noise_eta": 1.0}], lr=1.0)
+    attach(optimizer, Annealed(1.0), seed=SEED)
+    torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 10)
+    optimizer.step()
+    assert torch.equal(a.grad, noise_of("0.0", 0, 1.0, (5,)))

@@ -166,8 +166,55 @@ def test_where_sees_the_name_without_wrappers():
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     asked = []
     pairs = [(f"module._orig_mod.{name}", p) for name, p in model.named_parameters()]
-    attach(optimizer, Fixed(1.0), seed=SEED, named_parameters=pairs, where=lambda name: asked.append(name) or True)
+    attach(
+        optimizer, Fixed(1.0), seed=SEED, named_parameters=pairs, where=lambda name: asked.append(name) or "0" in name
+    )
     assert asked == ["0.weight", "0.bias", "2.weight", "2.bias"]
+
+
+OWN_NAMES = pytest.mark.skipif(
+    tuple(map(int, torch.__version__.split(".")[:2])) < (2, 6), reason="optimizers take names from torch 2.6 on"
+)
+
+
+@OWN_NAMES
+def test_where_takes_the_names_that_an_optimizer_was_made_with():
+    """What it chooses has the noise that it has without a filter."""
+    model = make_model()
+    groups = [{"params": [(f"module.{n}", p) for n, p in model[i].named_parameters(f"{i}")]} for i in (0, 2)]
+    optimizer = torch.optim.SGD(groups, lr=0.1)
+    asked = []
+    attach(optimizer, Fixed(1.0), seed=SEED, where=lambda name: asked.append(name) or name.endswith("weight"))
+    assert asked == ["0.weight", "0.bias", "2.weight", "2.bias"]
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    optimizer.step()
+    for i, place in ((0, "0.0"), (2, "1.0")):
+        assert torch.equal(model[i].weight.grad, noise_of(place, 0, 1.0, model[i].weight.shape))
+        assert not model[i].bias.grad.any()
+
+
+@OWN_NAMES
+def test_where_takes_the_names_of_groups_that_are_added():
+    a, b, c = flat((5,), (5,), (5,))
+    optimizer = torch.optim.SGD([("a", a), ("b.bias", b)], lr=1.0)
+    attach(optimizer, Fixed(1.0), seed=SEED, where=lambda name: not name.endswith("bias"))
+    optimizer.add_param_group({"params": [("c.bias", c)]})
+    optimizer.step()
+    assert a.grad.all() and not b.grad.any() and not c.grad.any()
+
+
+def test_a_filter_that_selects_everything():
+    """As one with a misspelt name does; where parameters of other optimizers are filtered out it is no doubt."""
+    model = make_model()
+    names = {"where": lambda name: "bais" not in name}
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.warns(UserWarning, match="`where` selects each of 4 parameters, the first is '0.weight'"):
+        attach(optimizer, Fixed(1.0), seed=SEED, named_parameters=model.named_parameters(), **names).detach()
+    attach(optimizer, Fixed(1.0), seed=SEED, named_parameters=model.named_parameters(), warn=False, **names)
+    names = {"where": lambda name: "bias" not in name}
+    matrices = torch.optim.SGD([model[0].weight, model[2].weight], lr=0.1)
+    attach(matrices, Fixed(1.0), seed=SEED, named_parameters=model.named_parameters(), **names)
 
 
 # --- the function below --------------------------------------------------------------------------------

@@ -149,12 +149,23 @@ def test_replaying_an_unknown_name():
         ({"where": "bias"}, "where must be a function of a parameter's name that returns True or False, got 'bias'"),
         (
             {"where": lambda name: name == "bias"},
-            "`where` selects no parameter of this optimizer; it is called with names such as '0.0'",
+            "`where` is given names of parameters, and this optimizer has none for its parameters; pass"
+            " named_parameters=model.named_parameters()",
         ),
+        ({"anti_pgd": "no"}, "anti_pgd must be True or False, got 'no'"),
+        ({"warn": 0}, "warn must be True or False, got 0"),
     ],
 )
 def test_unusable_arguments(options, says):
     assert message(ValueError, attach, sgd((3,)), Fixed(1.0), **({"seed": SEED} | options)) == says
+
+
+def test_a_filter_that_selects_nothing():
+    (p,) = flat((3,))
+    options = {"named_parameters": [("weight", p)], "where": lambda name: name == "bias"}
+    assert message(ValueError, attach, torch.optim.SGD([p], lr=1.0), Fixed(1.0), seed=SEED, **options) == (
+        "`where` selects no parameter of this optimizer; it is called with names such as 'weight'"
+    )
 
 
 def test_what_was_refused_leaves_no_trace():

@@ -12,7 +12,7 @@ from gradnoise.noise.doubts import about_clipping
 from gradnoise.noise.gradients import Rows, check_rows
 from gradnoise.noise.handle import Noise, Place, attached, check_place
 from gradnoise.noise.inner import chain
-from gradnoise.noise.naming import names_of
+from gradnoise.noise.naming import about_filter, names_of
 from gradnoise.noise.saving import about_saving
 from gradnoise.noise.schedule import Schedule, check_schedule
 
@@ -70,7 +70,7 @@ def attach(
     hooks: attach to the copy again.
 
     A parameter group may have noise of its own: its options `noise_eta` and `noise_gamma` replace those of an
-    `Annealed` schedule, `noise_rho` and `noise_gamma` those of a `Relative` one, as in
+    `Annealed` schedule, `noise_rho` and `noise_gamma` those of a `Relative` one, `noise_sigma` that of `Fixed`, as in
     `SGD([{"params": body}, {"params": head, "noise_eta": 0.0}], lr=0.1)`.
 
     Args:
@@ -85,7 +85,8 @@ def attach(
             noise then depends on its name alone, not on its place in the optimizer. What DDP, torch.compile and
             activation checkpointing add to names is ignored. Without it parameters are named "group.index",
             such as "0.3": their places in `optimizer.param_groups`.
-        where: given a parameter's name, tells whether it gets noise; None for all.
+        where: given a parameter's name, tells whether it gets noise; None for all. It takes names: those of
+            `named_parameters` or, without it, of an optimizer that was itself made with `model.named_parameters()`.
         rows: "present" adds noise to those rows that a sparse gradient has, "all" to every row.
         anti_pgd: anticorrelated noise (Orvieto et al. 2022): take away what the update before added,
             g <- g + sigma_t z_t - sigma_{t-1} z_{t-1}. With SGD the sum of the noise so far is sigma_t z_t.
@@ -124,11 +125,16 @@ def attach(
     check_schedule(schedule)
     if where is not None and not callable(where):
         raise ValueError(f"where must be a function of a parameter's name that returns True or False, got {where!r}")
+    for name, value in (("anti_pgd", anti_pgd), ("warn", warn)):
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} must be True or False, got {value!r}")
     check_rows(rows)
     check_place(on, schedule)
     names = None if named_parameters is None else names_of(named_parameters)
     noise = Noise(inner, schedule, seed, names, where, rows, warn, anti_pgd, on)
     if warn:
+        if where is not None:
+            about_filter(inner, where, names, len(noise.keys))
         about_clipping(optimizers)
         about_saving(optimizers)
     return noise

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -14,11 +13,8 @@ from gradnoise.noise.gaussian import check_step
 from gradnoise.noise.gradients import Rows, Stream, add_noise_, check_rows
 from gradnoise.noise.naming import names_of
 from gradnoise.noise.norms import count, norm
-from gradnoise.noise.schedule import Annealed, Relative, Schedule, sigma, until_share
+from gradnoise.noise.schedule import Relative, Schedule, sigma, until_share
 from gradnoise.noise.until import Endings
-
-OPTIONS = {"noise_eta": "eta", "noise_gamma": "gamma", "noise_rho": "rho"}
-"""Option of a parameter group -> field of the schedule that it replaces."""
 
 
 class Group(NamedTuple):
@@ -46,26 +42,6 @@ class Dose(NamedTuple):
     sigma: float
     scale: Tensor | None
     relative: bool = False
-
-
-def schedule_of(group: Mapping[str, Any], schedule: Schedule) -> Schedule:
-    """Return the schedule of a parameter group: that of all, but for the numbers that the group's options replace.
-
-    Raises:
-        ValueError: the schedule has no such number.
-    """
-    options = {name: field for name, field in OPTIONS.items() if name in group}
-    if not options:
-        return schedule
-    fields = {f.name for f in dataclasses.fields(schedule)} if isinstance(schedule, (Annealed, Relative)) else set()
-    for name, field in options.items():
-        if field not in fields:
-            kind = "a Relative" if field == "rho" else "an Annealed"
-            raise ValueError(
-                f"a parameter group has the option {name!r}, which replaces a number of {kind} schedule, but the"
-                f" schedule is {schedule!r}; attach {kind} one or remove the option"
-            )
-    return dataclasses.replace(schedule, **{field: group[name] for name, field in options.items()})  # type: ignore[type-var]
 
 
 def doses(

@@ -15,9 +15,10 @@ from torch.optim import Optimizer
 
 from gradnoise.noise import doubts, gaussian
 from gradnoise.noise.diagnostics import GroupDiagnostics, diagnose, draw
-from gradnoise.noise.dosing import Group, add_doses_, ask_for_ends, doses, schedule_of
+from gradnoise.noise.dosing import Group, add_doses_, ask_for_ends, doses
 from gradnoise.noise.gradients import Rows
 from gradnoise.noise.lookout import DOUBTFUL, Lookout
+from gradnoise.noise.options import Options
 from gradnoise.noise.schedule import Relative, Schedule, check_at, deviation, sigma, until_share
 from gradnoise.noise.stepping import BeforeUpdate
 from gradnoise.noise.streams import Streams
@@ -97,7 +98,8 @@ class Noise:
         self._last: tuple[Tensor, Tensor | None] | None = None  # of noise relative to the gradient, and the loss scale
         self._paused = False
         self._updated: list[Group] = []  # what the update changes that is under way, for noise on weights
-        schedules = [schedule_of(group, schedule) for group in optimizer.param_groups]
+        self._options = Options(optimizer, schedule)
+        schedules = list(map(self._options.schedule, range(len(optimizer.param_groups))))
         for own in schedules:  # what is unusable is found here, not in the first step
             check_at(own, 0)
         key = seed if on == "gradients" else gaussian.stream_key(seed, on)  # not the numbers that gradients would get
@@ -215,7 +217,7 @@ class Noise:
         """
         t = gaussian.check_step(t)
         group, stream = self._streams.named(name)
-        schedule = schedule_of(self.optimizer.param_groups[group], self.schedule)
+        schedule = self._options.schedule(group)
         if isinstance(schedule, Relative) and sigma is None:
             raise ValueError(
                 f"the noise of {schedule!r} follows from the gradient of update {t}, which is gone; pass the sigma that"
@@ -253,7 +255,7 @@ class Noise:
             if NoneType in set(map(type, gradients)):
                 streams = [s for s in streams if s.parameter.grad is not None]
                 gradients = [s.parameter.grad for s in streams]
-            groups.append(Group(i, schedule_of(group, self.schedule), streams, gradients))
+            groups.append(Group(i, self._options.schedule(i), streams, gradients))
         return groups
 
     def _add(self, t: int, scale: Tensor | None) -> bool:

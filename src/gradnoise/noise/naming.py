@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 
 from torch import Tensor
+from torch.optim import Optimizer
 
 WRAPPERS = frozenset({"_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"})
 """Parts of names that torch.compile, activation checkpointing and FSDP1 put in."""
@@ -36,3 +38,42 @@ def names_of(named_parameters: Iterable[tuple[str, Tensor]]) -> dict[Tensor, str
             " name of its own"
         )
     return names
+
+
+def own_names(optimizer: Optimizer) -> dict[Tensor, str]:
+    """Return the names that an optimizer's parameters have of itself: it was made with `model.named_parameters()`.
+
+    Raises:
+        ValueError: it was not.
+    """
+    pairs: list[tuple[str, Tensor]] = []
+    for group in optimizer.param_groups:
+        names = group.get("param_names", ())
+        if len(names) != len(group["params"]):
+            raise ValueError(
+                "`where` is given names of parameters, and this optimizer has none for its parameters; pass"
+                " named_parameters=model.named_parameters()"
+            )
+        pairs += zip(names, group["params"], strict=True)
+    return names_of(pairs)
+
+
+def about_filter(
+    optimizer: Optimizer, where: Callable[[str], bool], names: Mapping[Tensor, str] | None, selected: int
+) -> None:
+    """Warn of a filter that lets every parameter through, as one with a misspelt name does.
+
+    Args:
+        optimizer: that has noise.
+        where: tells by the name whether a parameter gets noise.
+        names: all that are known, of other optimizers' parameters too; None where the optimizer has names itself.
+        selected: parameters of this optimizer that get noise.
+    """
+    here = {p for group in optimizer.param_groups for p in group["params"]}
+    known = own_names(optimizer) if names is None else names
+    if selected == len(here) and all(where(name) for p, name in known.items() if p not in here):
+        warnings.warn(
+            f"`where` selects each of {len(known)} parameters, the first is {next(iter(known.values()))!r}: it leaves"
+            " none without noise; look for a misspelt name in it, or leave it out",
+            stacklevel=3,
+        )

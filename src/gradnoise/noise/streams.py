@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from gradnoise.noise.gradients import Stream
+from gradnoise.noise.naming import own_names
 
 
 class Streams:
@@ -20,10 +21,11 @@ class Streams:
         optimizer: whose parameters.
         seed: of the noise.
         names: of the parameters; None for their places, "group.index".
-        where: tells by the name whether a parameter gets noise; None for all.
+        where: tells by the name whether a parameter gets noise; None for all. Without `names` it is given those that
+            the optimizer was made with.
 
     Raises:
-        ValueError: a parameter has no name, or `where` selects none.
+        ValueError: a parameter has no name, or `where` selects none or has no names to be given.
     """
 
     def __init__(
@@ -40,8 +42,10 @@ class Streams:
         self._known: dict[int, tuple[tuple[list[int], list[bool]], list[Stream]]] = {}
         self._name_all()
         if not any(self._streams.values()):
-            raise ValueError("`where` selects no parameter of this optimizer; it is called with names such as"
-                             f" {self._name(*self._places()[0])!r}")  # fmt: skip
+            first = self._called()[self._places()[0][1]]
+            raise ValueError(
+                f"`where` selects no parameter of this optimizer; it is called with names such as {first!r}"
+            )
 
     @property
     def keys(self) -> frozenset[int]:
@@ -97,11 +101,21 @@ class Streams:
         self._known.clear()
         now = {p for _, p in self._places()}
         self._streams = {p: stream for p, stream in self._streams.items() if p in now}
+        wanted = self._wanted()
         for place, p in self._places():
             if p not in self._streams:
                 name = self._name(place, p)
-                wanted = self._where is None or self._where(name)
-                self._streams[p] = Stream.of(p, name, self._seed) if wanted else None
+                self._streams[p] = Stream.of(p, name, self._seed) if wanted(p) else None
+
+    def _called(self) -> Mapping[Tensor, str]:
+        """Return the names that `where` is called with."""
+        return own_names(self._optimizer) if self._names is None else self._names
+
+    def _wanted(self) -> Callable[[Tensor], bool]:
+        if (where := self._where) is None:
+            return lambda p: True
+        names = self._called()
+        return lambda p: bool(where(names[p]))
 
     def _name(self, place: str, p: Tensor) -> str:
         if self._names is None:

@@ -1,0 +1,86 @@
+"""Options of parameter groups that give them noise of their own."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from torch.optim import Optimizer
+
+from gradnoise.noise.schedule import Annealed, Fixed, Relative, Schedule
+
+OPTIONS = {"noise_eta": "eta", "noise_gamma": "gamma", "noise_rho": "rho", "noise_sigma": "sigma"}
+"""Option of a parameter group -> field of the schedule that it replaces."""
+
+_KINDS = {"rho": "a Relative", "sigma": "a Fixed"}
+
+
+def schedule_of(group: Mapping[str, Any], schedule: Schedule) -> Schedule:
+    """Return the schedule of a parameter group: that of all, but for the numbers that the group's options replace.
+
+    Raises:
+        ValueError: the schedule has no such number.
+    """
+    options = {name: field for name, field in OPTIONS.items() if name in group}
+    if not options:
+        return schedule
+    ours = isinstance(schedule, (Annealed, Fixed, Relative))
+    fields = {f.name for f in dataclasses.fields(schedule)} if ours else set()  # type: ignore[arg-type]
+    for name, field in options.items():
+        if field not in fields:
+            kind = _KINDS.get(field, "an Annealed")
+            raise ValueError(
+                f"a parameter group has the option {name!r}, which replaces a number of {kind} schedule, but the"
+                f" schedule is {schedule!r}; attach {kind} one or remove the option"
+            )
+    return dataclasses.replace(schedule, **{field: group[name] for name, field in options.items()})  # type: ignore[type-var]
+
+
+class Options:
+    """Reads the schedules of an optimizer's parameter groups, whose options may change while training.
+
+    Args:
+        optimizer: whose groups.
+        schedule: of groups without options.
+    """
+
+    def __init__(self, optimizer: Optimizer, schedule: Schedule) -> None:
+        self._optimizer, self._schedule = optimizer, schedule
+        self._read: dict[int, tuple[set[str], bool]] = {}  # of each group its keys, and whether options are among them
+
+    def schedule(self, i: int) -> Schedule:
+        """Return the schedule of a group.
+
+        Args:
+            i: index of the group.
+
+        Raises:
+            ValueError: it has an option that is unknown or does not fit.
+        """
+        group = self._optimizer.param_groups[i]
+        keys, given = self._read.get(i, (None, False))
+        if group.keys() != keys:
+            _refuse_unknown(group, self._optimizer.defaults)
+            given = any(name in group for name in OPTIONS)
+            self._read[i] = set(group), given
+        return schedule_of(group, self._schedule) if given else self._schedule
+
+
+def _refuse_unknown(group: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Refuse an option that looks like ours and is none, unless it is one that the optimizer itself has.
+
+    Raises:
+        ValueError: there is one.
+    """
+    for option in group:
+        if not str(option).startswith("noise_") or option in OPTIONS:
+            continue
+        near = difflib.get_close_matches(option, OPTIONS, n=1, cutoff=0.85)
+        if option in defaults and not near:
+            continue
+        raise ValueError(
+            f"a parameter group has the option {option!r}, which is none of {', '.join(OPTIONS)}; the nearest is"
+            f" {difflib.get_close_matches(option, OPTIONS, n=1, cutoff=0.0)[0]!r}; rename or remove it"
+        )
