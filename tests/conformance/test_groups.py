@@ -46,7 +46,9 @@ def test_options_survive_the_state_dict():
     torch.save(optimizer.state_dict(), file)
     (a, b), optimizer = optimizer_of({}, {})
     noise = attach(optimizer, Annealed(1.0), seed=SEED)
-    optimizer.load_state_dict(torch.load(io.BytesIO(file.getvalue()), weights_only=True))
+    says = "group 0 has noise_eta=0.0 instead of no option; group 1 has noise_gamma=2.0 instead of no option; set the"
+    with pytest.warns(UserWarning, match=says):
+        optimizer.load_state_dict(torch.load(io.BytesIO(file.getvalue()), weights_only=True))
     optimizer.step()
     assert a.grad.count_nonzero() == 0
     assert torch.equal(b.grad, noise_of("1.0", 1, (1 / 2**2.0) ** 0.5, (5,))) and noise.step == 2

@@ -11,6 +11,7 @@ from gradnoise.noise.arm import schedule_of_arm, seed_of_arm
 from gradnoise.noise.doubts import about_clipping
 from gradnoise.noise.gradients import Rows, check_rows
 from gradnoise.noise.handle import Noise, Place, attached, check_place
+from gradnoise.noise.homes import about_groups
 from gradnoise.noise.inner import chain
 from gradnoise.noise.naming import about_filter, names_of
 from gradnoise.noise.saving import about_saving
@@ -131,6 +132,8 @@ def attach(
     check_rows(rows)
     check_place(on, schedule)
     names = None if named_parameters is None else names_of(named_parameters)
+    if warn:
+        about_groups(inner, attached)
     noise = Noise(inner, schedule, seed, names, where, rows, warn, anti_pgd, on)
     if warn:
         if where is not None:

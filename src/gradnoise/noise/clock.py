@@ -6,12 +6,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-CLOCK = "gradnoise_t"
-"""Key of the clock in `optimizer.param_groups`.
-
-There it is part of the optimizer's state dict, of distributed checkpoints too, and stays an integer where
-per-parameter state would be cast to a model's bfloat16.
-"""
+from gradnoise.noise.homes import CLOCK, move_in
 
 
 class Clock:
@@ -29,7 +24,9 @@ class Clock:
             optimizer.register_state_dict_pre_hook(lambda _: self._settle()),
             # Otherwise a pending overflow would be subtracted from the clock that was just loaded.
             optimizer.register_load_state_dict_pre_hook(lambda *_: self._settle()),
+            optimizer.register_load_state_dict_post_hook(move_in),
         )
+        move_in(optimizer)
         self.t = self.t  # distributed checkpoints fill only keys that are there
 
     @property

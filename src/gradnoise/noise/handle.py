@@ -19,7 +19,7 @@ from gradnoise.noise.dosing import Group, add_doses_, ask_for_ends, doses
 from gradnoise.noise.gradients import Rows
 from gradnoise.noise.lookout import DOUBTFUL, Lookout
 from gradnoise.noise.options import Options
-from gradnoise.noise.schedule import Relative, Schedule, check_at, deviation, sigma, until_share
+from gradnoise.noise.schedule import Relative, Schedule, check_at, deviation, end_of, shown, sigma, until_share
 from gradnoise.noise.stepping import BeforeUpdate
 from gradnoise.noise.streams import Streams
 from gradnoise.noise.until import Endings
@@ -98,14 +98,15 @@ class Noise:
         self._last: tuple[Tensor, Tensor | None] | None = None  # of noise relative to the gradient, and the loss scale
         self._paused = False
         self._updated: list[Group] = []  # what the update changes that is under way, for noise on weights
-        self._options = Options(optimizer, schedule)
+        self._options = Options(optimizer, schedule, warn)
         schedules = list(map(self._options.schedule, range(len(optimizer.param_groups))))
         for own in schedules:  # what is unusable is found here, not in the first step
             check_at(own, 0)
         key = seed if on == "gradients" else gaussian.stream_key(seed, on)  # not the numbers that gradients would get
         self._streams = Streams(optimizer, key, names, where)
         ending = [i for i, own in enumerate(schedules) if until_share(own) is not None]
-        self._endings = Endings(optimizer, ending) if ending else None
+        self._endings = Endings(optimizer, ending, f"{shown(schedule)}, seed {seed}", warn) if ending else None
+        self._options.keep()
         self._steps = BeforeUpdate(optimizer, self._add, self._made_update)
         self._lookout = self._look_out() if warn else None
         _attached[optimizer] = weakref.ref(self)
@@ -133,17 +134,31 @@ class Noise:
 
     @property
     def sigma(self) -> float:
-        """Return sigma of the next update's noise, for groups without options of their own.
+        """Return sigma of the next update's noise, in groups without options of their own; in the first where all have.
 
         Of noise that is relative to the gradient it is that of the last update, in the first group that had any; nan
-        before the first one.
+        before the first one. It is 0 where noise has ended in all of these groups.
         """
-        if not isinstance(self.schedule, Relative):
-            return sigma(self.schedule, self.step)
+        relative = isinstance(self.schedule, Relative)
+        going = self._going(self.step - relative)
+        if not going:
+            return 0.0
+        if not relative:
+            return sigma(going[0], self.step)
         if self._last is None:
             return math.nan
         deviation, scale = self._last
         return float(deviation) / (1.0 if scale is None else float(scale))
+
+    def _going(self, t: int) -> list[Schedule]:
+        """Return the schedules of groups whose noise has not ended in update t; of those without options, if any."""
+        if self._endings is not None:
+            self._endings.settle()
+        every = list(map(self._options.schedule, range(len(self.optimizer.param_groups))))
+        groups = [i for i, own in enumerate(every) if own is self.schedule] or range(len(every))
+        ends = self._endings
+        over = [t >= end_of(own) or (ends is not None and ends.over(i, t)) for i, own in enumerate(every)]
+        return [every[i] for i in groups if not over[i]]
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -158,6 +173,7 @@ class Noise:
         """Remove the noise from the optimizer. The clock stays there, so attaching again goes on counting."""
         if _attached.get(self.optimizer, lambda: None)() is self:
             self._steps.remove()
+            self._options.remove()
             if self._lookout is not None:
                 self._lookout.remove()
             if self._endings is not None:
@@ -174,6 +190,7 @@ class Noise:
             self._endings.settle()
             groups = range(len(self.optimizer.param_groups))
             state["ended"] = [-1 if (t := self._endings.at(i)) is None else t for i in groups]
+            state["ended_of"] = self._endings.noise
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -184,7 +201,7 @@ class Noise:
                 nothing is changed.
         """
         mine = self.state_dict()
-        if missing := sorted(mine.keys() - state.keys()):
+        if missing := sorted(mine.keys() - state.keys() - {"ended_of"}):
             raise ValueError(
                 f"this is no state of gradient noise: it has no {', '.join(missing)}; pass what state_dict() of a"
                 " handle returned"
@@ -197,8 +214,7 @@ class Noise:
                 )
         self._steps.clock.t = gaussian.check_step(state["t"])
         if self._endings is not None:
-            for i, t in enumerate(state["ended"]):
-                self._endings.set(i, int(t))
+            self._endings.load(state["ended"], state.get("ended_of", self._endings.noise))
 
     def replay(self, name: str, t: int, *, sigma: float | None = None) -> Tensor:
         """Return the noise that update t adds to one parameter: sigma_t z, whether or not it was paused then.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import operator
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 
 from torch import Tensor
 from torch.optim import Optimizer
+
+from gradnoise.noise.saying import say
 
 WRAPPERS = frozenset({"_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"})
 """Parts of names that torch.compile, activation checkpointing and FSDP1 put in."""
@@ -72,8 +73,7 @@ def about_filter(
     here = {p for group in optimizer.param_groups for p in group["params"]}
     known = own_names(optimizer) if names is None else names
     if selected == len(here) and all(where(name) for p, name in known.items() if p not in here):
-        warnings.warn(
+        say(
             f"`where` selects each of {len(known)} parameters, the first is {next(iter(known.values()))!r}: it leaves"
-            " none without noise; look for a misspelt name in it, or leave it out",
-            stacklevel=3,
+            " none without noise; look for a misspelt name in it, or leave it out"
         )

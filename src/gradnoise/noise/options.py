@@ -9,6 +9,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
+from gradnoise.noise.saying import say
 from gradnoise.noise.schedule import Annealed, Fixed, Relative, Schedule
 
 OPTIONS = {"noise_eta": "eta", "noise_gamma": "gamma", "noise_rho": "rho", "noise_sigma": "sigma"}
@@ -41,14 +42,32 @@ def schedule_of(group: Mapping[str, Any], schedule: Schedule) -> Schedule:
 class Options:
     """Reads the schedules of an optimizer's parameter groups, whose options may change while training.
 
+    A state that is loaded replaces all options of a group, the learning rate as well. One that knows nothing of an
+    option of ours leaves it as it was; one that changes the noise of a group is warned of.
+
     Args:
         optimizer: whose groups.
         schedule: of groups without options.
+        warn: whether to warn.
     """
 
-    def __init__(self, optimizer: Optimizer, schedule: Schedule) -> None:
-        self._optimizer, self._schedule = optimizer, schedule
+    def __init__(self, optimizer: Optimizer, schedule: Schedule, warn: bool) -> None:
+        self._optimizer, self._schedule, self._warn = optimizer, schedule, warn
         self._read: dict[int, tuple[set[str], bool]] = {}  # of each group its keys, and whether options are among them
+        self._before: list[dict[str, Any]] = []
+        self._hooks: tuple[Any, ...] = ()
+
+    def keep(self) -> None:
+        """Keep the options, from now on, when a state is loaded."""
+        self._hooks = (
+            self._optimizer.register_load_state_dict_pre_hook(lambda *_: self._remember()),
+            self._optimizer.register_load_state_dict_post_hook(lambda _: self._compare()),
+        )
+
+    def remove(self) -> None:
+        """Take the hooks off the optimizer."""
+        for hook in self._hooks:
+            hook.remove()
 
     def schedule(self, i: int) -> Schedule:
         """Return the schedule of a group.
@@ -66,6 +85,27 @@ class Options:
             given = any(name in group for name in OPTIONS)
             self._read[i] = set(group), given
         return schedule_of(group, self._schedule) if given else self._schedule
+
+    def _remember(self) -> None:
+        self._before = [{k: v for k, v in g.items() if k in OPTIONS} for g in self._optimizer.param_groups]
+
+    def _compare(self) -> None:
+        changed = []
+        for i, (group, before) in enumerate(zip(self._optimizer.param_groups, self._before, strict=False)):
+            for name, value in before.items():
+                group.setdefault(name, value)
+            now = {name: value for name, value in group.items() if name in OPTIONS}
+            if now != before and schedule_of(before, self._schedule) != self.schedule(i):
+                changed.append(f"group {i} has {_shown(now)} instead of {_shown(before)}")
+        if changed and self._warn:
+            say(
+                f"the state that was loaded brings other noise to parameter groups: {'; '.join(changed)}; set the"
+                " options of optimizer.param_groups after loading where this is not meant"
+            )
+
+
+def _shown(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in options.items()) or "no option"
 
 
 def _refuse_unknown(group: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:

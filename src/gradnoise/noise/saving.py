@@ -7,7 +7,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from gradnoise.noise.clock import CLOCK
+from gradnoise.noise.homes import CLOCK
 from gradnoise.noise.saying import say
 
 _OTHER = 7_777_777

@@ -205,6 +205,14 @@ def until_share(schedule: Schedule) -> float | None:
     return None if by_itself else share_of(getattr(schedule, "until", None))
 
 
+def shown(schedule: Schedule) -> str:
+    """Return a text of a schedule that is the same in every process."""
+    if isinstance(schedule, _Shown):
+        return repr(schedule)
+    name = getattr(schedule, "__qualname__", type(schedule).__qualname__)
+    return f"{name}(until={getattr(schedule, 'until', None)})"
+
+
 def check_schedule(schedule: Schedule) -> None:
     """Refuse what is no schedule.
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from gradnoise.noise.saying import say
+
 Until: TypeAlias = int | float | None
 """An integer names the first update without noise; a float is a share of the gradient's norm in (0, 1]."""
 
 ENDED = "gradnoise_ended"
 """Key in `optimizer.param_groups` of the first update without noise, where a share ends it; -1 while it goes on."""
+
+OF = "gradnoise_ended_of"
+"""Key in `optimizer.param_groups` of the noise that this end is one of."""
 
 
 def check_until(until: Until) -> None:
@@ -50,17 +56,19 @@ class Endings:
     Args:
         optimizer: whose parameter groups keep the answer.
         groups: indices of those whose noise ends at a share.
+        noise: what tells it from other noise, whose ends do not count.
+        warn: whether to warn of those.
     """
 
-    def __init__(self, optimizer: Optimizer, groups: list[int]) -> None:
-        self._optimizer = optimizer
+    def __init__(self, optimizer: Optimizer, groups: list[int], noise: str, warn: bool) -> None:
+        self._optimizer, self.noise, self._warn = optimizer, noise, warn
         self._asked: list[tuple[int, int, Tensor, torch.cuda.Event | None]] = []
         self._hooks = (
             optimizer.register_state_dict_pre_hook(lambda _: self.settle()),
             optimizer.register_load_state_dict_pre_hook(lambda *_: self._asked.clear()),
         )
         for i in groups:  # distributed checkpoints fill only keys that are there
-            optimizer.param_groups[i].setdefault(ENDED, -1)
+            self.set(i, -1 if (t := self.at(i)) is None else t)
 
     def ask(self, group: int, t: int, under: Tensor) -> None:
         """Let the noise of a group end after update t if `under`, a 0-dim bool on any device, is true."""
@@ -83,12 +91,31 @@ class Endings:
 
     def at(self, group: int) -> int | None:
         """Return the first update without noise of a group that is known to have ended, else None."""
-        t = self._optimizer.param_groups[group].get(ENDED, -1)
+        options = self._optimizer.param_groups[group]
+        t, noise = options.get(ENDED, -1), options.get(OF, self.noise)
+        if t >= 0 and noise != self.noise:  # left by other noise before, or loaded
+            self.set(group, -1)
+            if self._warn:
+                say(
+                    f"parameter group {group} holds the end of other noise, {noise}, after update {t - 1}; the noise of"
+                    f" {self.noise} goes on"
+                )
+            return None
         return None if t < 0 else t
 
     def set(self, group: int, t: int) -> None:
         """Write down the first update without noise of a group; -1 for none."""
-        self._optimizer.param_groups[group][ENDED] = t
+        self._optimizer.param_groups[group].update({ENDED: t, OF: self.noise})
+
+    def load(self, ends: Sequence[int], noise: str) -> None:
+        """Write down the ends of all groups.
+
+        Args:
+            ends: first updates without noise; -1 for none.
+            noise: what these are the ends of.
+        """
+        for options, t in zip(self._optimizer.param_groups, ends, strict=True):
+            options.update({ENDED: int(t), OF: noise})
 
     def over(self, group: int, t: int) -> bool:
         """Tell whether a group has no noise in update t."""
