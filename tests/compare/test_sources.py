@@ -80,6 +80,56 @@ def test_a_line_that_is_lost_is_an_error_and_not_an_earlier_value(tmp_path):
     assert json_lines(path) == [{"a": 1}]
 
 
+@pytest.mark.parametrize("last", ["null", "nan", "-inf", "None", "NaN", '"N/A"'])
+def test_a_last_line_of_json_without_a_number_is_not_passed_over(tmp_path, last):
+    where = places(tmp_path, f'{{"acc": 0.5}}\n{{"acc": {last}, "loss": 1.5}}\n{{"status": "done"}}\n')
+    found = find(where, "acc")[0]
+    assert found and not math.isfinite(found.final["acc"])
+
+
+@pytest.mark.parametrize("last", ['"diverged"', "[0.5]", "tensor(0.5)", '"93 %"'])
+def test_a_last_line_that_cannot_be_read_is_an_error(tmp_path, last):
+    found, why = find(places(tmp_path, f'{{"acc": 0.5}}\n{{"acc": {last}, "loss": 1.5}}\n'), "acc")
+    assert found is None and "acc" in why and ("which is no number" in why or "which is no JSON" in why)
+
+
+def test_the_last_row_of_a_csv_file_decides(tmp_path):
+    where = places(tmp_path)
+    log = tmp_path / "dir/metrics.csv"
+    head = "step,acc,loss,phase\n0,0.5,1,train\n"
+    log.write_text(head + "1,diverged,x,train\n")
+    assert find(where, "acc") == (None, "acc is 'diverged', which is no number, in metrics.csv")
+    log.write_text(head + "1,diverged,x,train\n2,0.75,2,val\n3,,,\n")
+    found = find(where, "acc")[0]
+    assert found and set(found.points) == {"acc", "loss"} and found.final == {"acc": 0.75, "loss": 2.0}
+    assert [step for step, _ in found.points["acc"]] == [0, 1, 2] and math.isnan(found.points["acc"][1][1])
+    log.write_text(head + "nan,None,2,None\n")
+    found = find(where, "acc")[0]
+    assert found and math.isnan(found.final["acc"]) and set(found.points) == {"acc", "loss"}
+
+
+def test_a_final_result_without_a_number_decides_over_its_history(tmp_path):
+    where = places(tmp_path, '{"acc": 0.5}\n')
+    (tmp_path / "dir/all_results.json").write_text('{"acc": null, "who": null, "epoch": 3}')
+    state = {"log_history": [{"step": 5, "acc": 0.35}, {"step": None, "acc": 0.4}]}
+    (tmp_path / "dir/trainer_state.json").write_text(json.dumps(state))
+    found = find(where, "acc")[0]
+    assert found and math.isnan(found.final["acc"]) and found.points["acc"][0] == (5, 0.35)
+    assert set(found.points) == {"acc", "epoch"}
+    (tmp_path / "dir/all_results.json").write_text('{"acc": "bad"}')
+    assert find(where, "acc")[1] == "acc is 'bad', which is no number, in all_results.json"
+
+
+def test_a_run_that_ends_without_a_number_is_broken_in_its_arm_alone(tmp_path, capsys):
+    body = "begin(seed)\ntell(accuracy=0.5)\ntell(accuracy=None if arm != 'none' else 0.25)\n"
+    assert compare(script(tmp_path, body)) == 0
+    assert "accuracy is nan" in said(capsys)
+    assert {t.status for t in results(tmp_path / "runs/compare-train").trials if t.arm == "none"} == {"finished"}
+    body = body.replace("None if", "'diverged' if seed and")
+    assert compare(script(tmp_path, body, "text.py")) == 0
+    assert "seed 1, arm noise:0.01: accuracy is 'diverged', which is no number" in said(capsys)
+
+
 @pytest.mark.parametrize(
     ("text", "pattern", "numbers"),
     [
@@ -89,6 +139,14 @@ def test_a_line_that_is_lost_is_an_error_and_not_an_earlier_value(tmp_path):
         ("[acc)] (x) 7", r"\[acc[)\]]+ \((?:x|y)\) (\d+)", [7.0]),
         ("epoch 1 acc 0.1\nepoch 2 acc 1e-3", r"^epoch \d+ acc (\S+)$", [0.1, 1e-3]),
         ("nothing", "loss: ([0-9.]+)", []),
+        ("loss: 0.5\nloss: None\nloss: N/A\nloss: --", r"loss: ([-+.0-9eE]+)$", [0.5] + 3 * [math.nan]),
+        ("loss: 0.5\nloss: null, lr 1", "loss: ([0-9.]+)", [0.5, math.nan]),
+        ("loss: -inf", "loss: ([-+.0-9eE]+)", [-math.inf]),
+        ("loss -- 0.5\nloss ---> 0.25", "loss.*?([0-9.]+)", [0.5, 0.25]),
+        ("banana: 0.5", "ba.*?([0-9.]+)", [0.5]),
+        ("1,0.512,0.934\n2,0.25,0.5\n", r"^\d+,([\d.]+),", [0.512, 0.25]),
+        ("[0.5, 100]\nacc=0.25,100\nacc-0.75", r"(?:\[|acc=?)([-\d.]+)", [0.5, 0.25, -0.75]),
+        ("acc 12% of 1,900", r"acc (\d+)", [12.0]),
     ],
 )
 def test_numbers_that_a_pattern_matches(text, pattern, numbers):
@@ -102,7 +160,21 @@ def test_numbers_that_a_pattern_matches(text, pattern, numbers):
         ("loss: 1e-05", "loss: ([0-9.]+)", "matches '1', a part of the number in 'loss: 1e-05'"),
         ("score 0.93", "score .*([0-9.]+)", "matches '3', a part of the number"),
         ("loss -0.5", "loss.*?([0-9.]+)", "matches '0.5', a part of the number"),
-        ("a\nloss: n/a\nb", r"loss: (\S+)", r"matches 'n/a' in 'loss: n/a', which is no number"),
+        ("a\nloss: bad\nb", r"loss: (\S+)", r"matches 'bad' in 'loss: bad', which is no number"),
+        (
+            "perplexity: 1,900.84",
+            "perplexity: ([0-9.]+)",
+            "part of the number in 'perplexity: 1,900.84'; print it without",
+        ),
+        ("perplexity: 1,900.84", "perplexity: .*?([0-9.]+)$", "matches '900.84', a part of the number"),
+        ("p: 1_900 ", r"p: (\d+)", "part of the number"),
+        ("p: 12'900'100", r"p: (\d+)", "part of the number"),
+        ("p: 1\u202f900", r"p: (\d+)", "part of the number"),
+        ("p: 1\u00a0900.5", r"p: ([-+.0-9eE]+)", "part of the number"),
+        ("p: 1.900,84", r"p: ([0-9.]+)", "part of the number"),
+        ("p: 0,93.", r"p: ([0-9.]+)", "part of the number"),
+        ("p: 1.9k", r"p: ([0-9.]+)", "part of the number"),
+        ("p: 1,900", r"p: (\S+)", "which is no number"),
     ],
 )
 def test_a_part_of_a_number_is_not_taken_for_it(text, pattern, why):

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from gradnoise.errors import StudyError
+from gradnoise.study.script.values import NO_NUMBER, UnreadError, value_of
 
-#: What a loss may be besides a number; patterns such as ([0-9.]+) would pass over it and take an earlier line.
-NOT_FINITE = r"(?i:[-+]?(?:nan|inf(?:inity)?))\b"
-#: A number goes on behind or before what a group took of it.
-_GOES_ON, _BEGAN = re.compile(r"\d|\.\d|[eE][-+]?\d"), re.compile(r"[\d.]$|(?:^|[\s:=(\[,])-$")
-
-
-class UnreadError(Exception):
-    """A source of metrics is there that cannot be read; the sentence says why."""
+#: What separates thousands; the comma is the point of decimals in half of the world.
+_THOUSANDS = "[,_'’\u00a0\u2009\u202f]"
+#: A number as people write it, with all that belongs to it: groups of thousands, a comma for decimals, k for thousands.
+_WRITTEN = re.compile(
+    rf"(?:(?<![^\s:=(\[,])[-+])?"
+    rf"(?:[1-9]\d{{0,2}}({_THOUSANDS})\d{{3}}(?:\1\d{{3}})*(?!\d)(?:\.\d+)?"
+    r"|[1-9]\d{0,2}(?:\.\d{3})+,\d+(?!\.?\d|,\d)"
+    r"|(?<![\d,.])\d+,\d+(?!\.?\d|,\d)"
+    r"|[\d.]*\d[\d.]*)"
+    r"(?:[eE][-+]?\d+)?(?:[kKMGT](?!\w))?"
+)
+#: Characters around a match that are looked at: output by progress bars can be one line of many megabytes.
+_AROUND = 200
 
 
 def check_pattern(pattern: str | None) -> None:
@@ -35,7 +42,7 @@ def check_pattern(pattern: str | None) -> None:
 
 
 def numbers_in(text: str, pattern: str) -> list[float]:
-    """Return the numbers that the group of a pattern matches, nan and inf where they stand in their place.
+    """Return the numbers that the group of a pattern matches, nan where a word for none stands in their place.
 
     Args:
         text: an output.
@@ -49,20 +56,46 @@ def numbers_in(text: str, pattern: str) -> list[float]:
         [0.5, nan]
     """
     found = []
-    for match in re.finditer(_with_not_finite(pattern), text, re.MULTILINE):
+    for match in _matches(text, pattern):
         (start, end), value = match.span(1), (match[1] or "").rstrip(".")
-        if _GOES_ON.match(text, end) or _BEGAN.search(text[max(0, start - 2) : start]):
+        whole = _whole(text, start, end)
+        if whole and whole not in (value, value.lstrip("+-")):
+            hint = "take ([-+.0-9eE]+) as its group"
+            if value_of(whole) is None:
+                hint = "print it without separators and units, or tell it by gradnoise.report"
             raise UnreadError(
-                f"--metric-regex {pattern!r} matches {match[1]!r}, a part of the number in {_line(text, start)!r}; take"
-                " ([-+.0-9eE]+) as its group"
+                f"--metric-regex {pattern!r} matches {match[1]!r}, a part of the number in {_line(text, start)!r};"
+                f" {hint}"
             )
-        try:
-            found.append(float(value))
-        except ValueError as error:
+        number = value_of(value)
+        if number is None:
             raise UnreadError(
                 f"--metric-regex {pattern!r} matches {match[1]!r} in {_line(text, start)!r}, which is no number"
-            ) from error
+            )
+        found.append(number)
     return found
+
+
+def _matches(text: str, pattern: str) -> Iterator[re.Match[str]]:
+    """Yield the matches of a pattern whose group may be a word for none, too."""
+    own = re.compile(pattern, re.MULTILINE)
+    for match in re.finditer(_with_no_number(pattern), text, re.MULTILINE):
+        if (match[1] or "").startswith("--"):
+            other = own.match(text, match.start())  # of a dash of the line, as in "loss -- 0.5"
+            if other and "\n" not in other[0]:
+                match = other
+        yield match
+
+
+def _whole(text: str, start: int, end: int) -> str:
+    """Return all of the number of which a match took something; "" where it took no digit."""
+    digit = re.search(r"\d", text[start:end])
+    if not digit:
+        return ""
+    first = max(text.rfind("\n", 0, start) + 1, start - _AROUND)
+    place = start + digit.start() - first
+    around = text[first : end + _AROUND].partition("\n")[0] if "\n" not in text[start:end] else text[start:end]
+    return next((n[0].rstrip(".") for n in _WRITTEN.finditer(around) if n.start() <= place < n.end()), "")
 
 
 def _line(text: str, place: int) -> str:
@@ -70,10 +103,10 @@ def _line(text: str, place: int) -> str:
     return text[start:].partition("\n")[0].strip()[:100]
 
 
-def _with_not_finite(pattern: str) -> str:
-    """Let the group of a pattern match nan and inf, too."""
+def _with_no_number(pattern: str) -> str:
+    """Let the group of a pattern match nan, None and their like, too: it would pass over them to an earlier line."""
     start, end = _group(pattern)
-    return f"{pattern[:start]}{pattern[start:end]}|{NOT_FINITE}{pattern[end:]}"
+    return f"{pattern[:start]}{NO_NUMBER}|{pattern[start:end]}{pattern[end:]}"
 
 
 def _group(pattern: str) -> tuple[int, int]:

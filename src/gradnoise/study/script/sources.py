@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping
+import math
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gradnoise.errors import StudyError, nearest
 from gradnoise.reporting import REPORTS
-from gradnoise.study.script.pattern import UnreadError, numbers_in
+from gradnoise.study.script.pattern import numbers_in
+from gradnoise.study.script.values import NO_NUMBER, Points, Raw, UnreadError, points_of, value_of
 
 #: Bytes at the end of an output in which a line of JSON is looked for.
 TAIL = 1 << 20
+#: A bare word in the place of a value, which printing by hand leaves in what should be JSON.
+_BARE = re.compile(rf":\s*{NO_NUMBER}(?=\s*[,}}\]])")
 
-Points = Mapping[str, list[tuple[int, float]]]
-"""Metric -> (step, value), in the order in which they came."""
+
+class NoReaderError(Exception):
+    """A source is there that nothing here can read; others are asked, and the sentence says why."""
 
 
 @dataclass(frozen=True)
@@ -57,20 +63,25 @@ class Places:
 
 
 def find(places: Places, metric: str) -> tuple[Found | None, str]:
-    """Return the first source that has the metric; without one, None and a sentence on what was found instead."""
+    """Return the first source that has the metric; without one, None and a sentence on what was found instead.
+
+    In it the last mention of the metric counts: where that cannot be read, nothing earlier takes its place.
+    """
     seen: list[tuple[str, Points]] = []
     unread: list[str] = []
     for name, read in _SOURCES if places.pattern is None else _with_pattern(places, places.pattern):
         try:
-            for points in read(places, metric):
+            for raw in read(places, metric):
+                points = points_of(raw, metric)
                 if points.get(metric):
                     return Found(name, points), ""
                 if points:
                     seen.append((name, points))
         except UnreadError as error:
+            return None, f"{error}, in {name}"
+        except NoReaderError as error:
             unread.append(str(error))
-    there = [] if unread and places.pattern is not None else [_what_there_is(places, metric, seen)]
-    return None, f"it told no {metric!r}: {'; '.join([*unread, *there])}"
+    return None, f"it told no {metric!r}: {'; '.join([*unread, _what_there_is(places, metric, seen)])}"
 
 
 def _what_there_is(places: Places, metric: str, seen: list[tuple[str, Points]]) -> str:
@@ -93,8 +104,8 @@ def _word(metric: str) -> str:
 # --- the sources ----------------------------------------------------------------------------------
 
 
-def _reported(places: Places, metric: str) -> Iterator[Points]:
-    points: dict[str, list[tuple[int, float]]] = {}
+def _reported(places: Places, metric: str) -> Iterator[Raw]:
+    points: dict[str, list[tuple[int, object]]] = {}
     for record in json_lines(places.records / REPORTS):
         for name, value in record["metrics"].items():
             values = points.setdefault(name, [])
@@ -102,36 +113,35 @@ def _reported(places: Places, metric: str) -> Iterator[Points]:
     yield points
 
 
-def _all_results(places: Places, metric: str) -> Iterator[Points]:
+def _all_results(places: Places, metric: str) -> Iterator[Raw]:
     for path in _newest(places.folder, "all_results.json"):
-        points = {name: [(0, value)] for name, value in _numbers(_json(_text(path))).items()}
-        history = _json(_text(path.with_name("trainer_state.json"))).get("log_history", [])
+        points: dict[str, list[tuple[int, object]]] = {n: [(0, x)] for n, x in _json(_text(path), metric).items()}
+        history = _json(_text(path.with_name("trainer_state.json")), "").get("log_history", [])
         for entry in history if isinstance(history, list) else []:
-            logged = _numbers(entry) if isinstance(entry, dict) else {}
-            for name in points.keys() & logged.keys() if "step" in logged else ():
-                points[name].insert(-1, (int(logged["step"]), logged[name]))
+            step = _step(entry.get("step")) if isinstance(entry, dict) else None
+            for name in points.keys() & entry.keys() if step is not None else ():
+                points[name].insert(-1, (step, entry[name]))
         yield {name: _last_step(values) for name, values in points.items()}
 
 
-def _last_step(values: list[tuple[int, float]]) -> list[tuple[int, float]]:
+def _last_step(values: list[tuple[int, object]]) -> list[tuple[int, object]]:
     """Put the final value, which has no step of its own, at the step of the last entry."""
     return [*values[:-1], (max((s for s, _ in values[:-1]), default=0), values[-1][1])]
 
 
-def _csv_logs(places: Places, metric: str) -> Iterator[Points]:
+def _csv_logs(places: Places, metric: str) -> Iterator[Raw]:
     for path in _newest(places.folder, "metrics.csv"):
-        points: dict[str, list[tuple[int, float]]] = {}
+        points: dict[str, list[tuple[int, object]]] = {}
         with open(path, newline="", encoding="utf-8") as file:
             for i, line in enumerate(csv.DictReader(file)):
-                step = _number(line.get("step"))
+                step = _step(line.get("step"))
                 for name, text in line.items():
-                    value = _number(text) if isinstance(text, str) else None
-                    if value is not None and name != "step":
-                        points.setdefault(name, []).append((i if step is None else int(step), value))
+                    if isinstance(text, str) and text.strip() and name != "step":  # an empty cell was not logged
+                        points.setdefault(name, []).append((i if step is None else step, _plain(text)))
         yield points
 
 
-def _tensorboard(places: Places, metric: str) -> Iterator[Points]:
+def _tensorboard(places: Places, metric: str) -> Iterator[Raw]:
     folders = {path.parent: None for path in _newest(places.folder, "events.out.tfevents.*")}
     if not folders:
         return
@@ -140,7 +150,7 @@ def _tensorboard(places: Places, metric: str) -> Iterator[Points]:
             EventAccumulator,
         )
     except ImportError as error:
-        raise UnreadError(
+        raise NoReaderError(
             f"it may be among the TensorBoard events in {next(iter(folders))}, and reading them needs tensorboard"
             " beside gradnoise: pip install tensorboard"
         ) from error
@@ -150,9 +160,10 @@ def _tensorboard(places: Places, metric: str) -> Iterator[Points]:
         yield {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
-def _last_line(places: Places, metric: str) -> Iterator[Points]:
+def _last_line(places: Places, metric: str) -> Iterator[Raw]:
     for line in reversed(tail(places.stdout, TAIL).splitlines()):
-        if line.strip().startswith("{") and (found := _numbers(_json(line))):
+        found = _json(line, metric) if line.strip().startswith("{") else {}
+        if metric in found or any(isinstance(value, int | float) for value in found.values()):
             yield {name: [(0, value)] for name, value in found.items()}
             return
 
@@ -163,7 +174,7 @@ def _with_pattern(places: Places, pattern: str) -> Iterator[tuple[str, _Read]]:
     names = {places.stdout: "its output", places.stderr: "its errors", **{path: path.name for path in logs}}
 
     def reader(path: Path) -> _Read:
-        def read(places: Places, metric: str) -> Iterator[Points]:
+        def read(places: Places, metric: str) -> Iterator[Raw]:
             if values := numbers_in(_text(path), pattern):
                 yield {metric: list(enumerate(values))}
 
@@ -172,7 +183,7 @@ def _with_pattern(places: Places, pattern: str) -> Iterator[tuple[str, _Read]]:
     return ((f"the lines of {name} that match --metric-regex", reader(path)) for path, name in names.items())
 
 
-_Read = Callable[[Places, str], Iterator[Points]]
+_Read = Callable[[Places, str], Iterator[Raw]]
 #: In the order in which they are asked.
 _SOURCES: tuple[tuple[str, _Read], ...] = (
     ("gradnoise.report", _reported),
@@ -224,21 +235,32 @@ def _age(path: Path) -> tuple[int, str]:
     return -path.stat().st_mtime_ns, path.name
 
 
-def _json(text: str) -> dict[str, Any]:
-    """Return a JSON object; an empty one where the text is none."""
-    try:
-        plain = json.loads(text)
-    except ValueError:
-        return {}
-    return plain if isinstance(plain, dict) else {}
+def _json(text: str, metric: str) -> dict[str, Any]:
+    """Return a JSON object, of which values may be bare words such as nan; an empty one where the text is none.
+
+    Raises:
+        UnreadError: the text names the metric and is no JSON.
+    """
+    for attempt in (text, _BARE.sub(": NaN", text)):
+        try:
+            plain = json.loads(attempt)
+        except ValueError:
+            continue
+        return plain if isinstance(plain, dict) else {}
+    if metric and f'"{metric}"' in text:
+        raise UnreadError(f"{metric} stands in {text.strip()[:100]!r}, which is no JSON")
+    return {}
 
 
-def _numbers(plain: Mapping[str, Any]) -> dict[str, float]:
-    return {name: float(value) for name, value in plain.items() if isinstance(value, int | float)}
-
-
-def _number(text: Any) -> float | None:
+def _plain(text: str) -> float | str:
+    """Return what a cell of text holds."""
     try:
         return float(text)
-    except (TypeError, ValueError):
-        return None
+    except ValueError:
+        return text
+
+
+def _step(there: object) -> int | None:
+    """Return a step; None for what is none."""
+    value = value_of(there)
+    return int(value) if value is not None and math.isfinite(value) else None
