@@ -318,6 +318,7 @@ def test_runs_one_after_another_and_other_names_are_no_doubt():
         optimizer = torch.optim.SGD([p], lr=1.0)
         attach(optimizer, Fixed(1.0), seed=SEED)
         for _ in range(3):
+            p.grad.fill_(100)
             optimizer.step()
     a, b = flat(SHAPE, SHAPE)
     pair = []
@@ -327,6 +328,7 @@ def test_runs_one_after_another_and_other_names_are_no_doubt():
         attach(pair[-1], Fixed(1.0), seed=SEED, named_parameters=[(name, p)])
     for _ in range(3):
         for optimizer in pair:
+            optimizer.param_groups[0]["params"][0].grad.fill_(100)
             optimizer.step()
 
 

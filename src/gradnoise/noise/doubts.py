@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from gradnoise.noise.dosing import Dose
 from gradnoise.noise.gradients import Stream
@@ -17,10 +16,6 @@ from gradnoise.noise.saying import say
 
 #: Noise that is so many times the gradient is probably a mistake.
 LOUD = 10.0
-#: A gradient that a step leaves with less than this share of its size was clipped.
-SHRUNK = 0.9
-#: Elements of a gradient that are looked at, and how many it has to have.
-SAMPLE, SOME = 4096, 8
 #: Options of optimizers that rescale gradients or updates within `step`, hence after the noise: parts of their names.
 CLIPPING = re.compile(r"clip|max_(grad_)?norm|max_grad|normalize_grad")
 #: And of those that do something else: clip attention's weights, or the ratio of the norms of weights and update.
@@ -83,51 +78,6 @@ def about_clipping(optimizers: Iterable[Any]) -> None:
 def _is_on(option: Any) -> bool:
     """Tell whether an option is a number that bounds something, or a switch that is on."""
     return isinstance(option, (bool, int, float, str)) and bool(option) and option != math.inf
-
-
-def about_change(optimizer: Optimizer, before: Sequence[tuple[Tensor, int, Tensor]]) -> bool:
-    """Warn of a step that clipped gradients after the noise; return whether it did.
-
-    Args:
-        optimizer: whose step has ended.
-        before: see `samples`.
-    """
-    for gradient, version, noisy in before:
-        if gradient._version != version and _is_clipped(_sample(gradient), noisy, optimizer):
-            say(
-                f"{type(optimizer).__name__} clipped gradients after the noise was added, and the noise with them; have"
-                " it clip before the step, in a subclass's `step` before super().step(), or not at all"
-            )
-            return True
-    return False
-
-
-def samples(gradients: Sequence[Tensor]) -> list[tuple[Tensor, int, Tensor]]:
-    """Return the first and the last gradient with their versions and copies of some elements, for `about_change`."""
-    few = {id(g): g for g in (gradients[0], gradients[-1])}.values() if gradients else ()
-    plain = [g for g in few if type(g) is Tensor and g.layout == torch.strided and g.numel() >= SOME]
-    return [(g, g._version, _sample(g).clone()) for g in plain]
-
-
-def _sample(x: Tensor) -> Tensor:
-    return x.detach().flatten()[:SAMPLE]
-
-
-@torch.no_grad()
-def _is_clipped(now: Tensor, before: Tensor, optimizer: Optimizer) -> bool:
-    """Tell whether a gradient was scaled down, as by its norm, or cut at a value; others use it as a scratch pad."""
-    now, before = now.to(_wide(now)), before.to(_wide(now))
-    if now.is_complex():
-        now, before = torch.view_as_real(now), torch.view_as_real(before)
-    square = float((before * before).sum())
-    factor = float((now * before).sum()) / square if square > 0 else 1.0
-    rates = [float(group.get("lr", 0)) for group in optimizer.param_groups]
-    if 0 < factor < SHRUNK and not any(math.isclose(factor, rate, rel_tol=1e-3) for rate in rates):
-        off = float((now - before * factor).square().sum())
-        if off < 1e-4 * factor**2 * square:
-            return True
-    bound, most = now.abs().max(), before.abs().max()
-    return bool(0 < bound < SHRUNK * most) and torch.equal(now, before.clamp(-bound, bound))
 
 
 @torch.no_grad()

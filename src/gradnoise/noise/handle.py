@@ -296,7 +296,7 @@ class Noise:
         if add_doses_(found, self._rows):
             gradients = [stream.parameter.grad for stream in everywhere]
         if self._lookout is not None:
-            self._lookout.after_noise(gradients, scale)
+            self._lookout.after_noise()
         self._last = next(
             ((dose.scale, scale) for dose in found if dose.relative and dose.scale is not None), self._last
         )

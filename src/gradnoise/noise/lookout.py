@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable, Sequence
 from torch import Tensor
 from torch.optim import Optimizer
 
-from gradnoise.noise import doubts
+from gradnoise.noise import doubts, undoing
 from gradnoise.noise.dosing import Dose
 from gradnoise.noise.gradients import Stream
 from gradnoise.noise.ranks import Ranks
+from gradnoise.noise.saying import say
+from gradnoise.noise.undoing import Seen
 from gradnoise.noise.watch import Watch
 
 DOUBTFUL = 4
@@ -41,8 +43,11 @@ class Lookout:
     ) -> None:
         self._optimizer, self._keys, self._others = optimizer, keys, others
         self._made, self._turn = 0, -1  # updates made, and when the last one was among those of all optimizers
-        self._loud = self._alike = self._shrinks = False  # what was said
-        self._before: list[tuple[Tensor, int, Tensor]] = []
+        self._loud = self._alike = self._undone = self._stale = False  # what was said
+        self._before: list[Seen] = []  # of the update that is under way
+        self._left: list[Seen] = []  # of the last one, if it left the gradients as they were
+        self._times = 0  # how often noise was added in this step
+        self._fresh = False  # whether the optimizer had no memory when it began
         self._ranks = Ranks()
         self._watch = Watch(parameters, type(optimizer).__name__, in_step)
 
@@ -51,6 +56,10 @@ class Lookout:
         made = self._made
         if not self._loud and (made < DOUBTFUL or made & (made - 1) == 0):
             self._loud = doubts.about_dose(doses, t, scale)
+        look = made < DOUBTFUL and scale is None
+        self._stale = self._stale or (look and undoing.about_renewal(self._left))
+        self._before, self._fresh = undoing.before_noise(streams) if look else [], not self._optimizer.state
+        self._left = []
         if made == 0:
             self._ranks.tell(streams)
         elif made < DOUBTFUL:
@@ -59,17 +68,27 @@ class Lookout:
             self._alike = self._alike or doubts.about_names(self._keys(), between)
         self._made, self._turn = made + 1, next(_turns)
 
-    def after_noise(self, gradients: Sequence[Tensor], scale: Tensor | None) -> None:
-        """Remember gradients as they are with noise; a fused optimizer takes the loss scale away within its step."""
-        if scale is None and self._made <= DOUBTFUL and not self._shrinks:
-            self._before = doubts.samples(gradients)
+    def after_noise(self) -> None:
+        """Remember gradients as they are with noise; a fused optimizer takes a loss scale away within its step."""
+        self._before = undoing.after_noise(self._before)
+        self._times += 1
+        self._watch.passed_in_step = False
 
     def after_step(self) -> None:
         """Look at what a step has left."""
+        if self._undone or self._made > DOUBTFUL:
+            pass
+        elif self._times and self._watch.passed_in_step:
+            self._undone = True
+            say(
+                f"a backward pass within {type(self._optimizer).__name__}.step made gradients after the noise was"
+                " added, and so without noise; the step gets a function that makes gradients as its argument `closure`"
+            )
+        else:
+            fresh = self._fresh and self._times == 1
+            self._undone = undoing.about_update(self._optimizer, self._before, fresh=fresh)
+        self._left, self._before, self._times = self._before, [], 0
         self._watch.step()
-        if self._before:
-            self._shrinks = doubts.about_change(self._optimizer, self._before)
-            self._before = []
 
     def remove(self) -> None:
         """Look no longer."""

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import __file__ as OPTIMIZER_FILE
 
 from gradnoise.noise.clock import Clock
+from gradnoise.noise.closures import Closures, Place
 from gradnoise.noise.inner import defers, hook_steps
 from gradnoise.noise.saying import say
 
@@ -46,7 +47,9 @@ class BeforeUpdate:
         self._running: FrameType | None = None  # the call of `step` that is under way
         self._waits = False  # whether it leaves the update, and so the noise, to a step that it inherits
         self._found: bool | None = None  # whether it found gradients; None before it looked, or for no update
-        self._told = False
+        self._closures = Closures()
+        self._awaited: list[Place] = []  # where it has functions without which there is no noise
+        self._told: set[str] = set()
         self._pass = -1, 0  # the backward pass within which a step was last made, and its t
         # In a compiled step these run as plain Python, between compiled pieces; a closure is compiled as ever.
         self._add, self._add_after_closure = add, cast(Any, torch.compiler.disable(add))
@@ -56,7 +59,7 @@ class BeforeUpdate:
     @property
     def running(self) -> bool:
         """Tell whether a step is under way."""
-        return self._running is not None and _is_on_stack(self._running)
+        return self._running is not None and _is_under_way(self._running)
 
     def remove(self) -> None:
         """Take the hooks off the optimizer."""
@@ -67,34 +70,53 @@ class BeforeUpdate:
     def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
         frame = _step_frame()
         # A frame tells a step within a step, and unlike a flag it is not left standing by a step that raised.
-        if self.running:
+        if self._running is not None and _is_on_stack(self._running):
             if not self._waits:
                 return None
         else:
-            self._running, self._found, self._waits = frame, None, False
+            self._running, self._found, self._waits, self._awaited = frame, None, False, []
             _refuse_what_cannot_be_told(optimizer, kwargs)
             if _has_no_numbers(optimizer) or _is_rehearsal(optimizer):
                 return None
         self._waits = frame is not None and defers(optimizer, frame.f_locals.get("func"))
-        return None if self._waits else self._noisy(optimizer, args, kwargs)
+        return None if self._waits else self._noisy(optimizer, args, kwargs, frame)
 
-    def _noisy(self, optimizer: Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
+    def _noisy(self, optimizer: Optimizer, args: Any, kwargs: Any, frame: FrameType | None) -> tuple[Any, Any] | None:
         """Add noise now, or have it added whenever the step's closure has run."""
         t = self._t()
-        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
-        if not callable(closure):
+        step = None if frame is None else frame.f_locals.get("func")
+        functions = self._closures.among(step, args, kwargs)
+        self._awaited = [place for place in functions if self._closures.makes(place)]
+        if not self._awaited:
             scale = getattr(optimizer, "grad_scale", None)
             self._found = self._add(t, scale if isinstance(scale, Tensor) else None)
+        if not functions:
             return None
+        new: dict[Place, Any] = {place: self._followed(place, f, optimizer, t) for place, f in functions.items()}
+        return (
+            tuple(new.get(i, x) for i, x in enumerate(args)),
+            {name: new.get(name, x) for name, x in kwargs.items()},
+        )
 
-        def noisy() -> Any:
-            loss = closure()
+    def _followed(self, place: Place, function: Callable[..., Any], optimizer: Optimizer, t: int) -> Any:
+        """Return a function after whose calls noise is added: after each, or after those that made gradients."""
+
+        def noisy(*args: Any, **kwargs: Any) -> Any:
+            loss = function(*args, **kwargs)
             self._found = self._add_after_closure(t, None) or bool(self._found)
             return loss
 
-        if "closure" in kwargs:
-            return args, {**kwargs, "closure": noisy}
-        return (args[0], noisy, *args[2:]), kwargs
+        def tried(*args: Any, **kwargs: Any) -> Any:
+            before = _gradients(optimizer)
+            versions = _versions(before)
+            result = function(*args, **kwargs)
+            after = _gradients(optimizer)
+            if list(map(id, after)) != list(map(id, before)) or _versions(after) != versions:
+                self._closures.made(place)
+                self._found = self._add(t, None) or bool(self._found)
+            return result
+
+        return noisy if self._closures.makes(place) else torch.compiler.disable(tried)
 
     def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if _step_frame() is not self._running:
@@ -112,6 +134,13 @@ class BeforeUpdate:
                 f"{type(optimizer).__name__}.step ended without the step that it inherits, before which the noise is"
                 " added; this update has no noise and is not counted"
             )
+        elif self._awaited and self._found is None:
+            for place in self._awaited:
+                self._closures.passed_over(place)
+            self._tell(
+                f"{type(optimizer).__name__}.step did not call the function that it was given; this update has no noise"
+                " and is not counted, and from the next one on the noise is added before the step as well"
+            )
         elif self._found is False:
             self._tell(
                 f"{type(optimizer).__name__}.step found no gradient on any parameter that gets noise; such a step has"
@@ -124,8 +153,8 @@ class BeforeUpdate:
         return t if task >= 0 and task == _backward_pass() else self.clock.t
 
     def _tell(self, what: str) -> None:
-        if not self._told:
-            self._told = True
+        if what not in self._told:
+            self._told.add(what)
             say(what)
 
 
@@ -155,11 +184,26 @@ def _step_frame() -> FrameType | None:
     return frame
 
 
-def _is_on_stack(frame: FrameType) -> bool:
-    caller: FrameType | None = sys._getframe(1)
+def _is_on_stack(frame: FrameType, top: FrameType | None = None) -> bool:
+    caller = sys._getframe(1) if top is None else top
     while caller is not None and caller is not frame:
         caller = caller.f_back
     return caller is not None
+
+
+def _is_under_way(frame: FrameType) -> bool:
+    """Tell whether a call has not ended; a backward pass on a GPU runs in another thread than what waits for it."""
+    if _is_on_stack(frame):
+        return True
+    return _backward_pass() >= 0 and any(_is_on_stack(frame, top) for top in sys._current_frames().values())
+
+
+def _gradients(optimizer: Optimizer) -> list[Any]:
+    return [p.grad for group in optimizer.param_groups for p in group["params"]]
+
+
+def _versions(gradients: list[Any]) -> list[int]:
+    return [-1 if g is None else g._version for g in gradients]
 
 
 def _is_rehearsal(optimizer: Optimizer) -> bool:
@@ -167,7 +211,7 @@ def _is_rehearsal(optimizer: Optimizer) -> bool:
     groups = optimizer.param_groups
     if any(_moves(group.get("lr", 1)) for group in groups):
         return not optimizer.state and _is_called_by("initialize_optimizer_states")
-    gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
+    gradients = [g for g in _gradients(optimizer) if g is not None]
     return bool(gradients) and not any(_any(g) for g in gradients)
 
 

@@ -40,6 +40,8 @@ class Watch:
             _watched[p] = weakref.ref(self)
         self._name, self._in_step = name, in_step
         self._stepped = self._said = False
+        self.passed_in_step = False
+        """Whether a gradient was made within the step that is under way, and no noise was added since."""
         self._seen: dict[int, tuple[Any, int]] = {}  # of each parameter, its marks and how often they changed
         hooks = [p.register_post_accumulate_grad_hook(_calling(weakref.ref(self))) for p in looked_at]
         self.remove = weakref.finalize(self, _remove, hooks)
@@ -47,12 +49,17 @@ class Watch:
 
     def step(self) -> None:
         """Take note of a step that was made, with or without gradients."""
-        self._stepped = True
+        self._stepped, self.passed_in_step = True, False
         self._seen.clear()
 
     def passed(self, p: Tensor) -> None:
         """Look at a parameter whose gradient was just made."""
-        if self._said or self._in_step() or (p.is_cuda and torch.cuda.is_current_stream_capturing()):
+        if p.is_cuda and torch.cuda.is_current_stream_capturing():
+            return
+        if self._in_step():
+            self.passed_in_step = True
+            return
+        if self._said:
             return
         now = self._marks(p)
         before, changes = self._seen.get(id(p), (now, 0))

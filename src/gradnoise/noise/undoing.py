@@ -1,0 +1,180 @@
+"""Notices noise that did not reach the update: gradients and weights after a step are compared with those before."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+from gradnoise.noise.gradients import Stream
+from gradnoise.noise.saying import say
+
+#: How many parameters are looked at, how many of their elements, and how many they have to have.
+FEW, SAMPLE, SOME = 8, 4096, 8
+#: A gradient that a step leaves with less than this share of its size was clipped.
+SHRUNK = 0.9
+#: Of what follows the gradient as it was before the noise, and the noise less than this share of that, noise is lost.
+LOST = 0.05
+
+
+class Seen(NamedTuple):
+    """Some elements of a parameter and of its gradient, before and after noise was added to it."""
+
+    stream: Stream
+    weights: Tensor
+    clean: Tensor
+    noisy: Tensor
+
+    @property
+    def now(self) -> Tensor | None:
+        """Return the elements of the gradient as it is now, None where it is gone or another kind of tensor."""
+        gradient = self.stream.parameter.grad
+        if not _is_plain(self.stream) or gradient is None or gradient.dtype != self.noisy.dtype:
+            return None
+        now = _sample(gradient)
+        return now if now.shape == self.noisy.shape and now.device == self.noisy.device else None
+
+
+def before_noise(streams: Sequence[Stream]) -> list[Seen]:
+    """Return copies of elements of a few parameters, of the first and the last among them, and of their gradients."""
+    plain = [stream for stream in streams if _is_plain(stream)]
+    few = plain if len(plain) <= FEW else [plain[i * (len(plain) - 1) // (FEW - 1)] for i in range(FEW)]
+    return [Seen(s, _sample(s.parameter).clone(), clean := _sample(_gradient(s)).clone(), clean) for s in few]
+
+
+def after_noise(before: Iterable[Seen]) -> list[Seen]:
+    """Return the same with the gradients as they are with noise, where they got some."""
+    found = [seen._replace(noisy=now.clone()) for seen in before if (now := seen.now) is not None]
+    return [seen for seen in found if not torch.equal(seen.noisy, seen.clean)]
+
+
+def about_update(optimizer: Optimizer, before: Sequence[Seen], *, fresh: bool) -> bool:
+    """Warn of a step in which the noise was lost or clipped; return whether it was.
+
+    Args:
+        optimizer: whose step has ended.
+        before: what stood there when the noise had been added.
+        fresh: whether the optimizer began without a memory of gradients before, and noise was added once.
+    """
+    name = type(optimizer).__name__
+    for seen in before:
+        now = seen.now
+        if now is not None and not torch.equal(now, seen.noisy):
+            if is_lost(now, seen):
+                say(
+                    f"after {name}.step the gradient of {seen.stream.name!r} is as it was before the noise: something"
+                    " fills it anew when the noise has been added, such as a hook that was registered after attach, or"
+                    " a copy from a bucket; attach noise last, after all hooks are registered"
+                )
+                return True
+            if _is_clipped(now, seen.noisy, optimizer):
+                say(
+                    f"{name} clipped gradients after the noise was added, and the noise with them; have"
+                    " it clip before the step, in a subclass's `step` before super().step(), or not at all"
+                )
+                return True
+        moved = _sample(seen.stream.parameter)
+        if fresh and moved.shape == seen.weights.shape and is_lost(_reals(moved) - _reals(seen.weights), seen):
+            say(
+                f"{name}.step moved {seen.stream.name!r} by its gradient as it was before the noise: it has copies of"
+                " the gradients that were made earlier, which get no noise; attach to an optimizer that reads p.grad"
+                " in its step"
+            )
+            return True
+    return False
+
+
+def about_renewal(before: Sequence[Seen]) -> bool:
+    """Warn of a gradient that still is what an update before left, with its noise; return whether there is one.
+
+    Args:
+        before: what a step left as it was.
+    """
+    for seen in before:
+        now = seen.now
+        if now is not None and torch.equal(now, seen.noisy):
+            say(
+                f"the gradient of {seen.stream.name!r} was not made anew since the last update: it still has the noise"
+                " of that, and the next noise is added to it; zero the gradients and run backward before each step"
+            )
+            return True
+    return False
+
+
+@torch.no_grad()
+def is_lost(now: Tensor, seen: Seen) -> bool:
+    """Tell whether numbers follow the gradient as it was before the noise, and not the noise.
+
+    They are fitted by a clean + b noise. Noise that was there when the numbers were made gives b = a, also where they
+    were scaled, bent or added to; what has nothing to do with the gradient gives a = 0, and where the noise is too weak
+    to be told the fit has a large error. A gradient of one absolute value everywhere is no evidence unless a = 1: the
+    signs of gradients with and without noise may be the same.
+    """
+    clean, noise = _reals(seen.clean), _reals(seen.noisy) - _reals(seen.clean)
+    now = _reals(now)
+    basis = torch.stack([clean, noise])
+    gram = basis @ basis.T
+    if not bool(torch.isfinite(gram).all() and torch.isfinite(now).all()) or float(torch.linalg.det(gram)) <= 0:
+        return False
+    inverse = torch.linalg.inv(gram)
+    a, b = (inverse @ (basis @ now)).tolist()
+    variance = float((now - a * clean - b * noise).square().sum()) / (len(now) - 2)
+    error_a, error_b = (variance * inverse.diagonal()).clamp(min=0).sqrt().tolist()
+    sizes = clean.abs()
+    varied = float(sizes.std()) > 0.1 * float(sizes.mean())
+    certain = abs(a) > 10 * error_a and (varied or abs(a - 1) < 0.1)
+    return certain and abs(b) + 4 * error_b < LOST * abs(a)
+
+
+@torch.no_grad()
+def _is_clipped(now: Tensor, before: Tensor, optimizer: Optimizer) -> bool:
+    """Tell whether a gradient was scaled down, as by its norm, or cut at a value; others use it as a scratch pad."""
+    now, before = _reals(now), _reals(before)
+    square = float((before * before).sum())
+    factor = float((now * before).sum()) / square if square > 0 else 1.0
+    if 0 < factor < SHRUNK and not any(math.isclose(factor, own, rel_tol=1e-3) for own in _factors(optimizer)):
+        off = float((now - before * factor).square().sum())
+        if off < 1e-4 * factor**2 * square:
+            return True
+    bound, most = now.abs().max(), before.abs().max()
+    return bool(0 < bound < SHRUNK * most) and torch.equal(now, before.clamp(-bound, bound))
+
+
+def _factors(optimizer: Optimizer) -> Iterator[float]:
+    """Yield what a gradient is multiplied by where it becomes an update, or one of the first means of gradients."""
+    for group in optimizer.param_groups:
+        for name, option in group.items():
+            if name != "params":
+                for x in option if isinstance(option, (list, tuple)) else (option,):
+                    if isinstance(x, (int, float)) or (isinstance(x, Tensor) and x.numel() == 1):
+                        yield from (float(x), *[1 - float(x) ** k for k in range(1, 7)])
+
+
+def _is_plain(stream: Stream) -> bool:
+    p, gradient = stream.parameter, stream.parameter.grad
+    return (
+        type(p) in (Tensor, Parameter)
+        and type(gradient) is Tensor
+        and gradient.layout == torch.strided
+        and (gradient.numel() >= SOME)
+    )
+
+
+def _gradient(stream: Stream) -> Tensor:
+    assert stream.parameter.grad is not None
+    return stream.parameter.grad
+
+
+def _sample(x: Tensor) -> Tensor:
+    return x.detach().flatten()[:SAMPLE]
+
+
+def _reals(x: Tensor) -> Tensor:
+    """Return the numbers in float64 on the CPU, a complex one as two."""
+    x = torch.view_as_real(x.resolve_conj()).flatten() if x.is_complex() else x
+    return x.cpu().double()
