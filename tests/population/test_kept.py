@@ -12,7 +12,8 @@ from torch import nn
 from gradnoise.errors import PopulationError
 from gradnoise.population import Population
 from gradnoise.population.kept import Kept, KeptState
-from gradnoise.population.probe import check_purity, probe
+from gradnoise.population.probe import probe
+from gradnoise.population.seeds import check_purity
 
 RUNS = [replica(0, lr=0.05), replica(1, lr=0.02)]
 COUNT = 0

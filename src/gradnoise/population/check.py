@@ -16,10 +16,10 @@ from gradnoise.population.experiment import Experiment
 from gradnoise.population.gradients import LOSS
 from gradnoise.population.minibatches import fetched
 from gradnoise.population.population import Population
-from gradnoise.population.probe import check_purity
 from gradnoise.population.randomness import BATCHES
 from gradnoise.population.reasons import place_of
 from gradnoise.population.replica import Replica
+from gradnoise.population.seeds import check_seeds
 
 
 def check_experiment(
@@ -27,8 +27,9 @@ def check_experiment(
 ) -> dict[str, str]:
     """Train three replicas for a few updates in float64 and check what every study relies on.
 
-    Checked: models, minibatches and held-out data are pure functions of their seed; the loss is a finite scalar with a
-    gradient for every parameter; metrics are finite scalars; and a replica's run does not depend on its neighbours.
+    Checked: models, minibatches and held-out data are pure functions of their seed, and another seed is another run;
+    the loss is a finite scalar with a gradient for every parameter; metrics are finite scalars; and a replica's run
+    does not depend on its neighbours.
 
     Args:
         experiment: the experiment.
@@ -37,7 +38,8 @@ def check_experiment(
         steps: updates.
 
     Returns:
-        Notes for the reader: how the loss and the metrics run ("vmap", or why not) and the first metrics.
+        Notes for the reader: how the loss and the metrics run ("vmap", or why not), the first metrics, and
+        what is the same for all seeds though the experiment does not declare it.
 
     Raises:
         PopulationError: a check failed; the message says which and what to do.
@@ -55,7 +57,8 @@ def check_experiment(
         )
     ]
     _check_batches(experiment, replicas[0])
-    check_purity(experiment, replicas[:2], steps)
+    plain = {**(config or {}), "lr": lr, "noise": None, "clip": None}
+    shared = check_seeds(experiment, [Replica.of(experiment, seed, plain) for seed in range(2)], steps)
     together = _train(experiment, replicas, steps)
     if together.diverged:
         raise PopulationError(
@@ -70,7 +73,8 @@ def check_experiment(
                 f"{experiment.name}: replica {i} trained alone ends {difference:.2g} away from the same replica in a"
                 " population; the loss mixes replicas or keeps state outside the model"
             )
-    return _notes(experiment, _train(experiment, replicas, steps, torch.float32))
+    notes = _notes(experiment, _train(experiment, replicas, steps, torch.float32))
+    return notes | ({"same for all seeds": "; ".join(shared)} if shared else {})
 
 
 def _check_batches(experiment: Experiment, replica: Replica) -> None:

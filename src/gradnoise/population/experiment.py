@@ -86,6 +86,9 @@ class Experiment(ABC):
     #: Whether minibatches are the same for every seed, as those of a text that is read in order; `batch` is then called
     #: once an update, with a seed of 0.
     same_batches: ClassVar[bool] = False
+    #: Whether the model begins with the same weights for every seed, as a study of one starting point has it; seeds
+    #: then differ by their minibatches, by what the loss draws, or by noise alone.
+    same_weights: ClassVar[bool] = False
     #: This many non-finite losses or gradients in a row end a replica; updates with fewer are skipped for it.
     patience: ClassVar[int] = 1
     #: Whether to record what becomes of gradients: clipped_norm, noise_to_gradient, update_cosine, gradient_over_eps.

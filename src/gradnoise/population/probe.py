@@ -8,25 +8,20 @@ not.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from gradnoise.errors import PopulationError
-from gradnoise.population.configuration import agreed
 from gradnoise.population.course import Goal
 from gradnoise.population.experiment import Experiment
 from gradnoise.population.fallbacks import slow_sentence
-from gradnoise.population.feed import Feed
-from gradnoise.population.kept import Kept, kept_sentence
+from gradnoise.population.kept import kept_sentence
 from gradnoise.population.population import Population
-from gradnoise.population.purity import elsewhere, same
-from gradnoise.population.randomness import INIT, seeded
 from gradnoise.population.replica import Replica
+from gradnoise.population.seeds import check_seeds
 from gradnoise.population.telemetry import reserved
 
 #: Weights are moved by this many standard deviations of weights that keep the size of what passes through them.
@@ -140,8 +135,8 @@ def check(
 ) -> tuple[str, ...]:
     """Check what every study relies on: a short form of `check_experiment`.
 
-    Models, minibatches and held-out data are functions of their seed, and a replica's loss does not depend on who
-    trains beside it.
+    Models, minibatches and held-out data are functions of their seed, another seed is another run, and a replica's loss
+    does not depend on who trains beside it.
 
     Args:
         experiment: the experiment.
@@ -152,13 +147,13 @@ def check(
         device: where.
 
     Returns:
-        What makes two replicas together slow, a sentence each.
+        What makes two replicas together slow, and what all seeds share; a sentence each.
 
     Raises:
         PopulationError: a check failed; the message says which and what to do.
     """
     replicas = [_replica(experiment, config, seed, study_seed) for seed in range(2)]
-    check_purity(experiment, replicas, steps)
+    shared = check_seeds(experiment, replicas, steps, device)
     beside = _population(experiment, config, 2, study_seed, device)
     for t in range(min(_updates(beside), steps)):
         loss, alone = _updated(beside)[0][0], readings[f"loss of minibatch {t}"]
@@ -175,81 +170,7 @@ def check(
                 f"{experiment.name}.evaluate returned {name} = {float(again[name][0]):.6g} for a model of which it"
                 f" returned {float(x[0]):.6g} before; it keeps a counter or other state between calls"
             )
-    return tuple(_notes(beside))
-
-
-def check_purity(experiment: Experiment, replicas: list[Replica], steps: int) -> None:
-    """Check that models, minibatches and held-out data are functions of their seed.
-
-    Each is made twice, in another order and with the global random numbers in another state.
-
-    Args:
-        experiment: the experiment.
-        replicas: of one configuration; their seeds are tried.
-        steps: length of a run; the last minibatch is tried, too, which lies in a later epoch.
-
-    Raises:
-        PopulationError: something differs; the message says what to do.
-    """
-    config = experiment.Config() if replicas[0].config is None else replicas[0].config
-
-    def model() -> dict[str, Tensor]:
-        with seeded(replicas[0].seed_for(INIT)):
-            made = experiment.model(config)
-        if not isinstance(made, nn.Module):
-            return {}  # a population refuses it in its own words
-        return {name: x.detach() for name, x in (*made.named_parameters(), *made.named_buffers())}
-
-    shared = agreed([config], experiment.replica_keys)
-    _made_twice(
-        experiment,
-        model,
-        f"{experiment.name}.model returned different weights for the same seed; draw them from torch's, numpy's or"
-        " Python's global generator, which is seeded for each replica",
-    )
-    _made_twice(
-        experiment,
-        lambda: experiment.held_out(shared),
-        f"{experiment.name}.held_out returned different data when called again; draw with a generator of a fixed seed",
-    )
-    _check_minibatches(experiment, replicas, shared, steps)
-
-
-def _made_twice(experiment: Experiment, make: Callable[[], Any], message: str) -> None:
-    kept = Kept(experiment)
-    first = make()
-    kept.empty_caches()
-    with elsewhere():
-        again = make()
-    if not same(first, again):
-        raise PopulationError(message)
-
-
-def _check_minibatches(experiment: Experiment, replicas: list[Replica], config: Any, steps: int) -> None:
-    course = experiment.course
-    state = {}
-    if course is not None:
-        own = [course.start(experiment.Config() if r.config is None else r.config) for r in replicas]
-        state = {name: torch.stack([x[name] for x in own]) for name in own[0]}
-    asked = [(t, replica) for t in sorted({0, min(1, steps - 1), steps - 1}) for replica in replicas]
-    feed = Feed(experiment, config, torch.device("cpu"), torch.get_default_dtype())
-
-    def minibatch(t: int, replica: Replica) -> Any:
-        feed.select([replica])
-        row = {name: x[replicas.index(replica)][None] for name, x in state.items()}
-        return pytree.tree_map(torch.clone, feed(t, row)[0])
-
-    kept = Kept(experiment)
-    first = {(t, r.seed): minibatch(t, r) for t, r in asked}
-    kept.empty_caches()  # what is filled in another order must hold the same
-    with elsewhere():
-        for t, replica in reversed(asked):
-            if not same(first[t, replica.seed], minibatch(t, replica)):
-                raise PopulationError(
-                    f"{experiment.name}.batch returned different data for the same seed and update;"
-                    " draw with a generator made from `seed` and `t`, and keep nothing between calls that depends on"
-                    " their order, such as the iterator of a DataLoader or a cache that counts"
-                )
+    return (*shared, *_notes(beside))
 
 
 def _replica(experiment: Experiment, config: Mapping[str, Any], seed: int, study_seed: int) -> Replica:

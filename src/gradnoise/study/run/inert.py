@@ -11,7 +11,7 @@ pair that differs clears the arm for good. Arms that say `may_equal_baseline` ar
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,28 @@ class Pair:
     baseline: Trial
     step: int
 
+    @property
+    def group(self) -> tuple[str, str, str]:
+        """Row, setting and arm: what pairs of all seeds have in common."""
+        return self.treated.row, self.treated.setting, self.treated.arm
+
+
+def pairs_of(study: Study, trials: Iterable[Trial]) -> Iterator[Pair]:
+    """Yield all pairs of a study with the baseline; all seeds of a group are compared at the same evaluation."""
+    by_place: dict[tuple[object, ...], dict[str, Trial]] = {}
+    for t in trials:
+        by_place.setdefault((t.row, t.setting, t.seed), {})[t.arm] = t
+    round = max(sum(turn.updates for turn in getattr(study.experiment, "turns", ())), 1)
+    steps: dict[tuple[object, ...], int] = {}
+    names = [a.name for a in study.arms]
+    for (row, setting, _), place in by_place.items():
+        for arm in names[1:]:
+            if names[0] in place and arm in place:
+                treated, baseline, group = place[arm], place[names[0]], (row, setting, arm)
+                if group not in steps:
+                    steps[group] = _step(treated.config, baseline.config, round)
+                yield Pair(treated, baseline, steps[group])
+
 
 class InertArms:
     """Looks after each commit for arms that train what the baseline trains.
@@ -49,19 +71,10 @@ class InertArms:
     def __init__(self, study: Study, trials: Iterable[Trial]) -> None:
         self.baseline = study.baseline.name
         watched = {a.name for a in study.arms[1:] if not a.may_equal_baseline}
-        by_place: dict[tuple[object, ...], dict[str, Trial]] = {}
-        for t in trials:
-            by_place.setdefault((t.row, t.setting, t.seed), {})[t.arm] = t
-        round = max(sum(turn.updates for turn in getattr(study.experiment, "turns", ())), 1)
         self._open: dict[str, dict[str, list[Pair]]] = {}  # arm -> trial of either kind -> its pairs
-        steps: dict[tuple[object, ...], int] = {}  # seeds of one setting and arm are compared at the same step
-        for (row, setting, _), place in by_place.items():
-            for arm in watched & place.keys() if self.baseline in place else ():
-                key, treated, baseline = (row, setting, arm), place[arm], place[self.baseline]
-                if key not in steps:
-                    steps[key] = _step(treated.config, baseline.config, round)
-                pair = Pair(treated, baseline, steps[key])
-                for trial in (treated, baseline):
+        for pair in pairs_of(study, trials):
+            if (arm := pair.treated.arm) in watched:
+                for trial in (pair.treated, pair.baseline):
                     self._open.setdefault(arm, {}).setdefault(trial.id, []).append(pair)
 
     @property
@@ -134,20 +147,20 @@ def _alike(pairs: Iterable[Pair], measured: Measured) -> list[Pair] | None:
     found = []
     for pair in pairs:
         mine, theirs = measured(pair.treated.id, pair.step), measured(pair.baseline.id, pair.step)
-        if not (_moved(mine) and _moved(theirs)):
+        if not (moved(mine) and moved(theirs)):
             continue
-        if not _equal(mine, theirs):
+        if not equal(mine, theirs):
             return None
         found.append(pair)
     return found
 
 
-def _moved(metrics: Mapping[str, float]) -> bool:
+def moved(metrics: Mapping[str, float]) -> bool:
     """Say whether what was measured of a run can be compared: it trained, and its numbers are finite."""
     return math.isfinite(metrics.get(LOSS, math.nan)) and metrics[LOSS] != 0 and metrics.get(GRADIENT, 1.0) != 0
 
 
-def _equal(mine: Mapping[str, float], theirs: Mapping[str, float]) -> bool:
+def equal(mine: Mapping[str, float], theirs: Mapping[str, float]) -> bool:
     """Compare all metrics, but for those that are nan in both."""
     if mine.keys() != theirs.keys():
         return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -21,6 +21,7 @@ from gradnoise.study.analysis.power import too_few_seeds
 from gradnoise.study.engine import Job, Keep, Measurement, SliceResult
 from gradnoise.study.results import StudyResults
 from gradnoise.study.run.changed_code import look_at_code
+from gradnoise.study.run.equal_seeds import EqualSeeds
 from gradnoise.study.run.executors import AUTO, LOCAL, Executor, InProcess, WorkerDied, WorkerTaken, executor_named
 from gradnoise.study.run.folder import finished_record, known_trials, merged_record
 from gradnoise.study.run.inert import InertArms
@@ -248,6 +249,7 @@ class _Run:
         self.study, self.store, self.keep, self.workers = resolved.study, store, keep, workers
         self.plan, self.observer = plan, observer
         self.inert = InertArms(resolved.study, resolved.trials.values())
+        self.guards = self.inert, EqualSeeds(resolved.study, resolved.trials.values())
         self.total = self.left = plan.replica_steps
         self.counts = store.counts()
         self.deaths: Counter[str] = Counter()
@@ -257,7 +259,7 @@ class _Run:
 
     def to_the_end(self, slice_seconds: float) -> None:
         """Train every chunk of the plan to its end."""
-        self.inert.check(self.store.measured, self.store.begun())
+        self._guard(self.store.begun())
         self.observer.planned(self.plan)
         self._tell(None)
         waiting = list(reversed(self.plan.chunks))
@@ -270,6 +272,10 @@ class _Run:
             for future in wait(running, timeout=more, return_when=FIRST_COMPLETED).done:
                 job, step = running.pop(future)
                 waiting += self._take_in(job, step, future)
+
+    def _guard(self, trials: Iterable[str]) -> None:
+        for guard in self.guards:
+            guard.check(self.store.measured, trials)
 
     def _next(self, waiting: list[tuple[Job, int]]) -> tuple[Job, int]:
         """Take the chunk that was trained last; or one that has not begun, as long as some arm may change nothing."""
@@ -297,7 +303,7 @@ class _Run:
         self.left -= len(job.trials) * ((job.steps if result.done else result.step) - step)
         self._tell(result)
         self._count_losses(lost)
-        self.inert.check(self.store.measured, trials)
+        self._guard(trials)
         if not result.done:
             return [(job, result.step)]
         self.keep.drop(job.chunk)
