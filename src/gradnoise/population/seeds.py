@@ -55,7 +55,8 @@ def check_seeds(
         raise PopulationError(
             f"{experiment.name}: all seeds are the same run, and copies are no evidence: model returns the same"
             f" weights, batch the same minibatches, and the loss draws no random numbers; {WEIGHTS}, and {BATCHES}."
-            " Where noise alone is to tell runs apart, say same_weights = True and same_batches = True in the experiment's class"
+            " Where noise alone is to tell runs apart, say same_weights = True and same_batches = True in the"
+            " experiment's class"
         )
     notes = []
     if weights and not experiment.same_weights:
