@@ -244,3 +244,48 @@ def test_a_learning_rate_on_a_device_is_not_read():
     attach(optimizer, SCHEDULE, seed=SEED)
     optimizer.step()
     assert torch.equal(p.grad, promised("0.0", 0, p))
+
+
+@torch.no_grad()
+def descend(optimizer):
+    for p in optimizer.param_groups[0]["params"]:
+        p.sub_(p.grad)
+
+
+@pytest.mark.parametrize("way", ["inherited", "replaced"])
+def test_hooks_of_others_run_as_often_as_without_noise(way):
+    class Fresh(torch.optim.Optimizer):  # torch calls no hooks in its step until an instance is made
+        def __init__(self, params):
+            super().__init__(params, {"lr": 1.0})
+
+        def step(self, closure=None):
+            descend(self)
+
+    class Clipping(Fresh):
+        def step(self, closure=None):
+            nn.utils.clip_grad_norm_(self.param_groups[0]["params"], 1.0)
+            return super().step(closure)
+
+    def run(kind, noisy):
+        p = nn.Parameter(torch.zeros(50))
+        optimizer, calls = kind([p]), []
+        if way == "replaced":
+            optimizer.step = lambda: descend(optimizer)
+        optimizer.register_step_pre_hook(lambda *_: calls.append("before"))
+        optimizer.register_step_post_hook(lambda *_: calls.append("after"))
+        noise = attach(optimizer, SCHEDULE, seed=SEED) if noisy else None
+        for k in range(2):
+            p.grad = torch.full_like(p, 100.0)
+            optimizer.step()
+            assert noise is None or noise.step == k + 1
+        return calls, p.detach()
+
+    noise = sum(promised("0.0", t, torch.zeros(50)) for t in range(2))
+    counts = []
+    for kind in (Clipping, Fresh, Clipping):  # an instance of Fresh changes what torch does in Clipping
+        plain, still = run(kind, noisy=False)
+        calls, moved = run(kind, noisy=True)
+        assert calls == plain == run(kind, noisy=False)[0]
+        assert torch.allclose(still - moved, noise, atol=1e-4)
+        counts.append(len(calls))
+    assert counts == ([4, 4, 8] if way == "inherited" else [0, 0, 0])

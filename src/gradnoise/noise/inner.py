@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Iterator, Mapping
 from types import FunctionType, MethodType
@@ -124,34 +125,48 @@ def _parameters(optimizer: Optimizer) -> set[Tensor]:
 
 
 def hook_steps(optimizer: Optimizer) -> None:
-    """Make torch call the hooks of this optimizer in every `step` that its classes define, and in one of its own.
+    """Have the hooks of noise called in every `step` that an optimizer's classes define, and in one of its own.
 
-    torch hooks the `step` of a class when the first instance of that very class is made. One that is inherited from, or
-    set later, may be without.
+    torch calls hooks in the `step` of a class of which an instance was made. In one that is inherited from, or set
+    later, only those of noise are called: hooks of others run as often as without noise.
     """
     for kind in type(optimizer).__mro__:
         step = vars(kind).get("step")
         if isinstance(step, FunctionType) and kind is not Optimizer and not _is_hooked(step):
-            kind.step = _hooked(step)  # pyright: ignore[reportAttributeAccessIssue]
+            kind.step = _noticed(step)  # pyright: ignore[reportAttributeAccessIssue]
     own = vars(optimizer).get("step")
     if own is not None and not _is_hooked(own):
 
+        @functools.wraps(own)
         def replaced(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
             return own(*args, **kwargs)
 
-        optimizer.step = MethodType(_hooked(replaced), optimizer)  # pyright: ignore[reportAttributeAccessIssue]
+        optimizer.step = MethodType(_noticed(replaced), optimizer)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def _hooked(step: Any) -> Any:
-    wrapper = Optimizer.profile_hook_step(step)
-    wrapper.hooked = True  # pyright: ignore[reportFunctionMemberAccess]  torch's own mark
-    return wrapper
+def _noticed(func: Any) -> Any:
+    """Return a `step` around which the hooks of noise are called, and no others."""
+
+    @functools.wraps(func)
+    def step(*args: Any, **kwargs: Any) -> Any:
+        optimizer = args[0]
+        for hook in list(getattr(optimizer, "_optimizer_step_pre_hooks", {}).values()):
+            if getattr(hook, "of_noise", False) and (new := hook(optimizer, args, kwargs)) is not None:
+                args, kwargs = new
+        result = func(*args, **kwargs)
+        for hook in list(getattr(optimizer, "_optimizer_step_post_hooks", {}).values()):
+            if getattr(hook, "of_noise", False):
+                hook(optimizer, args, kwargs)
+        return result
+
+    step.noticed = True  # pyright: ignore[reportAttributeAccessIssue]
+    return step
 
 
 def _is_hooked(step: Any) -> bool:
     """Tell whether a step is hooked, also under wrappers such as those of learning-rate schedulers."""
     while step is not None:
-        if getattr(step, "hooked", False):
+        if getattr(step, "hooked", False) or getattr(step, "noticed", False):  # torch's mark, and ours
             return True
         step = getattr(step, "__func__", None) or getattr(step, "__wrapped__", None)
     return False
@@ -174,4 +189,6 @@ def defers(optimizer: Optimizer, step: Any) -> bool:
 
 
 def _is_of(hooked: Any, step: Any) -> bool:
-    return hooked is step or getattr(hooked, "__wrapped__", None) is step
+    while hooked is not None and hooked is not step:
+        hooked = getattr(hooked, "__wrapped__", None)
+    return hooked is not None

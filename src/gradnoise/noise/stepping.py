@@ -14,6 +14,7 @@ from torch.optim.optimizer import __file__ as OPTIMIZER_FILE
 
 from gradnoise.noise.clock import Clock
 from gradnoise.noise.closures import Closures, Place
+from gradnoise.noise.inner import __file__ as INNER_FILE
 from gradnoise.noise.inner import defers, hook_steps
 from gradnoise.noise.saying import say
 
@@ -54,6 +55,7 @@ class BeforeUpdate:
         # In a compiled step these run as plain Python, between compiled pieces; a closure is compiled as ever.
         self._add, self._add_after_closure = add, cast(Any, torch.compiler.disable(add))
         before, after = (cast(Any, torch.compiler.disable(f)) for f in (self._before, self._after))
+        before.of_noise = after.of_noise = True
         self._hooks = optimizer.register_step_pre_hook(before), optimizer.register_step_post_hook(after)
 
     @property
@@ -177,9 +179,9 @@ def _backward_pass() -> int:
 
 
 def _step_frame() -> FrameType | None:
-    """Return the frame in which torch calls the hooks of `step`."""
+    """Return the frame in which the hooks of `step` are called, by torch or by us."""
     frame: FrameType | None = sys._getframe(2)
-    while frame is not None and frame.f_code.co_filename != OPTIMIZER_FILE:
+    while frame is not None and frame.f_code.co_filename not in (OPTIMIZER_FILE, INNER_FILE):
         frame = frame.f_back
     return frame
 
