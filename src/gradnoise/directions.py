@@ -96,11 +96,17 @@ def directed(text: str, where: str, error: type[Exception]) -> Directed:
         raise error(f"{where} = {text!r} names no measure; write {said}:validation_loss, for one")
     if said != BEST:
         return Directed(name, said == MOST)
-    words = set(re.split(r"[^a-z0-9]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name).lower()))
-    lower, higher = bool(words & LOWER), bool(words & HIGHER)
-    if lower == higher:
+    higher = told_higher(name)
+    if higher is None:
         raise error(
             f"{where} = {text!r} does not say which direction of {name!r} is better; write {LEAST}:{name} or"
             f" {MOST}:{name}"
         )
     return Directed(name, higher)
+
+
+def told_higher(name: str) -> bool | None:
+    """Say whether more of a measure is better, as the words of its name tell; None where they do not."""
+    words = set(re.split(r"[^a-z0-9]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name).lower()))
+    lower, higher = bool(words & LOWER), bool(words & HIGHER)
+    return None if lower == higher else higher

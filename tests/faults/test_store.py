@@ -284,6 +284,31 @@ def test_a_store_that_is_gone_comes_back_from_its_copy(finished, reference):
     _same_numbers(run(finished), reference[1])
 
 
+def _without_tables(path):
+    path.unlink()
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript("PRAGMA journal_mode=WAL; PRAGMA user_version=1;")
+
+
+def _without_trials(path):
+    with closing(sqlite3.connect(path)) as db:
+        for table in ("trials", "chunks", "metrics", "meta WHERE name != 'format'"):
+            db.execute(f"DELETE FROM {table}")
+        db.commit()
+
+
+@pytest.mark.parametrize("empty", [lambda path: path.write_bytes(b""), _without_tables, _without_trials])
+@pytest.mark.parametrize("asked", [run, lambda folder: Store(folder, readonly=True)])
+def test_a_store_that_is_empty_does_not_cost_its_copy(finished, reference, empty, asked):
+    empty(finished / FILE)
+    copy = (finished / COPY).read_bytes()
+    with pytest.raises(StudyError, match="is empty, but not its copy; bring it back with `gradnoise repair"):
+        asked(finished)
+    assert (finished / COPY).read_bytes() == copy
+    repair(finished)
+    _same_numbers(run(finished), reference[1])
+
+
 # Hostile stores
 
 HOSTILE = {

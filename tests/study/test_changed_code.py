@@ -13,8 +13,9 @@ from support.small import Toy, assert_same, small
 from torch import nn
 
 from gradnoise import Annealed, Relative
+from gradnoise.errors import PopulationError
 from gradnoise.population import SGD, Course, Goal
-from gradnoise.study import Arm, Options, Store, StudyError, dry_run, run_and_report, run_study
+from gradnoise.study import Arm, Options, Setting, Store, StudyError, dry_run, run_and_report, run_study
 from gradnoise.study.engine import Probed
 from gradnoise.study.run.changed_code import ENTRY
 from gradnoise.study.run.population_engine import PopulationEngine
@@ -153,6 +154,31 @@ def test_a_change_stops_the_study_before_anything_is_trained(tmp_path, changed, 
     with Store(tmp_path, readonly=True) as store:
         assert_same(store.results(), results)
     assert len(run_study(small(seeds=(0, 1)), tmp_path, options=OPTIONS).trials) == 8  # the old code goes on
+
+
+BY_ROW = (Setting("a", "A", {"gain": 2.0}), Setting("b", "B", {"width": 5}))
+
+
+@pytest.mark.parametrize("other", [BY_ROW[1], Setting("a", "A", {"width": 5})], ids=["row", "setting"])
+def test_a_change_is_seen_when_something_else_is_asked_for(tmp_path, other):
+    run_study(small(settings=BY_ROW[:1], seeds=(0,)), tmp_path, options=OPTIONS)
+    for ask in (run_study, dry_run):
+        with pytest.raises(StudyError, match=r"minibatch 0 was .*\(gain = 2.0"):
+            ask(small(OnlyWhenWide(), settings=(other,), seeds=(0,)), tmp_path, options=OPTIONS)
+    found = run_study(small(settings=(other,), seeds=(0,)), tmp_path, options=OPTIONS)
+    assert {(t.row, t.setting) for t in found.trials if t.done} == {("a", "gain=2.0"), (other.row, "width=5")}
+
+
+def test_code_that_no_longer_trains_what_the_folder_holds_is_a_change(tmp_path):
+    class Refuses(Toy):
+        def model(self, config):
+            if config.gain == 2.0:
+                raise PopulationError("gain = 2.0 is no more")
+            return super().model(config)
+
+    run_study(small(settings=BY_ROW[:1], seeds=(0,)), tmp_path, options=OPTIONS)
+    with pytest.raises(StudyError, match=r"does not train any more what the folder holds \(.*gain = 2.0 is no more"):
+        run_study(small(Refuses(), settings=BY_ROW[1:], seeds=(0,)), tmp_path, options=OPTIONS)
 
 
 def test_zero_first_weights_hide_nothing(tmp_path):

@@ -40,7 +40,7 @@ def study(**values):
         title="Walk",
         experiment=Walk(),
         arms=(Arm("slow", {"lr": 0.01}), Arm("fast", fast), Arm("fast to the end", fast | {"early_stop": False})),
-        metric=Metric("place", "place", success=1.2),
+        metric=Metric("place", "place", higher_is_better=True, success=1.2),
         settings=(Setting("all", "all"),),
         seeds=(0,),
         steps=40,

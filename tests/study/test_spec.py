@@ -106,7 +106,7 @@ def test_the_order_of_a_configuration_does_not_matter():
         {"seeds": (3, 1, 0)},
         {"arms": (*small().arms, Arm("fixed", {"noise": Fixed(0.1)}))},
         {"settings": (Setting("new", "First", {"lr": 0.3}), *small().settings)},
-        {"title": "Renamed", "scale": "quick", "metric": Metric("mean", "mean")},
+        {"title": "Renamed", "scale": "quick", "metric": Metric("mean", "mean", higher_is_better=True)},
         {"arms": (Arm("control", title="control"), Arm("treated", {"noise": Annealed(0.01)}))},
     ],
     ids=["seeds", "order", "arms", "settings", "title", "names"],
@@ -292,6 +292,14 @@ def test_a_tag_is_not_inherited():
         ({"eval_every": 13}, "steps = 12 and eval_every = 13: need 1 <= eval_every <= steps"),
         ({"settings": ()}, "has no settings"),
         ({"settings": (Setting("a", "A", arms=("none", "nois")),)}, "no arm 'nois' .* did you mean 'noise'"),
+        (
+            {"settings": (Setting("a", "A", steps=6), Setting("a", "A"))},
+            "two settings of row 'a' are called ''; give each a name of its own",
+        ),
+        (
+            {"settings": tuple(Setting("a", "A", {"lr": lr}, name="x") for lr in (0.1, 0.2))},
+            "two settings of row 'a' are called 'x'",
+        ),
         ({"base": {"steps": 5}}, "sets 'steps' in a configuration; give it to the Study itself"),
         ({"arms": (Arm("none"), Arm("slow", {"eval_every": 1}))}, "sets 'eval_every'"),
         ({"settings": (Setting("a", "A", {"study_seed": 1}),)}, "sets 'study_seed'"),
@@ -374,3 +382,25 @@ def test_arms_that_are_no_comparison(names, message):
 )
 def test_success(higher, success, value, succeeded):
     assert Metric("m", "m", higher_is_better=higher, success=success).succeeded(value) is succeeded
+
+
+@pytest.mark.parametrize(
+    ("name", "higher"),
+    [("val_loss", False), ("err", False), ("testError", False), ("test/accuracy", True), ("F1", True)],
+)
+def test_a_name_tells_the_direction_of_its_metric(name, higher):
+    assert Metric(name, name).higher_is_better is higher
+    assert Metric(name, name, higher_is_better=higher).higher_is_better is higher
+    with pytest.warns(UserWarning, match=f"metric '{name}': you say that .* is better, its name that .* is"):
+        assert Metric(name, name, higher_is_better=not higher).higher_is_better is not higher
+
+
+@pytest.mark.parametrize("name", ["score", "accuracy_loss"])
+def test_a_name_that_tells_no_direction_needs_it_said(name):
+    with pytest.raises(StudyError, match=f"metric '{name}': its name does not tell which direction is better; write "):
+        Metric(name, name)
+    assert Metric(name, name, higher_is_better=False).higher_is_better is False
+
+
+def test_more_of_a_rate_is_better():
+    assert Metric("below_5", "runs below 5 %", rate=True, success=100.0).higher_is_better

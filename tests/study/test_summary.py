@@ -48,6 +48,7 @@ class TestCells:
         assert (cell.final.best, cell.final.mean) == (60.0, 40.0)
         assert (cell.second.best, cell.second.mean) == (95.0, 57.5)
 
+    @pytest.mark.filterwarnings("ignore:metric 'accuracy'. you say that less of it is better")
     def test_lower_is_better_turns_best_around(self):
         metric = dataclasses.replace(METRIC, higher_is_better=False, chance=50.0, success=5.0)
         trials = [trial("none", 0, 4.0, curve=[50.0, 2.0, 4.0]), trial("none", 1, 60.0)]

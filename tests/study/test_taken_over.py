@@ -51,6 +51,14 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
+def test_an_empty_store_is_none(folder, tmp_path):
+    before = contents(folder)
+    (folder / FILE).write_bytes(b"")
+    run_and_report(study(), folder)
+    after = contents(folder)
+    assert after["trials.csv"] == before["trials.csv"] and after["curves"] == before["curves"]
+
+
 def test_finished_runs_stay_finished_and_more_seeds_are_added(folder, tmp_path):
     run_and_report(study(4), folder)
     run_and_report(study(4), tmp_path / "at once")

@@ -28,6 +28,7 @@ from gradnoise.study.tables import LATER, TABLES, is_ours
 FILE, COPY, LOCK = "study.sqlite", "study.sqlite.bak", ".lock"
 FORMAT = 1
 NEVER_STARTED = "{} holds a study that never started; run it first"
+LOST = "{} is {}, but not its copy; bring it back with `gradnoise repair {}`, or remove {} to begin anew"
 
 #: Seconds until a query that brings no rows is ended, and those that a check may take for each byte; rows of a read.
 PATIENCE, PATIENCE_PER_BYTE, ROWS = 60.0, 1e-6, 500
@@ -41,6 +42,21 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
     return sqlite3.connect(
         f"file:{quote(os.fsencode(absolute))}?mode={mode}", uri=True, timeout=30, check_same_thread=True
     )
+
+
+def is_blank(path: Path) -> bool:
+    """Say whether a file is missing or holds no trial, as one that was cut to nothing; a damaged one is not blank."""
+    if not os.path.lexists(path):
+        return True
+    if not path.is_file() or path.is_symlink():
+        return False
+    try:
+        with closing(connect(path, "ro")) as db:
+            if db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
+                return True
+            return db.execute("SELECT count(*) FROM trials").fetchone() == (0,)
+    except sqlite3.Error:
+        return False
 
 
 def acquire(folder: Path) -> int:
@@ -94,11 +110,9 @@ class Database:
         if not readonly:
             self._lock = acquire(self.folder)
         try:
-            if not readonly and not os.path.lexists(self.path) and (self.folder / COPY).exists():
-                raise StudyError(
-                    f"{self.path} is gone, but not its copy; bring it back with `gradnoise repair {self.folder}`, or"
-                    f" remove {COPY} to begin anew"
-                )
+            if (self.folder / COPY).exists() and is_blank(self.path):
+                what = "empty" if os.path.lexists(self.path) else "gone"
+                raise StudyError(LOST.format(self.path, what, self.folder, COPY))
             self.db = connect(self.path, "ro" if readonly else "rwc")
             self.db.set_progress_handler(self._overdue, 100_000)
             self._open(readonly)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
-from gradnoise.directions import BEST, LEAST, MOST, Directed, directed
+from gradnoise.directions import BEST, LEAST, MOST, Directed, directed, told_higher
 from gradnoise.errors import StudyError, nearest
 from gradnoise.given import FINITE, STORED, Between, Name, settle
 
@@ -94,7 +95,8 @@ class Metric:
         name: a key of what the experiment's `evaluate` returns.
         title: what tables and axes call it.
         unit: shown behind numbers, such as "%".
-        higher_is_better: direction.
+        higher_is_better: direction; by default what the name tells, as those of losses, errors and accuracies do, and
+            True for a rate. A name that tells nothing needs it said; one that tells the opposite is warned of.
         chance: what guessing scores; None when there is no such value.
         margin: differences smaller than this count as none (equivalence margin), in the metric's unit: 1.0 is one
             point of an accuracy in %, and more than everything of an accuracy between 0 and 1. None where you do
@@ -114,7 +116,7 @@ class Metric:
     name: Name
     title: str
     unit: str = ""
-    higher_is_better: bool = True
+    higher_is_better: bool = cast(bool, None)  # until the name has told
     chance: Annotated[float, FINITE] | None = None
     margin: float | None = None
     success: Annotated[float, FINITE] | None = None
@@ -124,7 +126,11 @@ class Metric:
 
     def __post_init__(self) -> None:
         """Check types, that a margin is one, that a rate has a success, and that a broken run counts as a number."""
+        said = cast(bool | None, self.higher_is_better)
+        if said is None:
+            object.__setattr__(self, "higher_is_better", True)
         settle(self, StudyError)
+        self._settle_direction(said)
         self._settle_at()
         if self.broken is not None and not math.isfinite(self.broken):
             raise StudyError(f"metric {self.name!r}: broken is {self.broken}; it must be a finite number, or None")
@@ -137,6 +143,23 @@ class Metric:
             raise StudyError(
                 f"metric {self.name!r}: a rate needs success > 0, the value of a run that succeeds, and"
                 " higher_is_better=True"
+            )
+
+    def _settle_direction(self, said: bool | None) -> None:
+        told = True if self.rate else told_higher(self.name)
+        if said is None and told is None:
+            raise StudyError(
+                f"metric {self.name!r}: its name does not tell which direction is better; write higher_is_better=True,"
+                " or higher_is_better=False"
+            )
+        if said is None:
+            object.__setattr__(self, "higher_is_better", told)
+        elif told not in (None, said) and not self.rate:
+            given, other = ("more", "less") if said else ("less", "more")
+            warnings.warn(
+                f"metric {self.name!r}: you say that {given} of it is better, its name that {other} is; verdicts go by"
+                " what you say",
+                stacklevel=4,
             )
 
     def _settle_at(self) -> None:

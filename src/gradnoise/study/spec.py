@@ -193,9 +193,17 @@ class Study(Description):
         if not self.settings:
             raise StudyError(f"study {self.name!r} has no settings; give at least one, or leave them out")
         titles: dict[str, str] = {}
+        places: set[tuple[str, str, str]] = set()
         for setting in self.settings:
             for name in setting.arms or ():
                 self._check_arm(name)
+            taken = {(setting.row, setting.label, arm) for arm in setting.arms or [a.name for a in self.arms]}
+            if places & taken:  # their runs could not be told apart, and none would have its pair
+                raise StudyError(
+                    f"study {self.name!r}: two settings of row {setting.row!r} are called {setting.label!r}; give each"
+                    " a name of its own, such as name='40 updates'"
+                )
+            places |= taken
             if (title := titles.setdefault(setting.row, setting.title)) != setting.title:
                 raise StudyError(
                     f"study {self.name!r}: row {setting.row!r} is called {title!r} and {setting.title!r}; settings of"

@@ -7,12 +7,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gradnoise.errors import StudyError
+from gradnoise.errors import PopulationError, StudyError
 from gradnoise.study.damage import damaged
 from gradnoise.study.engine import LATER, Behaviour, Probed, Probing
 from gradnoise.study.provenance import now
 from gradnoise.study.run.measured import check_names
 from gradnoise.study.run.resolve import Resolved
+from gradnoise.study.spec import Config
 from gradnoise.study.store import ACCEPTED, Store
 
 #: Name of the entry of a store that holds what was measured, and when.
@@ -66,22 +67,46 @@ def look_at_code(resolved: Resolved, store: Store | None, *, accept: bool = Fals
         return Code({}, {})
     before, since = _known(store) if store else ({}, {})
     configs = {t.text: t.config for t in resolved.trials.values()}
-    found: Probed = engine.probe(list(configs.values()), before.keys())
+    held = _not_asked(resolved, store) if store and before else []
+    try:
+        found: Probed = engine.probe([*configs.values(), *held], before.keys())
+    except PopulationError as error:
+        if not held or accept:
+            raise
+        engine.probe(list(configs.values()), before.keys())  # it is in what the folder holds, or raises again
+        raise _refused(engine.name, f"it does not train any more what the folder holds ({error})") from error
     if found.measured:
         check_names(resolved.study.metric, found.measured, engine.name)
     change = _change(before, found.behaviours, since)
     if change and not accept:
-        raise StudyError(
-            f"the code of {engine.name} is not that of this folder: {change}. Finished trials would be taken for trials"
-            " of the new code, so nothing was trained. Choose another folder with --out; or, if the change does not"
-            " matter, say --accept-changed-code (in Python Options(accept_changed_code=True)), and the report will say"
-            " so, too"
-        )
+        raise _refused(engine.name, change)
     today = now()
     dates = {name: since.get(name, today) for name in {**before, **found.behaviours}}
     if change:
         dates |= dict.fromkeys(found.behaviours, today)
     return Code({**before, **found.behaviours}, dates, found.notes, change)
+
+
+def _refused(name: str, change: str) -> StudyError:
+    return StudyError(
+        f"the code of {name} is not that of this folder: {change}. Finished trials would be taken for trials of the new"
+        " code, so nothing was trained. Choose another folder with --out; or, if the change does not matter, say"
+        " --accept-changed-code (in Python Options(accept_changed_code=True)), and the report will say so, too"
+    )
+
+
+def _not_asked(resolved: Resolved, store: Store) -> list[Config]:
+    """Return a configuration of each row, and of each setting of today's rows, that was trained and is not asked now.
+
+    They will stand in one report with what is trained now, and may share nothing with it that could be compared.
+    """
+    asked, begun = {(t.row, t.setting) for t in resolved.trials.values()}, set(store.begun())
+    rows = {row for row, _ in asked}
+    found: dict[tuple[str, ...], Config] = {}
+    for id, trial in store.trials(resolved.study.dataclasses()).items():
+        if id in begun and (trial.row, trial.setting) not in asked:
+            found.setdefault((trial.row, trial.setting) if trial.row in rows else (trial.row,), trial.config)
+    return list(found.values())
 
 
 def _known(store: Store) -> tuple[dict[str, Behaviour], dict[str, str]]:

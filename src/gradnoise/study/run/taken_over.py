@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from gradnoise.errors import StudyError
 from gradnoise.study.canonical import DamagedError, canonical, restore
-from gradnoise.study.database import acquire
+from gradnoise.study.database import acquire, is_blank
 from gradnoise.study.engine import SliceResult
 from gradnoise.study.exported import RECORD, TRIALS, read_results
 from gradnoise.study.results import StudyResults, TrialResult
@@ -24,8 +24,8 @@ UNFINISHED = ".taking-over-"
 
 
 def has_tables_alone(folder: Path) -> bool:
-    """Say whether a folder holds the tables of a report and no store."""
-    if any(os.path.lexists(folder / name) for name in (FILE, COPY)):
+    """Say whether a folder holds the tables of a report and no store, or an empty one."""
+    if os.path.lexists(folder / COPY) or not is_blank(folder / FILE):
         return False
     return any((folder / name).exists() for name in (RECORD, TRIALS))
 
@@ -50,6 +50,8 @@ def take_over(folder: Path, resolved: Resolved) -> None:
         if has_tables_alone(folder):  # as before: no other process was quicker
             with TemporaryDirectory(dir=folder, prefix=UNFINISHED) as made:
                 _write(*found, Path(made))
+                for suffix in ("-wal", "-shm"):
+                    (folder / f"{FILE}{suffix}").unlink(missing_ok=True)
                 os.replace(Path(made) / FILE, folder / FILE)
     except OSError as error:
         raise StudyError(f"cannot write to {folder}: {error.strerror}; choose another folder with --out") from error
