@@ -54,6 +54,54 @@ def test_without_names_parameters_go_by_group_and_index():
         assert torch.equal(p.grad, noise_of(name, 0, 1.0, (5,)))
 
 
+def shifted(optimizer, new):
+    listed = optimizer.param_groups[0]["params"]
+    del listed[0]
+    listed.append(new)
+
+
+def put_first(optimizer, new):
+    optimizer.param_groups[0]["params"].insert(0, new)
+
+
+def group_removed(optimizer, new):
+    del optimizer.param_groups[0]
+    optimizer.add_param_group({"params": [new]})
+
+
+def taken_to_another_group(optimizer, new):
+    first, second = optimizer.param_groups
+    second["params"].append(first["params"].pop(0))
+    first["params"].append(new)
+
+
+@pytest.mark.parametrize("change", [shifted, put_first, group_removed, taken_to_another_group])
+def test_parameters_that_moved_and_new_ones_at_their_places_get_different_noise(change):
+    a, b, c, new = flat((5,), (5,), (5,), (5,))
+    optimizer = torch.optim.SGD([{"params": [a, b]}, {"params": [c]}], lr=1.0)
+    noise = attach(optimizer, Fixed(1.0), seed=SEED)
+    optimizer.step()
+    change(optimizer, new)
+    now = [(f"{g}.{i}", p) for g, group in enumerate(optimizer.param_groups) for i, p in enumerate(group["params"])]
+    for t in (1, 2):
+        for _, p in now:
+            p.grad.zero_()
+        optimizer.step()
+        for place, p in now:
+            assert torch.equal(p.grad, noise_of(place, t, 1.0, (5,)))
+            assert torch.equal(p.grad, noise.replay(place, t))
+    assert len(noise.keys) == len(now)
+
+
+def test_a_change_of_order_alone_leaves_the_noise():
+    a, b = flat((5,), (5,))
+    optimizer = torch.optim.SGD([a, b], lr=1.0)
+    attach(optimizer, Fixed(1.0), seed=SEED)
+    optimizer.param_groups[0]["params"].reverse()
+    optimizer.step()
+    assert torch.equal(a.grad, noise_of("0.0", 0, 1.0, (5,))) and torch.equal(b.grad, noise_of("0.1", 0, 1.0, (5,)))
+
+
 def test_no_two_parameters_steps_or_seeds_share_numbers():
     """Compare 25,200 draws of 128 bits, four normals in a row each: no two are equal by chance."""
     (p,) = flat((400,))

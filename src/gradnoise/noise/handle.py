@@ -265,8 +265,7 @@ class Noise:
     def _groups(self) -> list[Group]:
         """Return the parameters that get noise and have a gradient now."""
         groups = []
-        for i, group in enumerate(self.optimizer.param_groups):
-            streams = self._streams.of(group)
+        for i, (group, streams) in enumerate(zip(self.optimizer.param_groups, self._streams.by_group(), strict=True)):
             gradients = [s.parameter.grad for s in streams]
             if NoneType in set(map(type, gradients)):
                 streams = [s for s in streams if s.parameter.grad is not None]
@@ -322,7 +321,7 @@ class Noise:
             found = [noise._lookout for noise in handles() if noise is not self]
             return [lookout for lookout in found if lookout is not None]
 
-        parameters = [s.parameter for group in self.optimizer.param_groups for s in self._streams.of(group)]
+        parameters = [s.parameter for streams in self._streams.by_group() for s in streams]
         return Lookout(self.optimizer, parameters, lambda: self.keys, lambda: self._steps.running, others)
 
     def _has_noise(self, gradients: list[Tensor], t: int) -> bool:

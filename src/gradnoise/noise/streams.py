@@ -40,6 +40,7 @@ class Streams:
         self._streams: dict[Tensor, Stream | None] = {}  # None for parameters that get no noise
         # Of each list of parameters, what told them and what was found: the same from step to step.
         self._known: dict[int, tuple[tuple[list[int], list[bool]], list[Stream]]] = {}
+        self._named = 0  # how often all were named
         self._name_all()
         if not any(self._streams.values()):
             first = self._called()[self._places()[0][1]]
@@ -52,8 +53,14 @@ class Streams:
         """Return the keys of the streams, one for each parameter that gets noise."""
         return frozenset(stream.key for stream in self._streams.values() if stream)
 
-    def of(self, group: Mapping[str, Any]) -> list[Stream]:
-        """Return the streams of a group's parameters, one for a parameter that is listed twice."""
+    def by_group(self) -> list[list[Stream]]:
+        """Return the streams of each parameter group, one for a parameter that is listed twice."""
+        named = self._named
+        found = list(map(self._of, self._optimizer.param_groups))
+        # What was found before all were named anew may have other names now.
+        return found if named == self._named else list(map(self._of, self._optimizer.param_groups))
+
+    def _of(self, group: Mapping[str, Any]) -> list[Stream]:
         listed = group["params"]
         state = list(map(id, listed)), [p.requires_grad for p in listed]
         known = self._known.get(id(listed))
@@ -84,8 +91,8 @@ class Streams:
         Raises:
             ValueError: there is none.
         """
-        for i, group in enumerate(self._optimizer.param_groups):
-            for stream in self.of(group):
+        for i, streams in enumerate(self.by_group()):
+            for stream in streams:
                 if stream.name == name:
                     return i, stream
         known = [stream.name for stream in self._streams.values() if stream]
@@ -98,11 +105,24 @@ class Streams:
         return [(f"{g}.{i}", p) for g, group in groups for i, p in enumerate(group["params"])]
 
     def _name_all(self) -> None:
+        """Give streams to new parameters; others keep theirs, unless a new one is at the place that names them."""
         self._known.clear()
-        now = {p for _, p in self._places()}
+        self._named += 1
+        places = self._places()
+        now = {p for _, p in places}
         self._streams = {p: stream for p, stream in self._streams.items() if p in now}
+        self._add_missing(places)
+        keys = [stream.key for stream in self._streams.values() if stream]
+        if len(set(keys)) < len(keys):  # two parameters would get the same noise
+            trained = {p for p, stream in self._streams.items() if stream and stream.trained}
+            self._streams.clear()
+            self._add_missing(places)
+            for p, stream in self._streams.items():
+                self._streams[p] = stream and stream._replace(trained=stream.trained or p in trained)
+
+    def _add_missing(self, places: list[tuple[str, Tensor]]) -> None:
         wanted = self._wanted()
-        for place, p in self._places():
+        for place, p in places:
             if p not in self._streams:
                 name = self._name(place, p)
                 self._streams[p] = Stream.of(p, name, self._seed) if wanted(p) else None
