@@ -90,7 +90,8 @@ def attach(
             `named_parameters` or, without it, of an optimizer that was itself made with `model.named_parameters()`.
         rows: "present" adds noise to those rows that a sparse gradient has, "all" to every row.
         anti_pgd: anticorrelated noise (Orvieto et al. 2022): take away what the update before added,
-            g <- g + sigma_t z_t - sigma_{t-1} z_{t-1}. With SGD the sum of the noise so far is sigma_t z_t.
+            g <- g + sigma_t z_t - sigma_{t-1} z_{t-1}. With SGD the sum of the noise so far is sigma_t z_t. Where a
+            parameter had no gradient or noise was paused, what its last update with noise added is taken away.
         on: "gradients", or "weights" for noise that is added to the parameters after every update and stays there, from
             streams of their own: an ablation. It has no gradient to be relative to, or to end by.
         warn: warn where something goes wrong without a word: noise is more than 10 times the gradient (looked at in

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gradnoise.noise import gaussian
+from gradnoise.noise.anticorrelated import AllLeft, taking
 from gradnoise.noise.dosing import Dose, Group, add_doses_, doses
 from gradnoise.noise.gradients import Rows, Stream
 from gradnoise.noise.norms import norm
@@ -46,7 +47,7 @@ class GroupDiagnostics:
 
 
 @torch.no_grad()
-def diagnose(group: Group, t: int, rows: Rows, endings: Endings | None, anti_pgd: bool) -> GroupDiagnostics:
+def diagnose(group: Group, t: int, rows: Rows, endings: Endings | None, left: AllLeft | None) -> GroupDiagnostics:
     """Return the norms of gradients and of the noise that update t adds to them; gradients stay as they are.
 
     Args:
@@ -54,9 +55,11 @@ def diagnose(group: Group, t: int, rows: Rows, endings: Endings | None, anti_pgd
         t: update.
         rows: of sparse gradients.
         endings: what knows which groups' noise has ended; None where no schedule asks for it.
-        anti_pgd: whether the noise of the update before is taken away again.
+        left: of anticorrelated noise, what the update takes away; None for other noise.
     """
-    found = doses([group], t, rows, None, endings, anti_pgd=anti_pgd)
+    found = doses([group], t, rows, None, endings)
+    if left is not None:
+        found += taking([group], left, None, rows)
     now = next((dose.sigma * float(1.0 if dose.scale is None else dose.scale) for dose in found if dose.t == t), 0.0)
     noise_norm = _norm(_noise(stream, found, rows) for stream in group.streams)
     return GroupDiagnostics(group.place, t, now, float(norm(group.streams)), noise_norm, _ended(group, t, endings))

@@ -50,8 +50,6 @@ def doses(
     rows: Rows,
     scale: Tensor | None = None,
     endings: Endings | None = None,
-    *,
-    anti_pgd: bool = False,
 ) -> list[Dose]:
     """Return the noise of update t on gradients as they are now.
 
@@ -61,19 +59,10 @@ def doses(
         rows: of sparse gradients.
         scale: loss scale that the gradients carry, a 0-dim tensor.
         endings: what knows which groups' noise has ended; None where no schedule asks for it.
-        anti_pgd: take the noise of the update before away again.
 
     Returns:
         One dose for all streams of the same standard deviation, and one for each group relative to its gradient.
     """
-    found = _at(groups, t, rows, scale, endings)
-    if anti_pgd and t:
-        found += [_negative(dose) for dose in _at(groups, t - 1, rows, scale, endings)]
-    return found
-
-
-def _at(groups: Sequence[Group], t: int, rows: Rows, scale: Tensor | None, endings: Endings | None) -> list[Dose]:
-    """Return the doses of the numbers of update t."""
     alike: dict[float, tuple[list[Stream], list[Any]]] = {}
     own: list[Dose] = []
     for place, schedule, streams, gradients in groups:
@@ -97,11 +86,6 @@ def _deviation(schedule: Schedule, streams: Sequence[Stream], t: int, rows: Rows
     if isinstance(schedule, Relative):
         return schedule.sigma(t, 0.0, max(count(streams, rows), 1))
     return sigma(schedule, t)
-
-
-def _negative(dose: Dose) -> Dose:
-    minus = torch.tensor(-1.0, dtype=torch.float64, device="cpu") if dose.scale is None else -dose.scale
-    return dose._replace(scale=minus, relative=False)
 
 
 def ask_for_ends(groups: Sequence[Group], t: int, rows: Rows, scale: Tensor | None, endings: Endings) -> None:

@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from gradnoise.noise import doubts, gaussian
+from gradnoise.noise.anticorrelated import Added, Left
 from gradnoise.noise.diagnostics import GroupDiagnostics, diagnose, draw
-from gradnoise.noise.dosing import Group, add_doses_, ask_for_ends, doses
+from gradnoise.noise.dosing import Dose, Group, add_doses_, ask_for_ends, doses
 from gradnoise.noise.gradients import Rows
 from gradnoise.noise.lookout import DOUBTFUL, Lookout
 from gradnoise.noise.options import Options
@@ -88,7 +89,7 @@ class Noise:
     ) -> None:
         self.optimizer, self.schedule, self.seed = optimizer, schedule, seed
         self._rows: Rows = rows
-        self._anti_pgd, self._on = anti_pgd, on
+        self._on = on
         # Gradients that have the noise of `_done_at`, and the versions of the first and the last; only while a step
         # runs, or has raised.
         self._done: list[Tensor] = []
@@ -108,6 +109,7 @@ class Noise:
         self._endings = Endings(optimizer, ending, f"{shown(schedule)}, seed {seed}", warn) if ending else None
         self._options.keep()
         self._steps = BeforeUpdate(optimizer, self._add, self._made_update)
+        self._added = Added(optimizer) if anti_pgd else None
         self._lookout = self._look_out() if warn else None
         _attached[optimizer] = weakref.ref(self)
 
@@ -178,12 +180,15 @@ class Noise:
                 self._lookout.remove()
             if self._endings is not None:
                 self._endings.remove()
+            if self._added is not None:
+                self._added.remove()
             _attached.pop(self.optimizer, None)
 
     def state_dict(self) -> dict[str, Any]:
         """Return clock and seed, for checkpoints that do not keep the optimizer's own state.
 
-        Where noise ends at a share of the gradient, also the first update without noise of each group, -1 for none.
+        Where noise ends at a share of the gradient, also the first update without noise of each group, -1 for none; of
+        anticorrelated noise also what was added and not taken away yet.
         """
         state: dict[str, Any] = {"version": gaussian.VERSION, "seed": self.seed, "t": self.step}
         if self._endings is not None:
@@ -191,6 +196,8 @@ class Noise:
             groups = range(len(self.optimizer.param_groups))
             state["ended"] = [-1 if (t := self._endings.at(i)) is None else t for i in groups]
             state["ended_of"] = self._endings.noise
+        if self._added is not None:
+            state["added"] = self._added.state()
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -215,9 +222,14 @@ class Noise:
         self._steps.clock.t = gaussian.check_step(state["t"])
         if self._endings is not None:
             self._endings.load(state["ended"], state.get("ended_of", self._endings.noise))
+        if self._added is not None:
+            self._added.load(state["added"])
 
     def replay(self, name: str, t: int, *, sigma: float | None = None) -> Tensor:
         """Return the noise that update t adds to one parameter: sigma_t z, whether or not it was paused then.
+
+        Of anticorrelated noise it is sigma_t z_t less what is taken away: known of the last update and of the coming
+        one, and for others sigma_{t-1} z_{t-1}, as where update t - 1 added noise to the parameter.
 
         Args:
             name: the parameter's name, as given by `named_parameters`, or "group.index" without them.
@@ -229,21 +241,28 @@ class Noise:
             or complex128 for complex ones, float32 for all others.
 
         Raises:
-            ValueError: no parameter has this name, t is no integer >= 0, or sigma is needed.
+            ValueError: no parameter has this name, t is no integer >= 0, or sigma is needed, or that of an earlier
+                update is.
         """
         t = gaussian.check_step(t)
         group, stream = self._streams.named(name)
         schedule = self._options.schedule(group)
-        if isinstance(schedule, Relative) and sigma is None:
-            raise ValueError(
-                f"the noise of {schedule!r} follows from the gradient of update {t}, which is gone; pass the sigma that"
-                " diagnostics() told before that update, or noise.sigma after it"
-            )
-        over = self._endings is not None and self._endings.over(group, t)
-        noise = draw(stream, t, 0.0 if over else deviation(schedule, t, t, sigma))
-        if not (self._anti_pgd and t):
+        size = deviation(schedule, t, sigma)
+        noise = draw(stream, t, 0.0 if self._over(group, t) else size)
+        if self._added is None:
             return noise
-        return noise - draw(stream, t - 1, deviation(schedule, t - 1, t, sigma))
+        known, left = self._added.at(t, self.step, stream.key)
+        if not known and t:
+            if isinstance(schedule, Relative):
+                raise ValueError(
+                    f"anticorrelated noise that follows the gradient can be replayed for the last update and the coming"
+                    f" one (t = {self.step}) alone, got t = {t}"
+                )
+            left = Left(t - 1, 0.0 if self._over(group, t - 1) else deviation(schedule, t - 1, None))
+        return noise if left is None else noise - draw(stream, left.t, float(left.sigma))
+
+    def _over(self, group: int, t: int) -> bool:
+        return self._endings is not None and self._endings.over(group, t)
 
     def diagnostics(self) -> list[GroupDiagnostics]:
         """Compare the noise of the coming update with the gradients as they are now, per parameter group.
@@ -260,7 +279,8 @@ class Noise:
             groups = list(map(_weights_of, groups))
         for group in groups:  # one that raises does so before any drawing
             check_at(group.schedule, t)
-        return [diagnose(group, t, self._rows, self._endings, self._anti_pgd) for group in groups]
+        left = None if self._added is None else self._added.left(t)
+        return [diagnose(group, t, self._rows, self._endings, left) for group in groups]
 
     def _groups(self) -> list[Group]:
         """Return the parameters that get noise and have a gradient now."""
@@ -287,7 +307,7 @@ class Noise:
         if self._looked < DOUBTFUL or not self._looked & self._looked - 1:
             doubts.refuse_shared(everywhere)
         self._looked += 1
-        found = doses(groups, t, self._rows, scale, self._endings, anti_pgd=self._anti_pgd)
+        found = self._doses(groups, t, scale)
         if self._endings is not None:
             ask_for_ends(groups, t, self._rows, scale, self._endings)
         if self._lookout is not None:
@@ -303,6 +323,16 @@ class Noise:
         self._done, self._versions = gradients, (gradients[0]._version, gradients[-1]._version)
         return True
 
+    def _doses(self, groups: list[Group], t: int, scale: Tensor | None) -> list[Dose]:
+        """Return the noise of update t, and what it takes away."""
+        found = doses(groups, t, self._rows, scale, self._endings)
+        if self._added is None:
+            return found
+        if self._streams.gone:
+            self._added.leave(frozenset(self._streams.gone))
+            self._streams.gone.clear()
+        return found + self._added.doses(groups, t, self._rows, scale, found)
+
     def _made_update(self, found: bool, t: int, overflow: Tensor | None) -> None:
         """Let the gradients of an update go; noise on weights is added now."""
         if self._lookout is not None:
@@ -311,8 +341,13 @@ class Noise:
         if self._on == "weights" and found and not self._paused:
             scale = None if overflow is None else 1 - overflow
             groups = list(map(_weights_of, self._updated))
-            add_doses_(doses(groups, t, self._rows, scale, anti_pgd=self._anti_pgd), self._rows)
+            add_doses_(self._doses(groups, t, scale), self._rows)
         self._updated = []
+        if self._added is not None:
+            if found and not self._paused:
+                self._added.made(overflow)
+            else:
+                self._added.skipped()
 
     def _look_out(self) -> Lookout:
         """Return what warns of probable mistakes while training."""

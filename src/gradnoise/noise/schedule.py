@@ -262,17 +262,17 @@ def check_at(schedule: Schedule, t: int) -> None:
         sigma(schedule, t)
 
 
-def deviation(schedule: Schedule, at: int, t: int, known: float | None) -> float:
-    """Return the standard deviation of the noise z_at in update t.
+def deviation(schedule: Schedule, t: int, known: float | None) -> float:
+    """Return the standard deviation of the noise of update t, which is `known` where it is relative to the gradient.
 
-    Args:
-        schedule: of the noise.
-        at: t, or an earlier update whose numbers update t uses again.
-        t: update.
-        known: standard deviation of z_t, where it is relative to the gradient.
+    Raises:
+        ValueError: it is relative to the gradient, and not known.
     """
     if not isinstance(schedule, Relative):
-        return sigma(schedule, at)
-    assert known is not None
-    ratio = schedule.ratio(t)
-    return known * (schedule.ratio(at) / ratio) if ratio else 0.0
+        return sigma(schedule, t)
+    if known is None:
+        raise ValueError(
+            f"the noise of {schedule!r} follows from the gradient of update {t}, which is gone; pass the sigma that"
+            " diagnostics() told before that update, or noise.sigma after it"
+        )
+    return known if schedule.ratio(t) else 0.0

@@ -41,6 +41,8 @@ class Streams:
         # Of each list of parameters, what told them and what was found: the same from step to step.
         self._known: dict[int, tuple[tuple[list[int], list[bool]], list[Stream]]] = {}
         self._named = 0  # how often all were named
+        self.gone: set[int] = set()
+        """Keys that are no longer those of the parameters that they were of."""
         self._name_all()
         if not any(self._streams.values()):
             first = self._called()[self._places()[0][1]]
@@ -110,7 +112,7 @@ class Streams:
         self._named += 1
         places = self._places()
         now = {p for _, p in places}
-        self._streams = {p: stream for p, stream in self._streams.items() if p in now}
+        before, self._streams = self._streams, {p: stream for p, stream in self._streams.items() if p in now}
         self._add_missing(places)
         keys = [stream.key for stream in self._streams.values() if stream]
         if len(set(keys)) < len(keys):  # two parameters would get the same noise
@@ -119,6 +121,10 @@ class Streams:
             self._add_missing(places)
             for p, stream in self._streams.items():
                 self._streams[p] = stream and stream._replace(trained=stream.trained or p in trained)
+        for p, stream in before.items():
+            other = self._streams.get(p)
+            if stream is not None and (other is None or other.key != stream.key):
+                self.gone.add(stream.key)
 
     def _add_missing(self, places: list[tuple[str, Tensor]]) -> None:
         wanted = self._wanted()
