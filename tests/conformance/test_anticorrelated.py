@@ -174,9 +174,7 @@ def test_the_rows_of_a_sparse_gradient_are_others_every_time():
         start = layer.weight.detach().clone()
         layer(torch.tensor([1])).sum().backward()
         if rows == "present":
-            with pytest.raises(
-                NotImplementedError, match=r"sparse gradient of '0\.0' has other rows; attach with"
-            ):
+            with pytest.raises(NotImplementedError, match=r"sparse gradient of '0\.0' has other rows; attach with"):
                 optimizer.step()
             assert noise.step == 0 and torch.equal(layer.weight, start)
             continue

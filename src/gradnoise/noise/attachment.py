@@ -10,10 +10,11 @@ from torch import Tensor
 from gradnoise.noise.arm import schedule_of_arm, seed_of_arm
 from gradnoise.noise.doubts import about_clipping
 from gradnoise.noise.gradients import Rows, check_rows
-from gradnoise.noise.handle import Noise, Place, attached, check_place
+from gradnoise.noise.handle import Noise, attached
 from gradnoise.noise.homes import about_groups
 from gradnoise.noise.inner import chain
 from gradnoise.noise.naming import about_filter, names_of
+from gradnoise.noise.places import Place, check_place
 from gradnoise.noise.saving import about_saving
 from gradnoise.noise.schedule import Schedule, check_schedule
 

@@ -8,7 +8,7 @@ import math
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from types import NoneType
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -20,40 +20,13 @@ from gradnoise.noise.dosing import Dose, Group, add_doses_, ask_for_ends, doses
 from gradnoise.noise.gradients import Rows
 from gradnoise.noise.lookout import DOUBTFUL, Lookout
 from gradnoise.noise.options import Options
+from gradnoise.noise.places import Place, weights_of
 from gradnoise.noise.schedule import Relative, Schedule, check_at, deviation, end_of, shown, sigma, until_share
 from gradnoise.noise.stepping import BeforeUpdate
 from gradnoise.noise.streams import Streams
 from gradnoise.noise.until import Endings
 
-Place: TypeAlias = Literal["gradients", "weights"]
-"""What noise is added to."""
-
 _attached: weakref.WeakKeyDictionary[Optimizer, weakref.ref[Noise]] = weakref.WeakKeyDictionary()
-
-
-def check_place(on: str, schedule: Schedule) -> None:
-    """Refuse what is no place for noise, or no schedule for it.
-
-    Raises:
-        ValueError: it is not.
-    """
-    if on not in ("gradients", "weights"):
-        raise ValueError(f"on must be 'gradients' or 'weights', got {on!r}")
-    if on == "weights" and (isinstance(schedule, Relative) or until_share(schedule) is not None):
-        raise ValueError(
-            f"noise on weights has no gradient to be compared with, as {schedule!r} asks for; give a schedule such as"
-            " Annealed(1e-6)"
-        )
-
-
-def _weights_of(group: Group) -> Group:
-    """Return stand-ins for the parameters of a group, whose gradients are the parameters' own memory."""
-    streams = []
-    for stream in group.streams:
-        stand_in = stream.parameter.detach()
-        stand_in.grad = stream.parameter.detach()
-        streams.append(stream._replace(parameter=stand_in))
-    return group._replace(streams=streams, gradients=[s.parameter.grad for s in streams])
 
 
 def attached(optimizer: Optimizer) -> bool:
@@ -276,7 +249,7 @@ class Noise:
             self._endings.settle()
         groups, t = self._groups(), self.step
         if self._on == "weights":
-            groups = list(map(_weights_of, groups))
+            groups = list(map(weights_of, groups))
         for group in groups:  # one that raises does so before any drawing
             check_at(group.schedule, t)
         left = None if self._added is None else self._added.left(t)
@@ -285,7 +258,7 @@ class Noise:
     def _groups(self) -> list[Group]:
         """Return the parameters that get noise and have a gradient now."""
         groups = []
-        for i, (group, streams) in enumerate(zip(self.optimizer.param_groups, self._streams.by_group(), strict=True)):
+        for i, streams in enumerate(self._streams.by_group()):
             gradients = [s.parameter.grad for s in streams]
             if NoneType in set(map(type, gradients)):
                 streams = [s for s in streams if s.parameter.grad is not None]
@@ -340,7 +313,7 @@ class Noise:
         self._done = []
         if self._on == "weights" and found and not self._paused:
             scale = None if overflow is None else 1 - overflow
-            groups = list(map(_weights_of, self._updated))
+            groups = list(map(weights_of, self._updated))
             add_doses_(self._doses(groups, t, scale), self._rows)
         self._updated = []
         if self._added is not None:
