@@ -70,7 +70,7 @@ def committed(folder: str) -> dict[str, tuple[str, str, int]]:
         ("memn2n/other_noise", ("memn2n", "paper", "babi", 6)),
         ("memn2n/joint", ("memn2n", "paper", "babi", None, 100)),
         ("neural_gpu/short", ("neural-gpu/short", "paper")),
-        ("neural_gpu/diagonal", ("neural-gpu/diagonal", "half", None, 80)),
+        ("neural_gpu/diagonal", ("neural-gpu/diagonal", "half", "auto", 80)),
         ("neural_programmer/cell", ("neural-programmer/cell", "half")),
         ("nram/lists", ("nram", "paper")),
         ("nram/ablations", ("nram/ablations", "paper")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any, overload
 
@@ -15,6 +16,7 @@ from gradnoise.noise.homes import about_groups
 from gradnoise.noise.inner import chain
 from gradnoise.noise.naming import about_filter, names_of
 from gradnoise.noise.places import Place, check_place
+from gradnoise.noise.rollback import all_or_nothing
 from gradnoise.noise.saving import about_saving
 from gradnoise.noise.schedule import Schedule, check_schedule
 
@@ -136,10 +138,13 @@ def attach(
     names = None if named_parameters is None else names_of(named_parameters)
     if warn:
         about_groups(inner, attached)
-    noise = Noise(inner, schedule, seed, names, where, rows, warn, anti_pgd, on)
-    if warn:
-        if where is not None:
-            about_filter(inner, where, names, len(noise.keys))
-        about_clipping(optimizers)
-        about_saving(optimizers)
+    with all_or_nothing(inner), contextlib.ExitStack() as undo:
+        noise = Noise(inner, schedule, seed, names, where, rows, warn, anti_pgd, on)
+        undo.callback(noise.detach)
+        if warn:
+            if where is not None:
+                about_filter(inner, where, names, len(noise.keys))
+            about_clipping(optimizers)
+            about_saving(optimizers)
+        undo.pop_all()
     return noise

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from gradnoise.noise.saying import say
@@ -32,8 +33,11 @@ class Watch:
     """
 
     def __init__(self, parameters: Iterable[Tensor], name: str, in_step: Callable[[], bool]) -> None:
-        trained = [p for p in parameters if p.requires_grad and p.is_leaf]
+        trained = [p for p in parameters if p.requires_grad and p.is_leaf and not is_lazy(p)]
         looked_at = list({id(p): p for p in (*trained[:1], *trained[-1:])}.values())
+        hooks = [p.register_post_accumulate_grad_hook(_calling(weakref.ref(self))) for p in looked_at]
+        self.remove = weakref.finalize(self, _remove, hooks)
+        """Look no longer."""
         for p in looked_at:  # an optimizer that noise is attached to later takes over, as after a resume
             if p in _watched and (other := _watched[p]()) is not None:
                 other.remove()
@@ -43,9 +47,6 @@ class Watch:
         self.passed_in_step = False
         """Whether a gradient was made within the step that is under way, and no noise was added since."""
         self._seen: dict[int, tuple[Any, int]] = {}  # of each parameter, its marks and how often they changed
-        hooks = [p.register_post_accumulate_grad_hook(_calling(weakref.ref(self))) for p in looked_at]
-        self.remove = weakref.finalize(self, _remove, hooks)
-        """Look no longer."""
 
     def step(self) -> None:
         """Take note of a step that was made, with or without gradients."""
