@@ -21,7 +21,8 @@ from gradnoise.noise.gradients import Rows
 from gradnoise.noise.lookout import DOUBTFUL, Lookout
 from gradnoise.noise.options import Options
 from gradnoise.noise.places import Place, weights_of
-from gradnoise.noise.schedule import Relative, Schedule, check_at, deviation, end_of, shown, sigma, until_share
+from gradnoise.noise.ranks import Ranks
+from gradnoise.noise.schedule import Relative, Schedule, check_at, deviation, shown, sigma, until_share
 from gradnoise.noise.stepping import BeforeUpdate
 from gradnoise.noise.streams import Streams
 from gradnoise.noise.until import Endings
@@ -80,10 +81,12 @@ class Noise:
         self._streams = Streams(optimizer, key, names, where)
         ending = [i for i, own in enumerate(schedules) if until_share(own) is not None]
         self._endings = Endings(optimizer, ending, f"{shown(schedule)}, seed {seed}", warn) if ending else None
-        self._options.keep()
+        self._options.keep(self._endings)
         self._steps = BeforeUpdate(optimizer, self._add, self._made_update)
         self._added = Added(optimizer) if anti_pgd else None
         self._lookout = self._look_out() if warn else None
+        settings = {"anti_pgd": anti_pgd, "on": on, "rows": rows}
+        self._ranks = Ranks(optimizer, self._streams, self._options.strength, settings, warn)
         _attached[optimizer] = weakref.ref(self)
 
     @property
@@ -115,7 +118,7 @@ class Noise:
         before the first one. It is 0 where noise has ended in all of these groups.
         """
         relative = isinstance(self.schedule, Relative)
-        going = self._going(self.step - relative)
+        going = self._options.going(self.step - relative)
         if not going:
             return 0.0
         if not relative:
@@ -124,16 +127,6 @@ class Noise:
             return math.nan
         deviation, scale = self._last
         return float(deviation) / (1.0 if scale is None else float(scale))
-
-    def _going(self, t: int) -> list[Schedule]:
-        """Return the schedules of groups whose noise has not ended in update t; of those without options, if any."""
-        if self._endings is not None:
-            self._endings.settle()
-        every = list(map(self._options.schedule, range(len(self.optimizer.param_groups))))
-        groups = [i for i, own in enumerate(every) if own is self.schedule] or range(len(every))
-        ends = self._endings
-        over = [t >= end_of(own) or (ends is not None and ends.over(i, t)) for i, own in enumerate(every)]
-        return [every[i] for i in groups if not over[i]]
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -275,8 +268,11 @@ class Noise:
             self._endings.settle()
         if self._on == "weights" and everywhere:  # kept, since the step may clear gradients
             self._updated = groups
-        if self._on == "weights" or self._paused or not everywhere or self._has_noise(gradients, t):
+        if not everywhere or self._has_noise(gradients, t):
             return bool(everywhere)
+        self._ranks.before_update(t, self._paused)
+        if self._on == "weights" or self._paused:
+            return True
         if self._looked < DOUBTFUL or not self._looked & self._looked - 1:
             doubts.refuse_shared(everywhere)
         self._looked += 1

@@ -11,7 +11,6 @@ from torch.optim import Optimizer
 from gradnoise.noise import doubts, undoing
 from gradnoise.noise.dosing import Dose
 from gradnoise.noise.gradients import Stream
-from gradnoise.noise.ranks import Ranks
 from gradnoise.noise.saying import say
 from gradnoise.noise.undoing import Seen
 from gradnoise.noise.watch import Watch
@@ -48,7 +47,6 @@ class Lookout:
         self._left: list[Seen] = []  # of the last one, if it left the gradients as they were
         self._times = 0  # how often noise was added in this step
         self._fresh = False  # whether the optimizer had no memory when it began
-        self._ranks = Ranks()
         self._watch = Watch(parameters, type(optimizer).__name__, in_step)
 
     def before_noise(self, doses: Sequence[Dose], streams: Sequence[Stream], t: int, scale: Tensor | None) -> None:
@@ -60,10 +58,7 @@ class Lookout:
         self._stale = self._stale or (look and undoing.about_renewal(self._left))
         self._before, self._fresh = undoing.before_noise(streams) if look else [], not self._optimizer.state
         self._left = []
-        if made == 0:
-            self._ranks.tell(streams)
-        elif made < DOUBTFUL:
-            self._ranks.look()
+        if 0 < made < DOUBTFUL:
             between = [other._keys() for other in self._others() if other._turn > self._turn and not self._alike]
             self._alike = self._alike or doubts.about_names(self._keys(), between)
         self._made, self._turn = made + 1, next(_turns)

@@ -10,7 +10,8 @@ from typing import Any
 from torch.optim import Optimizer
 
 from gradnoise.noise.saying import say
-from gradnoise.noise.schedule import Annealed, Fixed, Relative, Schedule
+from gradnoise.noise.schedule import Annealed, Fixed, Relative, Schedule, end_of, sigma
+from gradnoise.noise.until import Endings
 
 OPTIONS = {"noise_eta": "eta", "noise_gamma": "gamma", "noise_rho": "rho", "noise_sigma": "sigma"}
 """Option of a parameter group -> field of the schedule that it replaces."""
@@ -56,9 +57,11 @@ class Options:
         self._read: dict[int, tuple[set[str], bool]] = {}  # of each group its keys, and whether options are among them
         self._before: list[dict[str, Any]] = []
         self._hooks: tuple[Any, ...] = ()
+        self._endings: Endings | None = None
 
-    def keep(self) -> None:
-        """Keep the options, from now on, when a state is loaded."""
+    def keep(self, endings: Endings | None) -> None:
+        """Keep the options, from now on, when a state is loaded, and take note of what knows the groups' ends."""
+        self._endings = endings
         self._hooks = (
             self._optimizer.register_load_state_dict_pre_hook(lambda *_: self._remember()),
             self._optimizer.register_load_state_dict_post_hook(lambda _: self._compare()),
@@ -85,6 +88,26 @@ class Options:
             given = any(name in group for name in OPTIONS)
             self._read[i] = set(group), given
         return schedule_of(group, self._schedule) if given else self._schedule
+
+    def is_over(self, i: int, t: int) -> bool:
+        """Tell whether the noise of a group has ended in update t."""
+        by_share = self._endings is not None and self._endings.over(i, t)
+        return by_share or t >= end_of(self.schedule(i))
+
+    def strength(self, i: int, t: int) -> float:
+        """Return sigma of a group in update t, of noise relative to the gradient its share; 0 where it has ended."""
+        own = self.schedule(i)
+        if self.is_over(i, t):
+            return 0.0
+        return own.ratio(t) if isinstance(own, Relative) else sigma(own, t)
+
+    def going(self, t: int) -> list[Schedule]:
+        """Return the schedules of groups whose noise has not ended in update t; of those without options, if any."""
+        if self._endings is not None:
+            self._endings.settle()
+        every = list(map(self.schedule, range(len(self._optimizer.param_groups))))
+        groups = [i for i, own in enumerate(every) if own is self._schedule] or range(len(every))
+        return [every[i] for i in groups if not self.is_over(i, t)]
 
     def _remember(self) -> None:
         self._before = [{k: v for k, v in g.items() if k in OPTIONS} for g in self._optimizer.param_groups]

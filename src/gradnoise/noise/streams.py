@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from gradnoise.noise.gaussian import stream_key
 from gradnoise.noise.gradients import Stream
 from gradnoise.noise.naming import own_names
 
@@ -100,6 +101,15 @@ class Streams:
         known = [stream.name for stream in self._streams.values() if stream]
         near = difflib.get_close_matches(name, known, n=1) or known[:1]
         raise ValueError(f"no parameter with noise is named {name!r}; the nearest is {near[0]!r}")
+
+    def every(self) -> list[tuple[int, Stream]]:
+        """Return the streams of all parameters with the indices of their groups, also of those without noise."""
+        found = []
+        for place, p in self._places():
+            name = self._name(place, p)
+            own = self._streams.get(p) or Stream(p, name, stream_key(self._seed, name))
+            found.append((int(place.partition(".")[0]), own))
+        return found
 
     def _places(self) -> list[tuple[str, Tensor]]:
         """Return each parameter with its place, "group.index", in the optimizer's order."""
