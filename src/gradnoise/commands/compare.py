@@ -165,13 +165,14 @@ class Compare:
     def _run(self, asked: ScriptStudy, study: Study, console: Console) -> None:
         from gradnoise.study import Options, run_study
         from gradnoise.study.console import conclude, keep_look
-        from gradnoise.study.script.asking import clear_stale, judge_of, reopen_failed
+        from gradnoise.study.script.asking import clear_stale, judge_of, reopen_failed, settle_changed
         from gradnoise.study.script.live import Live
         from gradnoise.study.script.slots import Slots, slots_of
 
         say, folder = (lambda sentence: console.print(Text(sentence, style="yellow"), soft_wrap=True)), asked.folder
         places = slots_of(self.jobs, self.gpus, say)
         clear_stale(asked)
+        settle_changed(study, folder, self.accept_changed_code)
         if again := reopen_failed(study, folder, self.timeout):
             console.print(f"Runs of {again} seeds that did not end well are made again.")
         judge = judge_of(study, folder, self.most_failures, asked.command.seeded)

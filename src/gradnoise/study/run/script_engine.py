@@ -19,6 +19,7 @@ from gradnoise.study.damage import is_full
 from gradnoise.study.engine import Job, JobTrial, Keep, Measurement, Probed, SliceResult
 from gradnoise.study.script.code import NO_CODE, Code
 from gradnoise.study.script.command import Command, pasteable, whole_environment
+from gradnoise.study.script.loaded import Loaded, named
 from gradnoise.study.script.outcome import BROKEN, FAILED, FINISHED, TIMEOUT, Outcome, status_of
 from gradnoise.study.script.pairing import Beginning
 from gradnoise.study.script.process import Ended, run_to_the_end
@@ -70,6 +71,17 @@ class ScriptEngine:
         """Hash of the command."""
         content = {"words": self.command.words, "seed_env": self.command.seed_env}
         return hashlib.sha256(canonical(content).encode()).hexdigest()[:12]
+
+    @property
+    def loaded(self) -> Loaded:
+        """The files that its runs loaded."""
+        return Loaded(self.folder.absolute() / RUNS)
+
+    @property
+    def running(self) -> str:
+        """Fingerprint of the code that runs are made with now: another one after each change that was accepted."""
+        accepted = self.loaded.accepted
+        return f"{self.code.fingerprint}.{accepted}" if accepted else self.code.fingerprint
 
     @property
     def data_title(self) -> str:
@@ -127,7 +139,7 @@ class ScriptWorker:
         other code.
         """
         before = [Outcome.read(self.place(trial)) for trial in job.trials]
-        limit, code = self.engine.timeout, self.engine.code.fingerprint
+        limit, code = self.engine.timeout, self.engine.running
         kept = [o if o is not None and o.code == code and o.stands(limit) else None for o in before]
         if None in kept:
             kept = [o if o is not None and o.variables == self.variables else None for o in kept]
@@ -147,8 +159,10 @@ class ScriptWorker:
 
         Raises:
             Stopped: the worker was told to stop.
-            StudyError: its folder cannot be written, or the run cannot mean what it should.
+            StudyError: its folder cannot be written, code or configuration was changed, or the run cannot mean what it
+                should.
         """
+        _refuse_changed(trial, self.engine.loaded.changed())
         place = self.place(trial)
         records, folder = place / "records", place / "dir"
         try:
@@ -163,6 +177,7 @@ class ScriptWorker:
         variables = self.engine.command.environment(trial.seed, trial.config, folder, records, stop_after)
         variables |= self.variables
         (place / "command.sh").write_text(pasteable(words, variables) + "\n", encoding="utf-8")
+        files = named(words, place)
         ended = run_to_the_end(
             words,
             whole_environment(variables),
@@ -179,6 +194,8 @@ class ScriptWorker:
                 " command (finished runs are kept)"
             )
         _check_noise(trial, outcome)
+        well = outcome.status in (FINISHED, BROKEN)
+        _refuse_changed(trial, self.engine.loaded.take(files, words, place, well))
         outcome.write(place)
         return outcome
 
@@ -194,7 +211,7 @@ class ScriptWorker:
             updates=updates,
             begin=begin,
             variables=self.variables,
-            code=self.engine.code.fingerprint,
+            code=self.engine.running,
         )
         places = Places(records, place / "dir", place / "stdout.txt", place / "stderr.txt", self.engine.pattern)
         if ended.code is None:
@@ -214,6 +231,21 @@ def _with(outcome: Outcome, **changes: object) -> Outcome:
     import dataclasses
 
     return dataclasses.replace(outcome, **changes)  # type: ignore[arg-type]
+
+
+def _refuse_changed(trial: JobTrial, files: Sequence[str]) -> None:
+    """Check that a run has the code and the configuration of those before it.
+
+    Raises:
+        StudyError: it has not.
+    """
+    if files:
+        raise StudyError(
+            f"{files[0]}{f' and {len(files) - 1} more' if files[1:] else ''} was changed while the study runs, and the"
+            f" run of arm {trial.config['arm']!r} and seed {trial.seed} would be one of other code than those before;"
+            " finished runs are kept. Undo the change and repeat the command; or choose another folder with --out; or,"
+            " if the change does not matter, say --accept-changed-code"
+        )
 
 
 def _check_noise(trial: JobTrial, outcome: Outcome) -> None:

@@ -18,7 +18,7 @@ from gradnoise.study.script.command import Command
 from gradnoise.study.script.judge import Judge
 from gradnoise.study.script.outcome import Outcome
 from gradnoise.study.spec import Study
-from gradnoise.study.store import FILE, Store
+from gradnoise.study.store import ACCEPTED, FILE, Store
 
 #: Key of the recipe of such a study.
 RECIPE = "script"
@@ -138,6 +138,34 @@ def _has_a_pair(folder: Path) -> bool:
         return False
     with Store(folder, readonly=True) as store:
         return store.meta("record") is not None and any(chunk.done for chunk in store.chunks())
+
+
+def settle_changed(study: Study, folder: Path, accept: bool) -> None:
+    """Check that the files which the runs of a folder loaded are what they were; where nothing has ended, forget them.
+
+    Raises:
+        StudyError: they are not, and that is not accepted.
+    """
+    engine = study.experiment
+    assert isinstance(engine, ScriptEngine)
+    changed = engine.loaded.changed()
+    if not changed:
+        return
+    more = f" and {len(changed) - 1} more" if changed[1:] else ""
+    if _has_a_pair(folder):
+        with Store(folder) as store:
+            known = dict(store.record().protocol).get("code") == engine.code.text
+        if not accept and not known:
+            return  # the revision tells it, and the study is refused with that
+        if not accept:
+            raise StudyError(
+                f"the code of {engine.name} is not that of this folder: {changed[0]}{more} was changed since its runs."
+                " Finished runs would be taken for runs of the new code, so nothing was run. Choose another folder with"
+                " --out; or, if the change does not matter, say --accept-changed-code, and the report will say so, too"
+            )
+        with Store(folder) as store:
+            store.note(f"{ACCEPTED}{changed[0]}{more} was another when earlier runs loaded it")
+    engine.loaded.forget(changed)
 
 
 def reopen_failed(study: Study, folder: Path, timeout: float | None) -> int:

@@ -119,8 +119,9 @@ def _all_results(places: Places, metric: str) -> Iterator[Raw]:
         history = _json(_text(path.with_name("trainer_state.json")), "").get("log_history", [])
         for entry in history if isinstance(history, list) else []:
             step = _step(entry.get("step")) if isinstance(entry, dict) else None
-            for name in points.keys() & entry.keys() if step is not None else ():
-                points[name].insert(-1, (step, entry[name]))
+            if step is not None:
+                for name in points.keys() & entry.keys():
+                    points[name].insert(-1, (step, entry[name]))
         yield {name: _last_step(values) for name, values in points.items()}
 
 

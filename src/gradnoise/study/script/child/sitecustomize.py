@@ -25,6 +25,8 @@ def _hand_over():
 
 if os.environ.get("GRADNOISE_RECORDS"):
     import gradnoise_hook  # pyright: ignore
+    import gradnoise_loaded  # pyright: ignore
 
+    gradnoise_loaded.install()
     gradnoise_hook.install()
 _hand_over()
