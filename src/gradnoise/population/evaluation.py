@@ -44,7 +44,13 @@ def evaluate(
 
     modules.train(False)
     buffers = modules.fixed | {DRAWS: draws}
+    before = None if EVALUATE in modules.slow_operations else modules.theta.clone()  # the first time
     metrics = modules.call(EVALUATE, one, held_out, buffers=buffers)
+    if before is not None and (written := modules.changed_since(before)):
+        raise PopulationError(
+            f"{experiment.name}.evaluate writes into parameters ({', '.join(map(repr, written[:3]))}), so that a run"
+            " would depend on how often it is evaluated; write into copies of them"
+        )
     if experiment.goal is not None and (reached := judged(experiment.goal, metrics, state)[0]).any():
         _examine(experiment, config, modules, buffers, metrics, reached.nonzero().flatten())
     return metrics

@@ -26,6 +26,21 @@ Later = Callable[[], tuple[dict[str, Tensor], Batch, bool]]
 LOSS = "loss"
 
 
+def check_written(experiment: Experiment, modules: StackedModules) -> None:
+    """Refuse losses that were seen to write into parameters, where they are to be recorded.
+
+    Raises:
+        PopulationError: one did; those that run as a loop are not recorded.
+    """
+    for role, names in modules.written.items():
+        if names and role not in modules.loop_reasons:
+            raise PopulationError(
+                f"the {role} of {experiment.name} writes into parameters ({', '.join(map(repr, names[:3]))}), which a"
+                " recorded step does not; let Course.weights return their new values after an update, or pass"
+                " trace=False (--no-trace)"
+            )
+
+
 class Gradients:
     """Calls an experiment's loss of one turn for all replicas, forward and backward.
 
@@ -70,9 +85,9 @@ class Gradients:
             later: makes the same of the next update.
         """
         self._modules.train(True)
-        leaves = self._modules.views(self._modules.theta)
         if not self._checked:
-            self._check_first(leaves, buffers, batch, shared, later)
+            self._check_first(buffers, batch, shared, later)
+        leaves = self._modules.views(self._modules.theta)
         losses, observed, grads = self._run(leaves, buffers, batch, shared)
         for view, grad in zip(segments, grads, strict=True):
             if grad is None:  # used in a branch that no replica took, see `_check_first`
@@ -99,12 +114,16 @@ class Gradients:
             PopulationError: they differ by more than rounding.
         """
         if self._trace and self._checked:
-            self._traced.check(self._modules.views(self._modules.theta), buffers, batch, shared)
+            self._traced.check(self._copied(), buffers, batch, shared)
+
+    def _copied(self) -> list[Tensor]:
+        """Return copies of the parameters [P, ...], for code that may write into them while it is looked at."""
+        return self._modules.views(self._modules.theta.clone())
 
     def keeps(self, buffers: dict[str, Tensor], batch: Batch, shared: bool) -> list[str]:
         """Return what the code of the loss changes while it runs once, a counter say."""
         copies = {name: x.clone() for name, x in buffers.items()}
-        leaves = fresh(self._modules.views(self._modules.theta), self._wanted)
+        leaves = fresh(self._copied(), self._wanted)
         with torch.enable_grad():
             return self._changed_by(lambda: self._losses(leaves, copies, batch, shared))
 
@@ -149,15 +168,15 @@ class Gradients:
     ) -> tuple[Tensor, Metrics, list[Tensor | None]]:
         return losses_and_gradients(self._losses, leaves, buffers, batch, shared, self._wanted)
 
-    def _check_first(
-        self, leaves: Sequence[Tensor], buffers: dict[str, Tensor], batch: Batch, shared: bool, later: Later
-    ) -> None:
+    def _check_first(self, buffers: dict[str, Tensor], batch: Batch, shared: bool, later: Later) -> None:
         """Find out whether the loss is one, whether vmap can run it, and whether every parameter has a gradient.
 
         And whether its Python code does the same in the next update: a loop would otherwise count updates once for each
         replica, and a recording not at all.
         """
         copies = {name: x.clone() for name, x in buffers.items()}  # a BatchNorm must not count this pass
+        theta = self._modules.theta.clone()
+        leaves = self._modules.views(theta)
         drew = self._role in self._modules.random_roles
         losses, _, grads = losses_and_gradients(self._traced.noted, leaves, copies, batch, shared, self._wanted)
         if losses.shape != (len(self._modules),):
@@ -169,6 +188,9 @@ class Gradients:
                 raise PopulationError(
                     f"parameter {name!r} has no part in the {self._role}; freeze it with requires_grad_(False)"
                 )
+        self._modules.written[self._role] = self._modules.changed_since(theta)
+        if self._trace:
+            check_written(self._experiment, self._modules)
         again = self._trace or (loops and len(self._modules) > 1)
         if again and (loops or drew != (self._role in self._modules.random_roles)):
             self._traced.forget()  # what was noted is an attempt that failed

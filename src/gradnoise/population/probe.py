@@ -18,6 +18,7 @@ from gradnoise.errors import PopulationError
 from gradnoise.population.course import Goal
 from gradnoise.population.experiment import Experiment
 from gradnoise.population.fallbacks import slow_sentence
+from gradnoise.population.gradients import check_written
 from gradnoise.population.kept import kept_sentence
 from gradnoise.population.population import Population
 from gradnoise.population.replica import Replica
@@ -87,6 +88,8 @@ def probe(
         _move(population)
         readings |= {f"loss of minibatch {t}": loss[0], f"gradient norm of minibatch {t}": gradient[0]}
     notes = _notes(population)
+    if recorded:
+        check_written(experiment, population.modules)
     if recorded and population.alive and (kept := population.keeps()):
         notes.append(f"{experiment.name}: {kept_sentence(kept)}")
     if left := steps % population.round.updates:

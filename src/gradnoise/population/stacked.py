@@ -22,6 +22,8 @@ from gradnoise.population.random_rows import RandomRows
 from gradnoise.population.randomness import seeded_for
 from gradnoise.population.reasons import reason_of
 
+#: An operation that vmap runs on parts of a tensor, which then have other memory than the tensor.
+SET = "aten::set_.source_Tensor"
 #: Where `buffers` hold the keys of random numbers and the update, int64 [P, 2].
 DRAWS = "random draws"
 
@@ -66,7 +68,8 @@ class StackedModules:
     can't, they run in a loop over rows with the same result, and `loop_reasons` says why, by the function's role.
     Random numbers belong to a replica in both: under vmap they are those of `RandomRows`, in a loop those of torch's
     generator, seeded for the replica and the update.
-    `slow_operations` names by role the operations that vmap itself runs row by row, `random_roles` are those that draw.
+    `slow_operations` names by role the operations that vmap itself runs row by row, `written` the parameters that a
+    loss was seen to write into; `random_roles` are those that draw.
 
     Args:
         modules: the modules; the first is kept.
@@ -89,6 +92,7 @@ class StackedModules:
         self.random_roles: set[str] = set()
         self._seen: set[str] = set()
         self.slow_operations: dict[str, set[str]] = {}
+        self.written: dict[str, list[str]] = {}
         named = self.module.named_parameters, self.module.named_buffers
         self._tied = any(len(list(n())) != len(list(n(remove_duplicate=False))) for n in named)
         trainable = [(n, p) for n, p in self.module.named_parameters() if p.requires_grad]
@@ -102,7 +106,7 @@ class StackedModules:
         rows = [torch.cat([dict(m.named_parameters())[n].detach().flatten() for n in self.names]) for m in modules]
         self.theta = torch.stack([row.to(device=device, dtype=dtype) for row in rows])
         self.fixed = self._stack_fixed(modules, dtype, device)
-        self._buffers = [f"model.{n}" for n, _ in self.module.named_buffers()]
+        self._buffers = {f"model.{n}" for n, _ in self.module.named_buffers()}
 
     def _check_same_shapes(self, modules: Sequence[nn.Module]) -> None:
         first = {n: p.shape for n, p in modules[0].named_parameters()}
@@ -141,6 +145,12 @@ class StackedModules:
         """Cut a flat [P, N] tensor into the parameters: views of shape [P, *shape]."""
         return cut(flat, self.offsets, self.shapes)
 
+    def changed_since(self, theta: Tensor) -> list[str]:
+        """Return the names of the parameters that have other bits than in a copy of theta [P, N]."""
+        bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[theta.element_size()]  # nan is nan, too
+        views = (self.views(x.view(bits)) for x in (theta, self.theta))
+        return [name for name, x, y in zip(self.names, *views, strict=True) if not torch.equal(x, y)]
+
     def select(self, rows: Tensor) -> None:
         """Keep the given rows only."""
         self.theta = self.theta[rows].contiguous()
@@ -178,9 +188,15 @@ class StackedModules:
         def one(state: dict[str, Tensor], batch: Batch) -> Any:
             given = dict(state)
             output = functional_call(call, state, (batch,), tie_weights=self._tied)
-            for name in self._buffers:
-                if state.get(name) is not given.get(name):  # assigned (self.n = self.n + 1) rather than written into
-                    given[name].copy_(state[name].detach())
+            for name, x in given.items():
+                if state.get(name) is x:
+                    continue
+                if name not in self._buffers:
+                    raise PopulationError(
+                        f"the {role} assigns parameter {name.removeprefix('model.')!r} anew, which an optimizer would"
+                        " not know; use the new tensor where it is needed, or write into the parameter"
+                    )
+                x.copy_(state[name].detach())  # assigned (self.n = self.n + 1) rather than written into
             return output
 
         work = _Work(role, one, state, batch, dims, draws)
@@ -196,7 +212,10 @@ class StackedModules:
             first, found = role not in self.slow_operations, self.slow_operations.setdefault(role, set())
             try:
                 with noting_slow(role, found) if first or found else nullcontext():
-                    return self._vmapped(work)
+                    output = self._vmapped(work)
+                if SET not in found:
+                    return output
+                self.loop_reasons[role] = f"{SET} gives a tensor other memory"
             except RuntimeError as error:
                 if is_out_of_memory(error):
                     raise  # no limit of vmap: a loop would only hide it
@@ -220,7 +239,11 @@ class StackedModules:
         outputs = []
         for p in range(len(next(iter(work.state.values())))):
             row, part = {name: x[p] for name, x in work.state.items()}, _part(work.batch, work.dims, p)
+            places = {name: (x, x.data_ptr()) for name, x in row.items()}
             outputs.append(self._alone(work.role, work.one, row, part, None if work.draws is None else work.draws[p]))
+            for name, (x, place) in places.items():
+                if x.data_ptr() != place:  # given other memory (x.data = ...)
+                    work.state[name].data[p].copy_(x.detach())
         return pytree.tree_map(lambda *xs: torch.stack(xs), *outputs)
 
     def _alone(
