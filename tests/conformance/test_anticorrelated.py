@@ -1,14 +1,17 @@
 """Anticorrelated noise takes away what was added, no more and no less, whatever happens between two updates."""
 
 import contextlib
+import copy
 import io
 
 import pytest
 import torch
+import torch.distributed.checkpoint as dcp
 from hypothesis import given
 from hypothesis import strategies as st
 from support.loop import SEED, closure_for, flat, make_model, noise_of, same, train, values
 from torch import nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 
 from gradnoise import Annealed, Fixed, Relative, attach
 from gradnoise.noise.clock import CLOCK
@@ -212,6 +215,42 @@ def test_what_was_added_goes_through_checkpoints(schedule, on, through):
         return values(model)
 
     assert same(run([(0, 6)]), run([(0, 1), (1, 3), (3, 6)]))
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+@pytest.mark.parametrize("flatten", [False, True])
+def test_what_was_added_goes_through_distributed_checkpoints(flatten, tmp_path):
+    options = StateDictOptions(flatten_optimizer_state_dict=flatten)
+
+    def fresh():
+        model = make_model()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        attach(optimizer, Relative(0.3), seed=SEED, anti_pgd=True)
+        return model, optimizer
+
+    model, optimizer = fresh()
+    train(model, optimizer, 3)
+    states = get_state_dict(model, optimizer, options=options)
+    dcp.save(dict(enumerate(states)), checkpoint_id=tmp_path, no_dist=True)
+    train(model, optimizer, 3, 3)
+    other, optimizer = fresh()
+    loaded = dict(enumerate(get_state_dict(other, optimizer, options=options)))
+    dcp.load(loaded, checkpoint_id=tmp_path, no_dist=True)
+    states = {"model_state_dict": loaded[0], "optim_state_dict": loaded[1]}
+    set_state_dict(other, optimizer, **states, options=options)
+    train(other, optimizer, 3, 3)
+    assert same(values(model), values(other))
+
+
+def test_a_copy_of_an_optimizer_knows_what_was_added():
+    (p,), optimizer = sgd()
+    attach(optimizer, Fixed(1.0), seed=SEED, anti_pgd=True)
+    update(p, optimizer)
+    optimizer.state_dict()
+    update(p, optimizer)
+    p, optimizer = copy.deepcopy((p, optimizer))
+    attach(optimizer, Fixed(1.0), seed=SEED, anti_pgd=True)
+    assert torch.allclose(update(p, optimizer), z(2) - z(1))
 
 
 def test_a_state_dict_that_is_kept_stays_what_it_was():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -15,7 +16,7 @@ from gradnoise.noise.gradients import Rows, Stream
 
 ADDED = "gradnoise_added"
 """Key in `optimizer.param_groups`, the same in each: lists of t, standard deviation and keys of streams, of noise that
-was added and not taken away yet."""
+was added and not taken away yet. In state dicts they are JSON: distributed checkpoints would take lists apart."""
 
 
 class Left(NamedTuple):
@@ -46,7 +47,7 @@ class Added:
         self._unsure: tuple[int, list[list[Any]]] | None = None  # until the clock tells whether the update was made
         self._taken: tuple[int, AllLeft] = -1, {}
         self._hooks = (
-            optimizer.register_state_dict_pre_hook(lambda _: self.settle()),
+            optimizer.register_state_dict_post_hook(lambda _, state: self._put_into(state)),
             optimizer.register_load_state_dict_pre_hook(lambda *_: self._forget()),
         )
         self._write(self._read())  # distributed checkpoints fill only keys that are there
@@ -104,20 +105,15 @@ class Added:
         elif overflow is None or not overflow.item():
             self._write(entries)
 
-    def settle(self) -> None:
-        """Write down numbers instead of tensors."""
+    def state(self) -> str:
+        """Return what was added and not taken away yet, as JSON."""
         self._resolve()
-        self._write([[t, float(sigma), keys] for t, sigma, keys in self._read()])
+        return json.dumps([[t, float(sigma), keys] for t, sigma, keys in self._read()])
 
-    def state(self) -> list[list[Any]]:
-        """Return what was added and not taken away yet, in plain numbers."""
-        self.settle()
-        return self._read()
-
-    def load(self, state: Sequence[Sequence[Any]]) -> None:
+    def load(self, state: str) -> None:
         """Set it."""
         self._forget()
-        self._write([[int(t), float(sigma), list(keys)] for t, sigma, keys in state])
+        self._write(json.loads(state))
 
     def leave(self, keys: frozenset[int]) -> None:
         """Forget streams whose parameters are no longer there."""
@@ -126,8 +122,8 @@ class Added:
         self._write([entry for entry in rest if entry[2]])
 
     def remove(self) -> None:
-        """Settle, and take the hooks off the optimizer."""
-        self.settle()
+        """Take the hooks off the optimizer."""
+        self._resolve()
         for hook in self._hooks:
             hook.remove()
 
@@ -142,7 +138,13 @@ class Added:
         self._taken = -1, {}
 
     def _read(self) -> list[list[Any]]:
-        return next((group[ADDED] for group in self._optimizer.param_groups if ADDED in group), [])
+        found = next((group[ADDED] for group in self._optimizer.param_groups if ADDED in group), [])
+        return json.loads(found) if isinstance(found, str) else found  # text: a state was loaded
+
+    def _put_into(self, state: dict[str, Any]) -> None:
+        text = self.state()
+        for group in state["param_groups"]:
+            group[ADDED] = text
 
     def _write(self, entries: list[list[Any]]) -> None:
         for group in self._optimizer.param_groups:
