@@ -2,11 +2,13 @@
 
 import math
 import random
+import re
+import warnings
 
 import numpy as np
 import pytest
 import torch
-from support.loop import SEED, closure_for, flat, gradients, make_model, same, train, values
+from support.loop import SEED, closure_for, flat, gradients, loss_of, make_model, same, train, values
 from torch import nn
 
 import gradnoise.noise.gradients
@@ -145,3 +147,35 @@ def test_the_ratio_of_nothing():
     p = nn.Parameter(torch.zeros(5))
     (told,) = attach(torch.optim.SGD([p], lr=1.0), Fixed(0.5), seed=SEED).diagnostics()
     assert told.noise_norm == 0 and math.isnan(told.ratio)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("when", ["scaled", "unscaled", "before the clip", "after the clip"])
+def test_gradients_that_are_not_yet_those_of_the_update(when, fused):
+    model = make_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, fused=fused)
+    noise = attach(optimizer, Fixed(1e-6), seed=SEED)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1000.0)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for k in range(3):
+            optimizer.zero_grad()
+            scaler.scale(100 * loss_of(model, k)).backward()
+            if when == "scaled":
+                noise.diagnostics()
+            else:
+                scaler.unscale_(optimizer)
+                if when == "before the clip":
+                    noise.diagnostics()
+                if "clip" in when:
+                    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                if "before" not in when:
+                    noise.diagnostics()
+            scaler.step(optimizer)
+            scaler.update()
+    factor = {"scaled": "1000 times", "before the clip": r"\d+\.\d+ times"}.get(when)
+    assert len(said) == (factor is not None)
+    if factor:
+        assert re.match(
+            rf"diagnostics\(\) saw gradients {factor} as large as those of the update", str(said[0].message)
+        )

@@ -233,10 +233,11 @@ class Noise:
     def diagnostics(self) -> list[GroupDiagnostics]:
         """Compare the noise of the coming update with the gradients as they are now, per parameter group.
 
-        With noise on weights their norm stands in the place of the gradient's. Call it between clipping and `step`. It
-        draws the noise of the coming update once more, a parameter at
-        a time, and copies numbers off the device: for every hundredth step, not for each. Under a process
-        group every rank has to call it. While paused the noise is what would be added.
+        With noise on weights their norm stands in the place of the gradient's. Call it right before `step`, when
+        gradients have been clipped and, under a GradScaler, divided by the loss scale (`scaler.unscale_(optimizer)`); a
+        warning tells where they were 2 times as large as in the update, or more. It draws the noise of the coming
+        update once more, a parameter at a time, and copies numbers off the device: for every hundredth step, not for
+        each. Under a process group every rank has to call it. While paused the noise is what would be added.
         """
         if self._endings is not None:
             self._endings.settle()
@@ -245,6 +246,8 @@ class Noise:
             groups = list(map(weights_of, groups))
         for group in groups:  # one that raises does so before any drawing
             check_at(group.schedule, t)
+        if self._lookout is not None and self._on == "gradients":
+            self._lookout.diagnosed([stream for group in groups for stream in group.streams], t)
         left = None if self._added is None else self._added.left(t)
         return [diagnose(group, t, self._rows, self._endings, left) for group in groups]
 

@@ -42,7 +42,9 @@ class Lookout:
     ) -> None:
         self._optimizer, self._keys, self._others = optimizer, keys, others
         self._made, self._turn = 0, -1  # updates made, and when the last one was among those of all optimizers
-        self._loud = self._alike = self._undone = self._stale = False  # what was said
+        self._loud = self._alike = self._undone = self._stale = self._mistaken = False  # what was said
+        self._diagnosed: list[Seen] = []  # gradients that were compared with the noise of the update `_diagnosed_at`
+        self._diagnosed_at = -1
         self._before: list[Seen] = []  # of the update that is under way
         self._left: list[Seen] = []  # of the last one, if it left the gradients as they were
         self._times = 0  # how often noise was added in this step
@@ -58,10 +60,20 @@ class Lookout:
         self._stale = self._stale or (look and undoing.about_renewal(self._left))
         self._before, self._fresh = undoing.before_noise(streams) if look else [], not self._optimizer.state
         self._left = []
+        if self._diagnosed:
+            self._mistaken = self._mistaken or (
+                self._diagnosed_at == t and undoing.about_diagnosis(self._diagnosed, scale)
+            )
+            self._diagnosed = []
         if 0 < made < DOUBTFUL:
             between = [other._keys() for other in self._others() if other._turn > self._turn and not self._alike]
             self._alike = self._alike or doubts.about_names(self._keys(), between)
         self._made, self._turn = made + 1, next(_turns)
+
+    def diagnosed(self, streams: Sequence[Stream], t: int) -> None:
+        """Remember gradients that are compared with the noise of the coming update."""
+        if not self._mistaken:
+            self._diagnosed, self._diagnosed_at = undoing.before_noise(streams), t
 
     def after_noise(self) -> None:
         """Remember gradients as they are with noise; a fused optimizer takes a loss scale away within its step."""

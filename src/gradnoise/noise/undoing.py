@@ -18,6 +18,8 @@ from gradnoise.noise.saying import say
 FEW, SAMPLE, SOME = 8, 4096, 8
 #: A gradient that a step leaves with less than this share of its size was clipped.
 SHRUNK = 0.9
+#: A gradient that is so many times smaller in the update than it was when it was diagnosed.
+SMALLER = 2.0
 #: Of what follows the gradient as it was before the noise, and the noise less than this share of that, noise is lost.
 LOST = 0.05
 
@@ -106,6 +108,36 @@ def about_renewal(before: Sequence[Seen]) -> bool:
     return False
 
 
+def about_diagnosis(before: Sequence[Seen], scale: Tensor | None) -> bool:
+    """Warn of gradients that were scaled down after they were diagnosed; return whether they were.
+
+    Args:
+        before: what `diagnostics` saw for the update that is about to get noise.
+        scale: loss scale that the gradients still carry.
+    """
+    for seen in before:
+        now = seen.now
+        if now is None:
+            continue
+        unit = 1.0 if scale is None else float(scale)
+        factor = _factor(_reals(seen.clean), _reals(now) / unit)
+        if factor >= SMALLER:
+            say(
+                f"diagnostics() saw gradients {factor:.6g} times as large as those of the update, so that its ratio is"
+                " as many times too small; call it after scaler.unscale_(optimizer) and after clipping, right before"
+                " step()"
+            )
+            return True
+    return False
+
+
+def _factor(a: Tensor, b: Tensor) -> float:
+    """Return how many times a is b, 0 where it is no multiple."""
+    square = float((b * b).sum())
+    factor = float((a * b).sum()) / square if 0 < square < math.inf else 0.0
+    return factor if float((a - factor * b).square().sum()) < 1e-4 * factor**2 * square else 0.0
+
+
 @torch.no_grad()
 def is_lost(now: Tensor, seen: Seen) -> bool:
     """Tell whether numbers follow the gradient as it was before the noise, and not the noise.
@@ -135,12 +167,9 @@ def is_lost(now: Tensor, seen: Seen) -> bool:
 def _is_clipped(now: Tensor, before: Tensor, optimizer: Optimizer) -> bool:
     """Tell whether a gradient was scaled down, as by its norm, or cut at a value; others use it as a scratch pad."""
     now, before = _reals(now), _reals(before)
-    square = float((before * before).sum())
-    factor = float((now * before).sum()) / square if square > 0 else 1.0
+    factor = _factor(now, before)
     if 0 < factor < SHRUNK and not any(math.isclose(factor, own, rel_tol=1e-3) for own in _factors(optimizer)):
-        off = float((now - before * factor).square().sum())
-        if off < 1e-4 * factor**2 * square:
-            return True
+        return True
     bound, most = now.abs().max(), before.abs().max()
     return bool(0 < bound < SHRUNK * most) and torch.equal(now, before.clamp(-bound, bound))
 
