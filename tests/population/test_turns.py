@@ -278,3 +278,15 @@ def test_turns_have_their_place_in_an_identity():
     one, other = run_of(0, OWN), run_of(0, {**OWN, "clip": {"d": 0.3, "g": 1.0}})
     assert one.identity != other.identity
     assert dataclasses.replace(one, turns={}).identity != one.identity
+
+
+def test_patterns_that_leave_a_turn_without_its_noise_are_refused():
+    names = [name for name, _ in Gan().model(None).named_parameters()]
+    only = next(name for name in names if name.startswith("d."))
+    settings = {**SETTINGS["each its own"], "noise_on": [only]}
+    noisy = {"noise": {"d": Annealed(0.1)}}
+    with pytest.raises(
+        PopulationError, match="leaves no parameter of turn 'g' with noise; .* give the noise to 'd' alone"
+    ):
+        Population(Gan(), [run_of(0, settings | {"noise": Annealed(0.1)})])
+    Population(Gan(), [run_of(0, settings | noisy)])

@@ -62,7 +62,7 @@ def build_modules(
         models.append(replace_dropout(adapted(model, experiment.name)))
     modules = StackedModules(models, dtype=dtype, device=device, order=whole.turn_of)
     whole.check_parameters(modules.names)
-    check_noise_on(replicas, modules.names)
+    check_noise_on(replicas, modules.names, whole.turns)
     return modules
 
 

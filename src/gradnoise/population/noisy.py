@@ -15,6 +15,7 @@ from gradnoise.errors import PopulationError, nearest
 from gradnoise.population.patterns import idle, named
 from gradnoise.population.replica import Replica
 from gradnoise.population.training import NOT
+from gradnoise.population.turns import Turn
 
 
 class Run(NamedTuple):
@@ -58,8 +59,8 @@ def has_noise(noise_on: str | tuple[str, ...], name: str) -> bool:
     return not named(name, excepted) and (not wanted or named(name, wanted))
 
 
-def check_noise_on(replicas: Sequence[Replica], names: Sequence[str]) -> None:
-    """Refuse patterns that name none of a model's parameters, or leave none with noise.
+def check_noise_on(replicas: Sequence[Replica], names: Sequence[str], turns: Sequence[Turn]) -> None:
+    """Refuse patterns that name none of a model's parameters, or leave none of a turn that has noise with it.
 
     Raises:
         PopulationError: they do.
@@ -74,6 +75,16 @@ def check_noise_on(replicas: Sequence[Replica], names: Sequence[str]) -> None:
             )
         if not any(has_noise(noise_on, name) for name in names):
             raise PopulationError(f"noise_on = {noise_on!r} leaves no parameter with noise")
+    for turn in turns:
+        own = [name for name in names if turn.has(name)]
+        noises = (r.during(turn).training for r in replicas)
+        for noise_on in dict.fromkeys(training.noise_on for training in noises if training.noise is not None):
+            if not any(has_noise(noise_on, name) for name in own):
+                others = " and ".join(repr(other.name) for other in turns if other is not turn)
+                raise PopulationError(
+                    f"noise_on = {noise_on!r} leaves no parameter of turn {turn.name!r} with noise; where that is"
+                    f" meant, give the noise to {others} alone, as noise={{name of a turn: schedule}}"
+                )
 
 
 def noisy(
