@@ -286,7 +286,7 @@ def test_patterns_that_leave_a_turn_without_its_noise_are_refused():
     settings = {**SETTINGS["each its own"], "noise_on": [only]}
     noisy = {"noise": {"d": Annealed(0.1)}}
     with pytest.raises(
-        PopulationError, match="leaves no parameter of turn 'g' with noise; .* give the noise to 'd' alone"
+        PopulationError, match=r"leaves no parameter of turn 'g' with noise; .* give the noise to 'd' alone"
     ):
         Population(Gan(), [run_of(0, settings | {"noise": Annealed(0.1)})])
     Population(Gan(), [run_of(0, settings | noisy)])
