@@ -230,13 +230,13 @@ def test_what_was_added_goes_through_distributed_checkpoints(flatten, tmp_path):
 
     model, optimizer = fresh()
     train(model, optimizer, 3)
-    states = get_state_dict(model, optimizer, options=options)
-    dcp.save(dict(enumerate(states)), checkpoint_id=tmp_path, no_dist=True)
+    names = "model_state_dict", "optim_state_dict"
+    states = dict(zip(names, get_state_dict(model, optimizer, options=options), strict=True))
+    dcp.save(states, checkpoint_id=tmp_path, no_dist=True)
     train(model, optimizer, 3, 3)
     other, optimizer = fresh()
-    loaded = dict(enumerate(get_state_dict(other, optimizer, options=options)))
-    dcp.load(loaded, checkpoint_id=tmp_path, no_dist=True)
-    states = {"model_state_dict": loaded[0], "optim_state_dict": loaded[1]}
+    states = dict(zip(names, get_state_dict(other, optimizer, options=options), strict=True))
+    dcp.load(states, checkpoint_id=tmp_path, no_dist=True)
     set_state_dict(other, optimizer, **states, options=options)
     train(other, optimizer, 3, 3)
     assert same(values(model), values(other))
