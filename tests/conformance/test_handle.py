@@ -1,5 +1,7 @@
 """What the handle says and does, and what the schedule is asked."""
 
+import gc
+
 import pytest
 import torch
 from support.loop import SCHEDULE, SEED, noise_of, noisy_sgd, promised
@@ -16,6 +18,51 @@ def test_while_paused_no_noise_is_added_and_the_clock_goes_on():
     assert p.grad.count_nonzero() == 0
     optimizer.step()
     assert torch.equal(p.grad, promised("0.0", 2, p))
+
+
+def test_a_pause_may_be_kept_entered_again_and_decorate_a_function():
+    p, optimizer, noise = noisy_sgd((5,))
+    pause = noise.paused()
+    step = noise.paused()(optimizer.step)
+    for _ in range(2):
+        with pause, pause:
+            optimizer.step()
+        step()
+    assert p.grad.count_nonzero() == 0 and noise.step == 4
+    with pytest.raises(OSError, match="disk"), pause:
+        raise OSError("disk")
+    optimizer.step()
+    assert torch.equal(p.grad, promised("0.0", 4, p))
+
+
+def test_a_pause_that_nobody_enters():
+    p, optimizer, noise = noisy_sgd((5,))
+    with pytest.warns(UserWarning, match="alone pauses nothing; write `with noise.paused.*` around") as caught:
+        noise.paused()
+        gc.collect()
+    assert caught[0].filename == __file__
+    optimizer.step()
+    assert torch.equal(p.grad, promised("0.0", 0, p))
+
+
+@pytest.mark.parametrize("name, value", [("seed", 7), ("schedule", Fixed(1.0)), ("optimizer", None)])
+def test_what_was_given_to_attach_cannot_be_changed_by_the_handle(name, value):
+    _, _, noise = noisy_sgd((5,))
+    before = getattr(noise, name)
+    with pytest.raises(AttributeError) as error:
+        setattr(noise, name, value)
+    assert str(error.value) == (
+        f"{name} of a handle cannot become {value!r}, since the noise would stay what it is; detach() it and attach"
+        " again"
+    )
+    assert getattr(noise, name) is before
+
+
+@pytest.mark.parametrize("name", ["step", "sigma", "keys", "eta", "t", "where", "paused_", "_eta"])
+def test_the_handle_takes_no_attributes(name):
+    _, _, noise = noisy_sgd((5,))
+    with pytest.raises(AttributeError):
+        setattr(noise, name, 3)
 
 
 def test_detach_ends_the_noise_and_attach_goes_on_counting():

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from types import NoneType
 from typing import Any
 
@@ -18,6 +17,7 @@ from gradnoise.noise.anticorrelated import Added, Left
 from gradnoise.noise.diagnostics import GroupDiagnostics, diagnose, draw
 from gradnoise.noise.dosing import Dose, Group, add_doses_, ask_for_ends, doses
 from gradnoise.noise.gradients import Rows
+from gradnoise.noise.guarded import Pause, ReadOnly
 from gradnoise.noise.lookout import DOUBTFUL, Lookout
 from gradnoise.noise.options import Options
 from gradnoise.noise.places import Place, weights_of
@@ -48,6 +48,15 @@ class Noise:
         schedule: as given to `attach`.
         seed: as given to `attach`.
     """
+
+    # Without a dictionary a misspelt or invented attribute cannot be set.
+    __slots__ = (
+        "__weakref__", "_added", "_done", "_done_at", "_endings", "_last", "_looked", "_lookout", "_on", "_optimizer",
+        "_options", "_paused", "_ranks", "_rows", "_schedule", "_seed", "_steps", "_streams", "_updated", "_versions",
+    )  # fmt: skip
+    optimizer = ReadOnly[Optimizer]()
+    schedule = ReadOnly[Schedule]()
+    seed = ReadOnly[int]()
 
     def __init__(
         self,
@@ -128,14 +137,13 @@ class Noise:
         deviation, scale = self._last
         return float(deviation) / (1.0 if scale is None else float(scale))
 
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
+    def paused(self) -> Pause:
         """Leave updates in this context without noise. They count: the clock goes on, and with it the noise."""
-        before, self._paused = self._paused, True
-        try:
-            yield
-        finally:
-            self._paused = before
+        return Pause(self._pause)
+
+    def _pause(self, paused: bool) -> bool:
+        before, self._paused = self._paused, paused
+        return before
 
     def detach(self) -> None:
         """Remove the noise from the optimizer. The clock stays there, so attaching again goes on counting."""
