@@ -20,7 +20,8 @@ def report(*, step: int | None = None, **metrics: SupportsFloat) -> None:
     only the process of rank 0 tells.
 
     Args:
-        step: updates or epochs done so far, for curves; None counts the calls.
+        step: updates or epochs done so far, for curves, rising from call to call; None counts the calls, or goes behind
+            the last step where others were given.
         metrics: name -> number, or a tensor or array of one number. nan and inf are told as they are.
 
     Raises:

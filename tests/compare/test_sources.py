@@ -36,7 +36,7 @@ def test_sources_are_asked_in_their_order(tmp_path):
     state = {"log_history": [{"step": 5, "acc": 0.35}, {"step": 10, "loss": 1.0}]}
     (tmp_path / "dir/trainer_state.json").write_text(json.dumps(state))
     found = find(where, "acc")[0]
-    assert found and found.source == "all_results.json" and found.points["acc"] == [(5, 0.35), (5, 0.4)]
+    assert found and found.source == "all_results.json" and found.points["acc"] == [(5, 0.35), (10, 0.4)]
     (tmp_path / "reports.jsonl").write_text('{"step": 3, "metrics": {"acc": 0.5}}\n{"step": null, "metr')
     found = find(where, "acc")[0]
     assert found and found.source == "gradnoise.report" and found.points == {"acc": [(3, 0.5)]}

@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from gradnoise.errors import StudyError
 from gradnoise.study.canonical import checked_id
 
 STATUS = ("pending", "running", "finished", "diverged")
 #: The largest number of updates or seconds that is believed; SQLite keeps integers of 64 bits.
 MOST = 2**63 - 1
+
+
+def metric_rows(rows: Sequence[tuple[str, str, int, float]]) -> list[tuple[str, str, int, float | None]]:
+    """Return metric rows as SQLite keeps them: nan and inf are NULL.
+
+    Raises:
+        StudyError: a metric has two values after the same updates of a trial, of which one would be lost.
+    """
+    kept = [(t, m, s, v if math.isfinite(v) else None) for t, m, s, v in rows]
+    known: dict[tuple[str, str, int], float | None] = {}
+    for t, m, s, v in kept:
+        if known.setdefault((t, m, s), v) != v:
+            raise StudyError(f"trial {t} was given two values of {m!r} after {s:,} updates: {known[t, m, s]} and {v}")
+    return kept
 
 
 def text(value: object) -> str:

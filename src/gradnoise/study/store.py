@@ -22,7 +22,7 @@ import numpy as np
 from gradnoise.errors import StudyError
 from gradnoise.study.canonical import DamagedError, canonical, restore
 from gradnoise.study.codec import read
-from gradnoise.study.columns import COLUMNS, checked, count
+from gradnoise.study.columns import COLUMNS, checked, count, metric_rows
 from gradnoise.study.damage import damaged
 from gradnoise.study.database import COPY, COPY_COMMITS, COPY_SECONDS, FILE, NEVER_STARTED, Database
 from gradnoise.study.engine import SliceResult
@@ -116,9 +116,14 @@ class Store(Database):
                 )
 
     def commit(self, result: SliceResult) -> None:
-        """Add what a slice brought in one transaction."""
+        """Add what a slice brought in one transaction.
+
+        Raises:
+            StudyError: it has two values for one metric, trial and step, of which one would be lost.
+        """
+        rows = metric_rows(result.rows)
         with self.transaction():
-            self.db.executemany("INSERT OR REPLACE INTO metrics VALUES (?, ?, ?, ?)", _rows(result))
+            self.db.executemany("INSERT OR REPLACE INTO metrics VALUES (?, ?, ?, ?)", rows)
             self.db.execute(
                 "UPDATE chunks SET step = ?, done = ?, seconds = seconds + ? WHERE id = ?",
                 (result.step, result.done, result.seconds, result.chunk),
@@ -334,11 +339,6 @@ def chunk_id(trials: Sequence[str]) -> str:
 
 def _hash(body: str) -> str:
     return hashlib.sha256(body.encode()).hexdigest()[:12]
-
-
-def _rows(result: SliceResult) -> list[tuple[str, str, int, float | None]]:
-    """Return metric rows as SQLite keeps them: nan and inf are NULL."""
-    return [(t, m, s, v if np.isfinite(v) else None) for t, m, s, v in result.rows]
 
 
 def _standing(result: SliceResult, trial: str) -> tuple[str, int]:

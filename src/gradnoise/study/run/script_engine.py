@@ -140,7 +140,7 @@ class ScriptWorker:
         """
         before = [Outcome.read(self.place(trial)) for trial in job.trials]
         limit, code = self.engine.timeout, self.engine.running
-        kept = [o if o is not None and o.code == code and o.stands(limit) else None for o in before]
+        kept = [o if o and o.code == code and o.stands(limit) and not o.tells_twice else None for o in before]
         if None in kept:
             kept = [o if o is not None and o.variables == self.variables else None for o in kept]
         outcomes = []
@@ -224,7 +224,8 @@ class ScriptWorker:
             return _with(known, sentence=why)
         status = status_of(found.final, self.engine.metric)
         sentence = "" if status == FINISHED else f"{self.engine.metric} is {found.final[self.engine.metric]}"
-        return _with(known, status=status, sentence=sentence, source=found.source, points=dict(found.points))
+        points = dict(found.points)
+        return _with(known, status=status, sentence=sentence, source=found.source, points=points, counted=found.counted)
 
 
 def _with(outcome: Outcome, **changes: object) -> Outcome:

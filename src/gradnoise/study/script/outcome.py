@@ -34,6 +34,7 @@ class Outcome:
         begin: what the hook wrote down of the first updates.
         variables: of the environment that say where it took place, such as its GPU.
         code: fingerprint of the code that it ran.
+        counted: whether it told steps twice or not in order, so that those of `points` are counted.
     """
 
     status: str
@@ -46,6 +47,12 @@ class Outcome:
     begin: Sequence[Mapping[str, Any]] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
     code: str = ""
+    counted: bool = False
+
+    @property
+    def tells_twice(self) -> bool:
+        """Whether two values have one step, as in folders of before: one of them would be lost."""
+        return any(len({step for step, _ in values}) < len(values) for values in self.points.values())
 
     @property
     def final(self) -> dict[str, float]:

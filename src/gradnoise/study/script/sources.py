@@ -14,7 +14,7 @@ from typing import Any
 from gradnoise.errors import StudyError, nearest
 from gradnoise.reporting import REPORTS
 from gradnoise.study.script.pattern import numbers_in
-from gradnoise.study.script.values import NO_NUMBER, Points, Raw, UnreadError, points_of, value_of
+from gradnoise.study.script.values import NO_NUMBER, Points, Told, UnreadError, points_of, value_of
 
 #: Bytes at the end of an output in which a line of JSON is looked for.
 TAIL = 1 << 20
@@ -33,10 +33,12 @@ class Found:
     Args:
         source: where they were found, such as "all_results.json".
         points: what was found there.
+        counted: whether steps came twice or not in order, so that those of `points` are counted.
     """
 
     source: str
     points: Points
+    counted: bool = False
 
     @property
     def final(self) -> dict[str, float]:
@@ -71,10 +73,10 @@ def find(places: Places, metric: str) -> tuple[Found | None, str]:
     unread: list[str] = []
     for name, read in _SOURCES if places.pattern is None else _with_pattern(places, places.pattern):
         try:
-            for raw in read(places, metric):
-                points = points_of(raw, metric)
+            for told in read(places, metric):
+                points, counted = points_of(told, metric)
                 if points.get(metric):
-                    return Found(name, points), ""
+                    return Found(name, points, counted), ""
                 if points:
                     seen.append((name, points))
         except UnreadError as error:
@@ -104,45 +106,39 @@ def _word(metric: str) -> str:
 # --- the sources ----------------------------------------------------------------------------------
 
 
-def _reported(places: Places, metric: str) -> Iterator[Raw]:
-    points: dict[str, list[tuple[int, object]]] = {}
-    for record in json_lines(places.records / REPORTS):
-        for name, value in record["metrics"].items():
-            values = points.setdefault(name, [])
-            values.append((len(values) if record["step"] is None else record["step"], value))
-    yield points
+def _reported(places: Places, metric: str) -> Iterator[Told]:
+    yield [(record["step"], record["metrics"]) for record in json_lines(places.records / REPORTS)]
 
 
-def _all_results(places: Places, metric: str) -> Iterator[Raw]:
+def _all_results(places: Places, metric: str) -> Iterator[Told]:
     for path in _newest(places.folder, "all_results.json"):
-        points: dict[str, list[tuple[int, object]]] = {n: [(0, x)] for n, x in _json(_text(path), metric).items()}
+        final = _json(_text(path), metric)
+        told: list[tuple[int | None, dict[str, object]]] = []
+        known: set[tuple[int, str]] = set()
         history = _json(_text(path.with_name("trainer_state.json")), "").get("log_history", [])
         for entry in history if isinstance(history, list) else []:
             step = _step(entry.get("step")) if isinstance(entry, dict) else None
-            if step is not None:
-                for name in points.keys() & entry.keys():
-                    points[name].insert(-1, (step, entry[name]))
-        yield {name: _last_step(values) for name, values in points.items()}
+            if step is not None:  # an evaluation after training, of the same step, is the final one
+                told.append((step, {n: entry[n] for n in final.keys() & entry.keys() if (step, n) not in known}))
+                known |= {(step, name) for name in told[-1][1]}
+        yield [*told, (None, final)]
 
 
-def _last_step(values: list[tuple[int, object]]) -> list[tuple[int, object]]:
-    """Put the final value, which has no step of its own, at the step of the last entry."""
-    return [*values[:-1], (max((s for s, _ in values[:-1]), default=0), values[-1][1])]
-
-
-def _csv_logs(places: Places, metric: str) -> Iterator[Raw]:
+def _csv_logs(places: Places, metric: str) -> Iterator[Told]:
     for path in _newest(places.folder, "metrics.csv"):
-        points: dict[str, list[tuple[int, object]]] = {}
         with open(path, newline="", encoding="utf-8") as file:
-            for i, line in enumerate(csv.DictReader(file)):
-                step = _step(line.get("step"))
-                for name, text in line.items():
-                    if isinstance(text, str) and text.strip() and name != "step":  # an empty cell was not logged
-                        points.setdefault(name, []).append((i if step is None else step, _plain(text)))
-        yield points
+            lines = list(csv.DictReader(file))
+        steps = [_step(line.get("step")) for line in lines]
+        if all(step is None for step in steps):
+            steps = list(range(len(lines)))
+        cells = [  # an empty cell was not logged
+            {name: _plain(x) for name, x in line.items() if isinstance(x, str) and x.strip() and name != "step"}
+            for line in lines
+        ]
+        yield list(zip(steps, cells, strict=True))
 
 
-def _tensorboard(places: Places, metric: str) -> Iterator[Raw]:
+def _tensorboard(places: Places, metric: str) -> Iterator[Told]:
     folders = {path.parent: None for path in _newest(places.folder, "events.out.tfevents.*")}
     if not folders:
         return
@@ -158,14 +154,15 @@ def _tensorboard(places: Places, metric: str) -> Iterator[Raw]:
     for folder in folders:
         events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
         events.Reload()
-        yield {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+        scalars = [(e, tag) for tag in events.Tags()["scalars"] for e in events.Scalars(tag)]
+        yield [(e.step, {tag: e.value}) for e, tag in sorted(scalars, key=lambda scalar: scalar[0].wall_time)]
 
 
-def _last_line(places: Places, metric: str) -> Iterator[Raw]:
+def _last_line(places: Places, metric: str) -> Iterator[Told]:
     for line in reversed(tail(places.stdout, TAIL).splitlines()):
         found = _json(line, metric) if line.strip().startswith("{") else {}
         if metric in found or any(isinstance(value, int | float) for value in found.values()):
-            yield {name: [(0, value)] for name, value in found.items()}
+            yield [(None, found)]
             return
 
 
@@ -175,16 +172,16 @@ def _with_pattern(places: Places, pattern: str) -> Iterator[tuple[str, _Read]]:
     names = {places.stdout: "its output", places.stderr: "its errors", **{path: path.name for path in logs}}
 
     def reader(path: Path) -> _Read:
-        def read(places: Places, metric: str) -> Iterator[Raw]:
+        def read(places: Places, metric: str) -> Iterator[Told]:
             if values := numbers_in(_text(path), pattern):
-                yield {metric: list(enumerate(values))}
+                yield [(None, {metric: value}) for value in values]
 
         return read
 
     return ((f"the lines of {name} that match --metric-regex", reader(path)) for path, name in names.items())
 
 
-_Read = Callable[[Places, str], Iterator[Raw]]
+_Read = Callable[[Places, str], Iterator[Told]]
 #: In the order in which they are asked.
 _SOURCES: tuple[tuple[str, _Read], ...] = (
     ("gradnoise.report", _reported),

@@ -81,6 +81,11 @@ def _notes(job: Job, outcomes: Sequence[Outcome], engine: Told, baseline: Outcom
         BROKEN: f"ended with a {engine.metric} that is not finite",
     }
     said += [f"Runs of {t.config['arm']} {words[o.status]}" for t, o in ran if o.status in words]
+    if counted := [t.config["arm"] for t, o in ran if o.counted]:
+        said.append(
+            f"Runs of {', '.join(counted)} told steps twice or not in order, as when each epoch counts from 0: their"
+            " steps are counted instead"
+        )
     said += [f"{engine.metric} is read from {source}" for source in dict.fromkeys(o.source for _, o in ran if o.source)]
     return said + _beside(first, engine.arms[0], others)
 
