@@ -1,6 +1,7 @@
 """FSDP2 (fully_shard): however parameters are cut, noise and training are those of the whole."""
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -273,3 +274,23 @@ def test_fsdp1_is_refused(ranks, size):
         for message in messages:
             assert "FSDP1" in message
             assert "use torch.distributed.fsdp.fully_shard (FSDP2)" in message
+
+
+@on_ranks(2)
+def refilled():
+    """Return what is said where a hook after the noise fills gradients with what they were before it."""
+    model = sharded()
+    optimizer = sgd(model)
+    optimizer.register_step_pre_hook(lambda *_: kept.update({p: p.grad.clone() for p in model.parameters()}))
+    kept = {}
+    noisy(optimizer, model)
+    optimizer.register_step_pre_hook(lambda *_: [p.grad.copy_(kept[p]) for p in model.parameters()] and None)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        train(model, optimizer, 3)
+    return [str(one.message) for one in said if "as it was before the noise" in str(one.message)]
+
+
+def test_noise_that_is_lost_on_shards(ranks):
+    for said in ranks(refilled, 2):
+        assert len(said) == 1

@@ -80,13 +80,13 @@ class BeforeUpdate:
             _refuse_what_cannot_be_told(optimizer, kwargs)
             if _has_no_numbers(optimizer) or _is_rehearsal(optimizer):
                 return None
-        self._waits = frame is not None and defers(optimizer, frame.f_locals.get("func"))
-        return None if self._waits else self._noisy(optimizer, args, kwargs, frame)
+        step = None if frame is None else frame.f_locals.get("func")
+        self._waits = defers(optimizer, step)
+        return None if self._waits else self._noisy(optimizer, args, kwargs, step)
 
-    def _noisy(self, optimizer: Optimizer, args: Any, kwargs: Any, frame: FrameType | None) -> tuple[Any, Any] | None:
+    def _noisy(self, optimizer: Optimizer, args: Any, kwargs: Any, step: Any) -> tuple[Any, Any] | None:
         """Add noise now, or have it added whenever the step's closure has run."""
         t = self._t()
-        step = None if frame is None else frame.f_locals.get("func")
         functions = self._closures.among(step, args, kwargs)
         self._awaited = [place for place in functions if self._closures.makes(place)]
         if not self._awaited:

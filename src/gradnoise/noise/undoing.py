@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,18 +35,25 @@ class Seen(NamedTuple):
     @property
     def now(self) -> Tensor | None:
         """Return the elements of the gradient as it is now, None where it is gone or another kind of tensor."""
-        gradient = self.stream.parameter.grad
-        if not _is_plain(self.stream) or gradient is None or gradient.dtype != self.noisy.dtype:
-            return None
-        now = _sample(gradient)
-        return now if now.shape == self.noisy.shape and now.device == self.noisy.device else None
+        return _like(self.noisy, _sample(self.stream.parameter.grad))
+
+    @property
+    def moved(self) -> Tensor | None:
+        """Return by how much the parameter has moved, None where it is another kind of tensor."""
+        now = _like(self.weights, _sample(self.stream.parameter))
+        return None if now is None else _reals(now) - _reals(self.weights)
 
 
 def before_noise(streams: Sequence[Stream]) -> list[Seen]:
     """Return copies of elements of a few parameters, of the first and the last among them, and of their gradients."""
-    plain = [stream for stream in streams if _is_plain(stream)]
-    few = plain if len(plain) <= FEW else [plain[i * (len(plain) - 1) // (FEW - 1)] for i in range(FEW)]
-    return [Seen(s, _sample(s.parameter).clone(), clean := _sample(_gradient(s)).clone(), clean) for s in few]
+    dense = [s for s in streams if (g := s.parameter.grad) is not None and g.layout == torch.strided]
+    few = dense if len(dense) <= FEW else [dense[i * (len(dense) - 1) // (FEW - 1)] for i in range(FEW)]
+    found = [(stream, _sample(stream.parameter), _sample(stream.parameter.grad)) for stream in few]
+    return [
+        Seen(stream, weights.clone(), clean := gradient.clone(), clean)
+        for stream, weights, gradient in found
+        if weights is not None and gradient is not None and len(gradient) >= SOME
+    ]
 
 
 def after_noise(before: Iterable[Seen]) -> list[Seen]:
@@ -80,8 +87,8 @@ def about_update(optimizer: Optimizer, before: Sequence[Seen], *, fresh: bool) -
                     " it clip before the step, in a subclass's `step` before super().step(), or not at all"
                 )
                 return True
-        moved = _sample(seen.stream.parameter)
-        if fresh and moved.shape == seen.weights.shape and is_lost(_reals(moved) - _reals(seen.weights), seen):
+        moved = seen.moved if fresh else None
+        if moved is not None and is_lost(moved, seen):
             say(
                 f"{name}.step moved {seen.stream.name!r} by its gradient as it was before the noise: it has copies of"
                 " the gradients that were made earlier, which get no noise; attach to an optimizer that reads p.grad"
@@ -184,23 +191,20 @@ def _factors(optimizer: Optimizer) -> Iterator[float]:
                         yield from (float(x), *[1 - float(x) ** k for k in range(1, 7)])
 
 
-def _is_plain(stream: Stream) -> bool:
-    p, gradient = stream.parameter, stream.parameter.grad
-    return (
-        type(p) in (Tensor, Parameter)
-        and type(gradient) is Tensor
-        and gradient.layout == torch.strided
-        and (gradient.numel() >= SOME)
-    )
+@torch.no_grad()
+def _sample(x: Tensor | None) -> Tensor | None:
+    """Return some elements of a dense tensor, of a DTensor those of this rank; None for other kinds."""
+    local: Any = getattr(x, "to_local", lambda: x)()
+    if type(local).__name__ == "AsyncCollectiveTensor":
+        local = local.wait()
+    if type(local) not in (Tensor, Parameter) or local.layout != torch.strided:
+        return None
+    return local.detach().flatten()[:SAMPLE]
 
 
-def _gradient(stream: Stream) -> Tensor:
-    assert stream.parameter.grad is not None
-    return stream.parameter.grad
-
-
-def _sample(x: Tensor) -> Tensor:
-    return x.detach().flatten()[:SAMPLE]
+def _like(before: Tensor, now: Tensor | None) -> Tensor | None:
+    alike = now is not None and (now.shape, now.dtype, now.device) == (before.shape, before.dtype, before.device)
+    return now if alike else None
 
 
 def _reals(x: Tensor) -> Tensor:
