@@ -8,6 +8,7 @@ from gradnoise.noise import backend
 from gradnoise.paper.neural_programmer import TASKS, NeuralProgrammer, TableQuestions
 from gradnoise.paper.neural_programmer.machine import operator
 from gradnoise.paper.neural_programmer.machine.choices import Choices
+from gradnoise.paper.neural_programmer.machine.loss import LossOptions
 from gradnoise.paper.neural_programmer.machine.training_loss import example_losses, losses_by_definition
 from gradnoise.paper.neural_programmer.problems.oracles import as_choices, program
 from gradnoise.paper.neural_programmer.problems.questions import all_templates
@@ -36,7 +37,7 @@ def both(model, chosen: Choices, examples, count, gradient: str, each: Tensor = 
     for function, dtype in ((example_losses, torch.float32), (losses_by_definition, torch.float64)):
         given = Choices(*(x.detach().to(dtype).requires_grad_() for x in chosen))
         delta, weight = torch.tensor([25.0, 50.0], dtype=dtype)
-        losses = function(model.to(dtype), given, examples, count, gradient, delta, weight)
+        losses = function(model.to(dtype), given, examples, count, LossOptions(gradient, delta, weight))
         (losses * each).sum().backward()
         found.append((losses, *(torch.zeros_like(x) if x.grad is None else x.grad for x in given)))
     return found

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from gradnoise.paper.neural_programmer.config import Config
 from gradnoise.paper.neural_programmer.exam import Part, right, with_categories
+from gradnoise.paper.neural_programmer.machine.loss import LossOptions
 from gradnoise.paper.neural_programmer.machine.model import NeuralProgrammer
 from gradnoise.paper.neural_programmer.machine.training_loss import example_losses
 from gradnoise.paper.neural_programmer.problems.examples import Examples, held_out, training
@@ -141,7 +142,7 @@ class TableQuestions(Experiment):
         (questions, index, examples), settings = batch
         chosen = model(questions).gathered(index)
         count = questions.given[index]
-        return example_losses(model, chosen, examples, count, config.pivot_grad, **settings).mean()
+        return example_losses(model, chosen, examples, count, LossOptions(config.pivot_grad, **settings)).mean()
 
     # --- evaluation -----------------------------------------------------------------------------------
 

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from gradnoise.paper.neural_programmer.machine.executor import State
 
 EPS = 1e-7
+
+
+class LossOptions(NamedTuple):
+    """What a configuration says of the loss.
+
+    Args:
+        pivot_grad: see `executor.compare`.
+        delta: where Huber's loss becomes linear, 0-dim.
+        weight: lambda of lookups, 0-dim.
+    """
+
+    pivot_grad: str
+    delta: Tensor
+    weight: Tensor
 
 
 def huber(error: Tensor, delta: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gradnoise.noise import backend
 from gradnoise.paper.neural_programmer.machine.choices import Choices
+from gradnoise.paper.neural_programmer.machine.loss import LossOptions
 from gradnoise.paper.neural_programmer.problems.examples import Examples
 from gradnoise.population import vmap_rule
 
@@ -21,15 +22,7 @@ def available(x: Tensor) -> bool:
     return x.dtype == torch.float32 and x.device.type == "cpu" and backend() == "numba"
 
 
-def losses(
-    chosen: Choices,
-    match: Tensor,
-    examples: Examples,
-    count: Tensor,
-    pivot_grad: str,
-    delta: Tensor,
-    weight: Tensor,
-) -> Tensor:
+def losses(chosen: Choices, match: Tensor, examples: Examples, count: Tensor, settings: LossOptions) -> Tensor:
     """Return the loss of each of B examples of one replica, see `training_loss.example_losses`.
 
     Args:
@@ -37,14 +30,13 @@ def losses(
         match: text_match of the text columns [B, K, M].
         examples: B of them.
         count: of numbers in each question, int64 [B].
-        pivot_grad: "none" or "ste".
-        delta, weight: of the loss, 0-dim.
+        settings: of the loss.
     """
     e, like = examples, chosen.operations
     given = (e.cells, e.rows, e.numbers, count, e.present, e.lookup, e.scalar, e.selected, e.column)
-    settings = (x.to(like.dtype).expand(len(like)) for x in (delta, weight))
-    tensors = (chosen.operations, chosen.columns, chosen.numbers, match, *settings, *given)
-    return _losses(*(x[None] for x in tensors), pivot_grad == "ste")[0][0]
+    sizes = (x.to(like.dtype).expand(len(like)) for x in (settings.delta, settings.weight))
+    tensors = (chosen.operations, chosen.columns, chosen.numbers, match, *sizes, *given)
+    return _losses(*(x[None] for x in tensors), settings.pivot_grad == "ste")[0][0]
 
 
 @torch.library.custom_op("gradnoise::neural_programmer", mutates_args=())
