@@ -191,6 +191,33 @@ def test_a_module_that_is_called_module_keeps_its_name():
     assert torch.equal(a.grad, noise_of("module.w", 0, 1.0, (5,)))
 
 
+def of_wrapped_and_other(wrapped):
+    """Names of a model and of a criterion outside of it, whose one weight is trained with it."""
+    criterion = nn.Linear(2, 1, bias=False)
+    names = [*wrapped.named_parameters(), ("criterion.weight", criterion.weight)]
+    return torch.optim.SGD([p for _, p in names], lr=0.1), {"named_parameters": names, "seed": SEED}
+
+
+@pytest.mark.parametrize("wrap, prefix", [(nn.DataParallel, "module"), (lambda m: Prefixed("_module", m), "_module")])
+def test_names_of_a_wrapped_model_beside_others(wrap, prefix):
+    wrapped = wrap(make_model())
+    optimizer, options = of_wrapped_and_other(wrapped)
+    says = (
+        f"names of a wrapped model, as '{prefix}.0.weight', beside others, as 'criterion.weight': '{prefix}.' is taken"
+    )
+    with pytest.warns(UserWarning, match=says):
+        attach(optimizer, Fixed(1.0), **options).detach()
+    attach(optimizer, Fixed(1.0), warn=False, **options)
+
+
+def test_a_part_that_is_called_module_beside_others_is_no_doubt():
+    other = nn.DataParallel(make_model())
+    optimizer, options = of_wrapped_and_other(Prefixed("module", make_model()))
+    attach(optimizer, Fixed(1.0), **options)
+    optimizer, options = of_wrapped_and_other(other.module)
+    attach(optimizer, Fixed(1.0), **options)
+
+
 # --- the filter ----------------------------------------------------------------------------------------
 
 

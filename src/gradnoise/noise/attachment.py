@@ -14,7 +14,7 @@ from gradnoise.noise.gradients import Rows, check_rows
 from gradnoise.noise.handle import Noise, attached
 from gradnoise.noise.homes import about_groups
 from gradnoise.noise.inner import chain
-from gradnoise.noise.naming import about_filter, names_of
+from gradnoise.noise.naming import about_filter, about_prefix, names_of
 from gradnoise.noise.places import Place, check_place
 from gradnoise.noise.rollback import all_or_nothing
 from gradnoise.noise.saving import about_saving
@@ -138,6 +138,7 @@ def attach(
     names = None if named_parameters is None else names_of(named_parameters)
     if warn:
         about_groups(inner, attached)
+        about_prefix(names or {})
     with all_or_nothing(inner), contextlib.ExitStack() as undo:
         noise = Noise(inner, schedule, seed, names, where, rows, warn, anti_pgd, on)
         undo.callback(noise.detach)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import operator
 from collections.abc import Callable, Iterable, Mapping
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -57,6 +59,31 @@ def own_names(optimizer: Optimizer) -> dict[Tensor, str]:
             )
         pairs += zip(names, group["params"], strict=True)
     return names_of(pairs)
+
+
+def about_prefix(names: Mapping[Tensor, str]) -> None:
+    """Warn of names of which some have what a wrapper puts before every name, beside names of something else.
+
+    Args:
+        names: without what all of them have.
+    """
+    for prefix in PREFIXES:
+        inside = {p: name for p, name in names.items() if name.startswith(prefix)}
+        if inside and (prefix == "_module." or _are_in_wrapper(inside)):
+            first = next(iter(inside.values()))
+            other = next(name for name in names.values() if not name.startswith(prefix))
+            say(
+                f"named_parameters gives names of a wrapped model, as {first!r}, beside others, as {other!r}: {prefix!r}"
+                " is taken away only where all names begin with it, so that the noise is not that of the bare model;"
+                f" pass the names that wrapped.{prefix}named_parameters() gives"
+            )
+
+
+def _are_in_wrapper(parameters: Mapping[Tensor, str]) -> bool:
+    """Tell whether parameters are those of a wrapper: a part of a model may be called "module", too."""
+    kinds = (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)
+    wrappers = [x for x in gc.get_objects() if issubclass(type(x), kinds)]
+    return any(p in parameters for x in wrappers for p in x.parameters())
 
 
 def about_filter(
