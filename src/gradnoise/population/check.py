@@ -19,6 +19,7 @@ from gradnoise.population.population import Population
 from gradnoise.population.randomness import BATCHES
 from gradnoise.population.reasons import place_of
 from gradnoise.population.replica import Replica
+from gradnoise.population.rules import measured, rules_in
 from gradnoise.population.seeds import check_seeds
 
 
@@ -28,8 +29,8 @@ def check_experiment(
     """Train three replicas for a few updates in float64 and check what every study relies on.
 
     Checked: models, minibatches and held-out data are pure functions of their seed, and another seed is another run;
-    the loss is a finite scalar with a gradient for every parameter; metrics are finite scalars; and a replica's run
-    does not depend on its neighbours.
+    schedules and optimizers in the configuration keep nothing between calls; the loss is a finite scalar with a
+    gradient for every parameter; metrics are finite scalars; and a replica's run does not depend on its neighbours.
 
     Args:
         experiment: the experiment.
@@ -59,6 +60,8 @@ def check_experiment(
     _check_batches(experiment, replicas[0])
     plain = {**(config or {}), "lr": lr, "noise": None, "clip": None}
     shared = check_seeds(experiment, [Replica.of(experiment, seed, plain) for seed in range(2)], steps)
+    for key, rule in rules_in(experiment.given(config or {})):
+        shared += measured(f"{experiment.name}: {key}", rule, steps).notes
     together = _train(experiment, replicas, steps)
     if together.diverged:
         raise PopulationError(

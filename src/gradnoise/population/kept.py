@@ -46,7 +46,7 @@ class Kept:
     """What is kept now, to be compared with what is kept later.
 
     Args:
-        roots: an experiment and its models.
+        roots: an experiment and its models; or an optimizer or schedule.
     """
 
     def __init__(self, *roots: object) -> None:
@@ -105,6 +105,10 @@ def _entries(container: Any) -> list[tuple[Any, Any]]:
 
 def _places(root: object) -> Iterator[tuple[str, Any]]:
     """Yield what may keep something: attributes, class attributes, global and enclosing names that methods use."""
+    if isinstance(root, types.FunctionType):
+        yield from _attributes(root.__name__, root)
+        yield from _names([root])
+        return
     classes: dict[type, None] = {}
     named = [(f"model {n}".strip(), m) for n, m in root.named_modules()] if isinstance(root, nn.Module) else []
     for name, x in named or [(type(root).__name__, root)]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 
-from gradnoise.noise import Relative
-from gradnoise.population import Experiment, Optimizer
+from gradnoise.population import Experiment
 from gradnoise.population.probe import check, probe
+from gradnoise.population.rules import measured as measured_rule
+from gradnoise.population.rules import rules_in
 from gradnoise.study.canonical import canonical
 from gradnoise.study.engine import LATER, Behaviour, Probed
 from gradnoise.study.run.memory import one_fits
@@ -31,8 +31,6 @@ AFTERWARDS = frozenset(
         "eval_every",
     }
 )
-#: Updates at which a schedule is read, as shares of a run.
-SHARES = (0.0, 0.01, 0.1, 0.25, 0.5, 0.75, 1.0)
 
 
 def probed(
@@ -64,9 +62,12 @@ def probed(
                 found[f"{name}{LATER}"] = seen.later
             notes |= dict.fromkeys((*seen.notes, *beside))
             measured += [seen.measured] if seen.measured else []
-        for key in ("lr", "noise", "weight_noise", "optimizer"):
-            for value in _each(config.get(key)):
-                found.setdefault(canonical({key: value, "steps": config["steps"]}), _rule(value, config["steps"]))
+        for key, value in rules_in(config):
+            name = canonical({key: value, "steps": config["steps"]})
+            if name not in found:
+                rule = measured_rule(f"{experiment.name}: {key}", value, config["steps"])
+                found |= {name: rule.readings} | ({f"{name}{LATER}": rule.later} if rule.later else {})
+                notes |= dict.fromkeys(rule.notes)
     return Probed(found, tuple(notes), frozenset.intersection(*measured) if measured else frozenset())
 
 
@@ -77,37 +78,6 @@ def device_problem(device: str) -> Exception | None:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         return error
     return None
-
-
-def _each(value: Any) -> list[Any]:
-    """Return the schedules and optimizers that a setting holds, one or one of each turn."""
-    values = value.values() if isinstance(value, Mapping) else (value,)
-    return [x for x in values if x is not None and not isinstance(x, int | float)]
-
-
-def _rule(value: Any, steps: int) -> Behaviour:
-    """Return what a schedule or an optimizer does."""
-    if isinstance(value, Relative):
-        return _values(value.ratio, steps)
-    return _values(value, steps) if callable(value) else _moves(value)
-
-
-def _values(schedule: Callable[[int], Any], steps: int) -> Behaviour:
-    times = sorted({int(share * (steps - 1)) for share in SHARES})
-    return {f"value at t = {t}": float(schedule(t)) for t in times}
-
-
-def _moves(optimizer: Optimizer) -> Behaviour:
-    """Return where an optimizer takes two rows of three weights in three updates."""
-    theta = torch.linspace(-1.0, 1.0, 6, dtype=torch.float64).view(2, 3)
-    lr = torch.tensor([[0.1], [0.01]], dtype=torch.float64)
-    state = optimizer.init(theta)
-    for t in range(3):
-        g = torch.sin(theta * (t + 1) + 0.5)
-        if (own := getattr(optimizer, "before_noise", None)) is not None:
-            own(g, state, torch.tensor(t))
-        optimizer.update(theta, g, state, lr, torch.tensor(t))
-    return {f"weight {i}": x for i, x in enumerate(theta.flatten().tolist())}
 
 
 def _plain(experiment: Experiment) -> Mapping[str, float | str]:
