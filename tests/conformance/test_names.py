@@ -203,13 +203,14 @@ def test_names_of_a_wrapped_model_beside_others(wrap, prefix):
     wrapped = wrap(make_model())
     optimizer, options = of_wrapped_and_other(wrapped)
     says = (
-        f"names of a wrapped model, as '{prefix}.0.weight', beside others, as 'criterion.weight': '{prefix}.' is taken"
+        f"wrapped model are given, as '{prefix}.0.weight', beside others, as 'criterion.weight': '{prefix}.' is taken"
     )
     with pytest.warns(UserWarning, match=says):
         attach(optimizer, Fixed(1.0), **options).detach()
     attach(optimizer, Fixed(1.0), warn=False, **options)
 
 
+@pytest.mark.filterwarnings("error")
 def test_a_part_that_is_called_module_beside_others_is_no_doubt():
     other = nn.DataParallel(make_model())
     optimizer, options = of_wrapped_and_other(Prefixed("module", make_model()))

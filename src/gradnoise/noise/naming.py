@@ -73,8 +73,8 @@ def about_prefix(names: Mapping[Tensor, str]) -> None:
             first = next(iter(inside.values()))
             other = next(name for name in names.values() if not name.startswith(prefix))
             say(
-                f"named_parameters gives names of a wrapped model, as {first!r}, beside others, as {other!r}: {prefix!r}"
-                " is taken away only where all names begin with it, so that the noise is not that of the bare model;"
+                f"names of a wrapped model are given, as {first!r}, beside others, as {other!r}: {prefix!r} is"
+                " taken away only where all names begin with it, so that the noise is not that of the bare model;"
                 f" pass the names that wrapped.{prefix}named_parameters() gives"
             )
 
