@@ -252,6 +252,37 @@ def test_a_script_that_makes_nothing_of_its_seed_is_found_out(tmp_path: Path, ca
     assert sentence in said(capsys)
 
 
+FRESH = """
+import torch
+torch.manual_seed(args.seed)
+model, head = torch.nn.Linear(8, 8), torch.nn.Linear(8, 1)
+x = torch.randn(64, 8)
+for epoch in range(20):
+    parts = [model] if epoch < 2 else [model, head]
+    optimizer = torch.optim.SGD([p for part in parts for p in part.parameters()], lr=0.05)
+    for step in range(3):
+        optimizer.zero_grad()
+        loss = head(model(x)).square().mean()
+        loss.backward()
+        optimizer.step()
+print(f"final loss: {loss.item():.6f}")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("seeding", "sentence"), [("args.seed", "noise:0.01 and none is proved"), ("os.getpid()", "is not seeded")]
+)
+def test_a_fresh_optimizer_of_the_same_weights_is_no_lack_of_seeds(tmp_path: Path, capsys, seeding, sentence):
+    (tmp_path / "train.py").write_text(HEAD + FRESH.replace("manual_seed(args.seed)", f"manual_seed({seeding})"))
+    command = ("--", sys.executable, "train.py", *COMMAND)
+    assert gradnoise("compare", "--seeds", "2", "--blind", *LOSS, *PRINTED, *command) == 0
+    text = said(capsys)
+    assert sentence in text and "The noise of noise:0.01 began anew, at its first sigma, with each further" in text
+    begun = [o["begin"] for o in outcomes(tmp_path / "runs/compare-train").values()]
+    assert all([b.get("again", False) for b in begin] == [False, True, False] + 13 * [True] for begin in begun)
+
+
 @pytest.mark.slow
 def test_check_shows_how_a_pair_begins_after_a_few_updates(tmp_path, capsys):
     (tmp_path / "train.py").write_text(HEAD + PLAIN.replace("WORKERS", "0").replace("range(2)", "range(10**9)"))

@@ -86,6 +86,11 @@ def _notes(job: Job, outcomes: Sequence[Outcome], engine: Told, baseline: Outcom
             f"Runs of {', '.join(counted)} told steps twice or not in order, as when each epoch counts from 0: their"
             " steps are counted instead"
         )
+    if anew := [t.config["arm"] for t, o in ran if any(b.get("again") and "schedule" in b for b in o.begin)]:
+        said.append(
+            f"The noise of {', '.join(anew)} began anew, at its first sigma, with each further optimizer of the same"
+            " weights: it counts the updates of one optimizer. To have it go on, keep that optimizer"
+        )
     said += [f"{engine.metric} is read from {source}" for source in dict.fromkeys(o.source for _, o in ran if o.source)]
     return said + _beside(first, engine.arms[0], others)
 

@@ -62,6 +62,7 @@ class Watch:
     def __init__(self):
         self.process, self.started = os.getpid(), time.monotonic()
         self.attached, self.seen, self.places = {}, set(), {}
+        self.parameters = {}  # by id, those that an optimizer has updated; kept, so that no other one gets their ids
         self.updates, self.first, self.last = 0, 0.0, 0.0
         self.times = []  # of the updates, where the run is to be stopped after some of them
         self.stop_after = int(os.environ.get("GRADNOISE_STOP_AFTER", "0"))
@@ -94,14 +95,17 @@ class Watch:
     def look(self, optimizer):
         """Write down what weights and gradient are, unless there is no gradient yet."""
         place, found = self.places[id(optimizer)], {"norm": 1.0}
+        parameters = {id(p): p for group in optimizer.param_groups for p in group["params"]}
+        fresh = {me for me in parameters if me not in self.parameters}
         if place < MOST and _is_first_rank():
             try:
-                found = fingerprint(optimizer)
+                found = fingerprint(optimizer, fresh) if fresh else {"norm": 1.0, "again": True}
             except Exception as error:  # an unusual kind of tensor is no reason to end the run
                 found = {"norm": 1.0, "problem": f"{type(error).__name__}: {error}"}
-        if not found["norm"]:
+        if not found["norm"] and len(fresh) == len(parameters):
             return
         self.seen.add(id(optimizer))
+        self.parameters.update(parameters)
         self.first = self.first or time.monotonic()
         if len(found) > 1:
             _append("begin.jsonl", {"optimizer": place, "kind": type(optimizer).__name__, **found, **_noise(optimizer)})
@@ -126,8 +130,12 @@ class Watch:
             _append("updates.jsonl", {**record, "each": gaps[len(gaps) // 2] if gaps else None})
 
 
-def fingerprint(optimizer):
-    """Return hashes of an optimizer's weights and their shapes, and norm, hash and samples of its gradients."""
+def fingerprint(optimizer, fresh):
+    """Return hashes of an optimizer's weights and their shapes, and norm, hash and samples of its gradients.
+
+    What an earlier optimizer has moved, perhaps with noise, is left out: of parameters only those count whose ids are
+    in `fresh`.
+    """
     import hashlib
 
     import torch
@@ -136,7 +144,7 @@ def fingerprint(optimizer):
     square, samples, elements = 0.0, [], 0
     with torch.no_grad():
         for group in optimizer.param_groups:
-            for p in group["params"]:
+            for p in (p for p in group["params"] if id(p) in fresh):
                 shapes.update(repr((tuple(p.shape), str(p.dtype))).encode())
                 weights.update(_bytes(_some(p)))
                 if p.grad is None:
