@@ -314,8 +314,9 @@ def test_the_stateless_function_adds_what_attach_adds(schedule):
 
 def test_the_stateless_function_skips_what_has_no_gradient():
     model = make_model()
-    add_gradient_noise_(model.named_parameters(), Fixed(1.0), t=0, seed=SEED)
-    assert all(p.grad is None for p in model.parameters())
+    with pytest.warns(UserWarning, match="no parameter has a gradient, so no noise was added") as caught:
+        add_gradient_noise_(model.named_parameters(), Fixed(1.0), t=0, seed=SEED)
+    assert caught[0].filename == __file__ and all(p.grad is None for p in model.parameters())
     model[2].weight.grad = torch.zeros(2, 5)
     add_gradient_noise_(torch.compile(model, backend="eager").named_parameters(), Fixed(1.0), t=7, seed=SEED)
     assert torch.equal(model[2].weight.grad, noise_of("2.weight", 7, 1.0, (2, 5)))

@@ -92,7 +92,58 @@ def test_an_optimizer_without_parameters():
     assert message(ValueError, attach, optimizer, Fixed(1.0), seed=SEED) == says
 
 
+def test_what_the_stateless_function_refuses_as_attach_does():
+    model = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2))
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    options = {"t": 0, "seed": SEED}
+    assert message(ValueError, add_gradient_noise_, model.named_parameters(), "x", **options).startswith(
+        "schedule must be Relative(0.1) or a callable t -> variance"
+    )
+    pairs = model.named_parameters()
+    add_gradient_noise_(pairs, Fixed(1.0), **options)
+    assert message(ValueError, add_gradient_noise_, pairs, Fixed(1.0), t=1, seed=SEED) == (
+        "named_parameters has no parameter; a generator such as model.named_parameters() can be read once, so call it"
+        " for every update"
+    )
+    for p in model.parameters():
+        p.grad.zero_()
+    model[0].weight.requires_grad_(False)
+    model[2].bias.grad = model[0].bias.grad[:2]
+    assert message(ValueError, add_gradient_noise_, model.named_parameters(), Fixed(1.0), **options).startswith(
+        "parameters '0.bias' and '2.bias' share one gradient tensor"
+    )
+    assert not any(p.grad.any() for p in model.parameters())
+    model[2].bias.grad = None
+    add_gradient_noise_(model.named_parameters(), Fixed(1.0), **options)
+    assert not model[0].weight.grad.any() and model[0].bias.grad.all() and model[2].weight.grad.all()
+
+
 # --- names --------------------------------------------------------------------------------------------
+
+
+PAIRS = "named_parameters must be (name, parameter) pairs, as model.named_parameters() gives them, got "
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (lambda model: model.named_parameters, "a method; call it"),
+        (lambda model: dict(model.named_parameters()), "a dict; pass its items()"),
+        (lambda model: enumerate(model.parameters()), "a pair of an int and a Parameter"),
+        (lambda model: model.parameters(), "a Parameter among them"),
+        (lambda model: [name for name, _ in model.named_parameters()], "a str among them"),
+        (lambda model: [("w", 3.0)], "a pair of a str and a float"),
+        (lambda model: model, "a Linear"),
+        (lambda model: "weight", "a str"),
+    ],
+)
+def test_what_are_no_names(given, says):
+    model = nn.Linear(3, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    names = given(model)
+    assert message(ValueError, attach, optimizer, Fixed(1.0), seed=SEED, named_parameters=names) == PAIRS + says
+    assert message(ValueError, add_gradient_noise_, given(model), Fixed(1.0), t=0, seed=SEED) == PAIRS + says
 
 
 def test_a_parameter_without_a_name():

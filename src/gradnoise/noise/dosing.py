@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -10,10 +11,10 @@ import torch
 from torch import Tensor
 
 from gradnoise.noise.gaussian import check_step
-from gradnoise.noise.gradients import Rows, Stream, add_noise_, check_rows
+from gradnoise.noise.gradients import Rows, Stream, add_noise_, check_rows, refuse_shared
 from gradnoise.noise.naming import names_of
 from gradnoise.noise.norms import count, norm
-from gradnoise.noise.schedule import Relative, Schedule, sigma, until_share
+from gradnoise.noise.schedule import Relative, Schedule, check_schedule, sigma, until_share
 from gradnoise.noise.until import Endings
 
 
@@ -126,7 +127,8 @@ def add_gradient_noise_(
 
     Args:
         named_parameters: (name, parameter) pairs, as `model.named_parameters()` gives them. A parameter
-            whose gradient is None is skipped; one that comes twice gets noise once, under its first name.
+            whose gradient is None is skipped, as are frozen ones; one that comes twice gets noise once, under its
+            first name. A generator is read once: make it anew for every update.
         schedule: t -> sigma_t^2, a variance: `Annealed`, `Fixed`, or any callable; or `Relative`, here to the norm of
             all these gradients together.
         t: update, counted from 0.
@@ -134,8 +136,9 @@ def add_gradient_noise_(
         rows: "present" adds noise to those rows that a sparse gradient has, "all" to every row.
 
     Raises:
-        ValueError: seed, t or rows is unusable, the schedule returns no variance, or it ends at a share of the
-            gradient, which takes a memory that this function does not have.
+        ValueError: an argument is unusable, there are no parameters, two share one gradient tensor, the schedule
+            returns no variance, or it ends at a share of the gradient, which takes a memory that this function does
+            not have.
         NotImplementedError: a gradient has a layout or placement that noise has no meaning for.
 
     Example:
@@ -146,11 +149,23 @@ def add_gradient_noise_(
 
     Source: Neelakantan et al. 2015, "Adding Gradient Noise Improves Learning for Very Deep Networks", eq. 1.
     """
+    check_schedule(schedule)
     check_rows(rows)
     t = check_step(t)
     if until_share(schedule) is not None:
         raise ValueError(f"{schedule!r} ends at a share of the gradient: use attach, which remembers when that was")
-    streams = [Stream.of(p, name, seed) for p, name in names_of(named_parameters).items()]
-    streams = [stream for stream in streams if stream.parameter.grad is not None]
+    every = [Stream.of(p, name, seed) for p, name in names_of(named_parameters).items()]
+    if not every:
+        raise ValueError(
+            "named_parameters has no parameter; a generator such as model.named_parameters() can be read once, so call"
+            " it for every update"
+        )
+    streams = [s for s in every if s.parameter.grad is not None and (s.parameter.requires_grad or not s.trained)]
+    if not streams:
+        warnings.warn(
+            "no parameter has a gradient, so no noise was added; call this after backward() and before zero_grad()",
+            stacklevel=2,
+        )
+    refuse_shared(streams)
     gradients = [stream.parameter.grad for stream in streams]
     add_doses_(doses([Group(0, schedule, streams, gradients)], t, rows), rows)

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from gradnoise.noise.dosing import Dose
-from gradnoise.noise.gradients import Stream
 from gradnoise.noise.saying import say
 
 #: Noise that is so many times the gradient is probably a mistake.
@@ -20,25 +19,6 @@ LOUD = 10.0
 CLIPPING = re.compile(r"clip|max_(grad_)?norm|max_grad|normalize_grad")
 #: And of those that do something else: clip attention's weights, or the ratio of the norms of weights and update.
 HARMLESS = re.compile(r"^(qk|trust)_")
-
-
-def refuse_shared(streams: Sequence[Stream]) -> None:
-    """Refuse gradients that are one tensor, or begin in the same memory: it would get the noise of each parameter.
-
-    Raises:
-        ValueError: two parameters share one.
-    """
-    seen: dict[tuple[str, int], str] = {}
-    for stream in streams:
-        grad = stream.parameter.grad
-        plain = type(grad) is Tensor and grad.layout == torch.strided and grad.numel()
-        place = ("memory", grad.data_ptr()) if plain else ("object", id(grad))  # pyright: ignore[reportOptionalMemberAccess]
-        other = seen.setdefault(place, stream.name)
-        if other != stream.name:
-            raise ValueError(
-                f"parameters {other!r} and {stream.name!r} share one gradient tensor, which would get noise twice; give"
-                " each a gradient of its own (p.grad = p.grad.clone()), or leave one out with `where`"
-            )
 
 
 def about_names(keys: frozenset[int], others: Iterable[frozenset[int]]) -> bool:

@@ -50,6 +50,25 @@ def check_rows(rows: str) -> None:
         raise ValueError(f"rows must be 'present' or 'all', got {rows!r}")
 
 
+def refuse_shared(streams: Sequence[Stream]) -> None:
+    """Refuse gradients that are one tensor, or begin in the same memory: it would get the noise of each parameter.
+
+    Raises:
+        ValueError: two parameters share one.
+    """
+    seen: dict[tuple[str, int], str] = {}
+    for stream in streams:
+        grad = stream.parameter.grad
+        plain = type(grad) is Tensor and grad.layout == torch.strided and grad.numel()
+        place = ("memory", grad.data_ptr()) if plain else ("object", id(grad))  # pyright: ignore[reportOptionalMemberAccess]
+        other = seen.setdefault(place, stream.name)
+        if other != stream.name:
+            raise ValueError(
+                f"parameters {other!r} and {stream.name!r} share one gradient tensor, which would get noise twice; give"
+                " each a gradient of its own (p.grad = p.grad.clone()), or leave one out with `where`"
+            )
+
+
 def add_noise_(
     streams: Sequence[Stream],
     gradients: Sequence[Any],

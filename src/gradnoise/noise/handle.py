@@ -12,11 +12,11 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from gradnoise.noise import doubts, gaussian
+from gradnoise.noise import gaussian
 from gradnoise.noise.anticorrelated import Added, Left
 from gradnoise.noise.diagnostics import GroupDiagnostics, diagnose, draw
 from gradnoise.noise.dosing import Dose, Group, add_doses_, ask_for_ends, doses
-from gradnoise.noise.gradients import Rows
+from gradnoise.noise.gradients import Rows, refuse_shared
 from gradnoise.noise.guarded import Pause, ReadOnly
 from gradnoise.noise.lookout import DOUBTFUL, Lookout
 from gradnoise.noise.options import Options
@@ -285,7 +285,7 @@ class Noise:
         if self._on == "weights" or self._paused:
             return True
         if self._looked < DOUBTFUL or not self._looked & self._looked - 1:
-            doubts.refuse_shared(everywhere)
+            refuse_shared(everywhere)
         self._looked += 1
         found = self._doses(groups, t, scale)
         if self._endings is not None:

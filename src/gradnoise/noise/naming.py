@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,10 +28,10 @@ def names_of(named_parameters: Iterable[tuple[str, Tensor]]) -> dict[Tensor, str
         named_parameters: (name, parameter) pairs, as `model.named_parameters()` gives them.
 
     Raises:
-        ValueError: two parameters have the same name.
+        ValueError: they are no such pairs, or two parameters have the same name.
     """
     names: dict[Tensor, str] = {}
-    for name, p in named_parameters:
+    for name, p in _pairs(named_parameters):
         names.setdefault(p, ".".join(part for part in name.split(".") if part not in WRAPPERS))
     # Again and again: a bare model with a part named "module" may be wrapped, too.
     while prefix := next((x for x in PREFIXES if names and all(n.startswith(x) for n in names.values())), ""):
@@ -41,6 +43,26 @@ def names_of(named_parameters: Iterable[tuple[str, Tensor]]) -> dict[Tensor, str
             " name of its own"
         )
     return names
+
+
+def _pairs(named_parameters: Any) -> Iterator[tuple[str, Tensor]]:
+    wanted = "named_parameters must be (name, parameter) pairs, as model.named_parameters() gives them, got"
+    if isinstance(named_parameters, (Mapping, str)) or not isinstance(named_parameters, Iterable):
+        hint = "; call it" if inspect.isroutine(named_parameters) else ""
+        hint = "; pass its items()" if isinstance(named_parameters, Mapping) else hint
+        raise ValueError(f"{wanted} {_kind(named_parameters)}{hint}")
+    for pair in named_parameters:
+        if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
+            raise ValueError(f"{wanted} {_kind(pair)} among them")
+        name, p = pair
+        if not (isinstance(name, str) and isinstance(p, Tensor)):
+            raise ValueError(f"{wanted} a pair of {_kind(name)} and {_kind(p)}")
+        yield name, p
+
+
+def _kind(value: object) -> str:
+    kind = type(value).__name__
+    return f"{'an' if kind[0].lower() in 'aeiou' else 'a'} {kind}"
 
 
 def own_names(optimizer: Optimizer) -> dict[Tensor, str]:
