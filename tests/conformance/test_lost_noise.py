@@ -196,6 +196,17 @@ def test_a_hook_after_the_noise_that_undoes_it(hook, message, kind, said):
     assert message in str(one.message)
 
 
+@pytest.mark.parametrize("hook", [refill, replace, clip_by_value, clip_by_norm])
+def test_few_elements(hook, said):
+    p, optimizer, _ = noisy(shape=(4,))
+    optimizer.register_step_pre_hook(lambda *_: hook(p))
+    for _ in range(3):
+        p.grad = torch.ones(4)
+        p.bucket = p.grad.clone()
+        optimizer.step()
+    assert len(said) == 1
+
+
 def test_one_of_many_parameters_that_is_filled_anew(said):
     parameters = [nn.Parameter(torch.zeros(20)) for _ in range(7)]
     optimizer = torch.optim.SGD(parameters, lr=0.1)
@@ -314,13 +325,14 @@ SCRATCH = {
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("sigma", [1e-8, 1e-3, 1.0, 20.0])
+@pytest.mark.parametrize("shape", [(40, 150), (4,)])
 @pytest.mark.parametrize(
     ("what", "flat"),
     # A gradient that is 3 everywhere is scaled by signs and roots, as clipping would scale it.
     [(what, flat) for what in SCRATCH for flat in (True, False) if not (flat and what in ("sign", "adam", "root"))],
 )
-def test_gradients_as_a_scratch_pad_are_no_doubt(what, sigma, flat):
-    p, optimizer, _ = noisy(scratch(SCRATCH[what]), Fixed(sigma), (40, 150), lr=0.01, momentum=0.9)
+def test_gradients_as_a_scratch_pad_are_no_doubt(what, sigma, flat, shape):
+    p, optimizer, _ = noisy(scratch(SCRATCH[what]), Fixed(sigma), shape, lr=0.01, momentum=0.9)
     for k in range(6):
         p.grad = torch.full(p.shape, 3.0) if flat else 3.0 * some(0, p.shape) + 0.1 * some(k, p.shape)
         optimizer.step()

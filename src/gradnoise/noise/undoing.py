@@ -15,7 +15,7 @@ from gradnoise.noise.gradients import Stream
 from gradnoise.noise.saying import say
 
 #: How many parameters are looked at, how many of their elements, and how many they have to have.
-FEW, SAMPLE, SOME = 8, 4096, 8
+FEW, SAMPLE, SOME = 8, 4096, 4
 #: A gradient that a step leaves with less than this share of its size was clipped.
 SHRUNK = 0.9
 #: A gradient that is so many times smaller in the update than it was when it was diagnosed.
@@ -127,7 +127,7 @@ def about_diagnosis(before: Sequence[Seen], scale: Tensor | None) -> bool:
         if now is None:
             continue
         unit = 1.0 if scale is None else float(scale)
-        factor = _factor(_reals(seen.clean), _reals(now) / unit)
+        factor = _factor(seen.clean, now) * unit
         if factor >= SMALLER:
             say(
                 f"diagnostics() saw gradients {factor:.6g} times as large as those of the update, so that its ratio is"
@@ -139,10 +139,12 @@ def about_diagnosis(before: Sequence[Seen], scale: Tensor | None) -> bool:
 
 
 def _factor(a: Tensor, b: Tensor) -> float:
-    """Return how many times a is b, 0 where it is no multiple."""
+    """Return how many times a is b, 0 where it is no multiple but for rounding."""
+    rounding = max(1e-4, torch.finfo(a.dtype).eps)
+    a, b = _reals(a), _reals(b)
     square = float((b * b).sum())
     factor = float((a * b).sum()) / square if 0 < square < math.inf else 0.0
-    return factor if float((a - factor * b).square().sum()) < 1e-4 * factor**2 * square else 0.0
+    return factor if float((a - factor * b).square().sum()) <= rounding**2 * factor**2 * square else 0.0
 
 
 @torch.no_grad()
@@ -173,12 +175,13 @@ def is_lost(now: Tensor, seen: Seen) -> bool:
 @torch.no_grad()
 def _is_clipped(now: Tensor, before: Tensor, optimizer: Optimizer) -> bool:
     """Tell whether a gradient was scaled down, as by its norm, or cut at a value; others use it as a scratch pad."""
-    now, before = _reals(now), _reals(before)
     factor = _factor(now, before)
+    now, before = _reals(now), _reals(before)
     if 0 < factor < SHRUNK and not any(math.isclose(factor, own, rel_tol=1e-3) for own in _factors(optimizer)):
         return True
     bound, most = now.abs().max(), before.abs().max()
-    return bool(0 < bound < SHRUNK * most) and torch.equal(now, before.clamp(-bound, bound))
+    signs = bound == 1 and len(now) < 32  # or few elements that all are cut at 1
+    return bool(0 < bound < SHRUNK * most) and not signs and torch.equal(now, before.clamp(-bound, bound))
 
 
 def _factors(optimizer: Optimizer) -> Iterator[float]:
