@@ -141,9 +141,10 @@ def test_what_runs_write_themselves_is_no_changed_code(tmp_path, capsys, monkeyp
     Path("helper.py").write_text("x = 1\n")
     Path("config.yaml").write_text("of a run by hand")
     train(WRITES)
-    assert compare("--out=results.json", "--state=cache.json") == 0, said(capsys)
+    words = ("--out=results.json", "--state", "cache.json", "--log", "train.log")
+    assert compare(*words) == 0, said(capsys)
     assert os.path.isdir("__pycache__")
-    assert compare("--out=results.json", "--state=cache.json", seeds=4, options=("--jobs", "2")) == 0, said(capsys)
+    assert compare(*words, seeds=4, options=("--jobs", "2")) == 0, said(capsys)
     kept = json.loads((FOLDER / "runs/files.json").read_text())
     assert {path for path, old in kept["files"].items() if old} == {"train.py", "helper.py"}
 

@@ -129,10 +129,12 @@ class Compare:
         Raises:
             StudyError: something of it cannot be.
         """
+        from gradnoise.study.run.script_engine import RUNS
         from gradnoise.study.script.arms import arms_of, metric_of
         from gradnoise.study.script.asking import ScriptStudy
         from gradnoise.study.script.code import code_of
         from gradnoise.study.script.command import Command
+        from gradnoise.study.script.loaded import Loaded
         from gradnoise.study.script.pattern import check_pattern
 
         if self.timeout is not None and not self.timeout > 0:
@@ -142,6 +144,8 @@ class Compare:
         check_pattern(self.metric_regex)
         command = Command(self.command, self.seed_env, not self.no_seed)
         command.check_program()
+        folder = self.out or Path("runs") / f"compare-{command.name}"
+        words = Loaded(folder / RUNS).of_code(command.words)
         return ScriptStudy(
             command,
             arms_of(self.arms.split(","), self.arm),
@@ -154,8 +158,8 @@ class Compare:
                 broken=self.broken,
             ),
             self.seeds,
-            self.out or Path("runs") / f"compare-{command.name}",
-            code_of(command.words, Path.cwd()),
+            folder,
+            code_of(words, Path.cwd()),
             self.max_seeds,
             self.timeout,
             self.metric_regex,

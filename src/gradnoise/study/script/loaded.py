@@ -22,6 +22,7 @@ from gradnoise.study.script.sources import json_lines
 LIST, RECORD = "files.json", "files.jsonl"
 SCRIPTS = (".py", ".sh", ".bash", ".pl", ".r", ".R", ".jl", ".lua")
 CONFIGURATION = (".yaml", ".yml", ".toml", ".json", ".jsonnet", ".ini", ".cfg", ".gin")
+CODE = (*SCRIPTS, *CONFIGURATION)
 #: Larger files are data.
 LARGEST = 1 << 22
 #: Instead of a hash: the file is written by runs.
@@ -50,6 +51,11 @@ class Loaded:
         known = self._read()["files"]
         return [path for path, old in known.items() if old != WRITTEN and _hash(Path(path)) not in (None, old)]
 
+    def of_code(self, words: Sequence[str]) -> list[str]:
+        """Return the words of a command without files that its runs write, such as a log."""
+        known = self._read()["files"]
+        return [word for word in words if known.get(_key(word)) != WRITTEN]
+
     def forget(self, files: Sequence[str]) -> None:
         """Take files off the list, whose change does not matter or was accepted."""
         with _LOCK:
@@ -72,8 +78,9 @@ class Loaded:
         other = {path for path, now in after.items() if before.get(path) != now}
         if not records:  # nobody saw who wrote them
             written |= {path for path in other if not path.endswith(SCRIPTS)}
-        written |= other - before.keys()
-        seen = {**before, **{path: old for path, (old, _) in found.items()}}
+        written |= other - before.keys() | {path for path in other if not path.endswith(CODE)}
+        seen = {path: old for path, old in before.items() if path.endswith(CODE)}
+        seen |= {path: old for path, (old, _) in found.items()}
         late = other | {path for path, (_, changed) in found.items() if changed}
         with _LOCK:
             kept = self._read()
@@ -98,13 +105,15 @@ class Loaded:
 def named(words: Sequence[str], place: Path) -> dict[str, str]:
     """Return hashes of the scripts and files of configuration that a command names, be it behind a = or an @.
 
+    Of other files that it names there is no hash but a time, which tells whether the run writes them.
+
     Args:
         words: the command of a run.
         place: folder of the run; what lies in it is no code.
     """
     parts = {part for word in words for part in (word, word.partition("=")[2], word.lstrip("@")) if part}
-    paths = [Path(part) for part in sorted(parts) if part.endswith((*SCRIPTS, *CONFIGURATION))]
-    there = {_key(path): _hash(path) for path in paths if not path.absolute().is_relative_to(place)}
+    paths = [Path(part) for part in sorted(parts) if not Path(part).absolute().is_relative_to(place)]
+    there = {_key(path): _hash(path) if path.name.endswith(CODE) else _time(path) for path in paths}
     return {path: now for path, now in there.items() if now is not None}
 
 
@@ -118,5 +127,13 @@ def _hash(path: Path) -> str | None:
     """Return the hash of a file; None for one that is not there, or is data."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.stat().st_size <= LARGEST else None
-    except OSError:
+    except (OSError, ValueError):
+        return None
+
+
+def _time(path: Path) -> str | None:
+    """Return when a file was changed; None where there is none."""
+    try:
+        return str(path.stat().st_mtime_ns) if path.is_file() else None
+    except (OSError, ValueError):  # a word may be anything
         return None
