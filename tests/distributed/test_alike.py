@@ -200,6 +200,14 @@ def slow():
 
 
 @on_ranks(2)
+def spare():
+    """One rank has an optimizer more, which it never uses."""
+    if dist.get_rank() == 0:
+        attach(torch.optim.SGD([torch.nn.Parameter(torch.ones(3))], lr=0.1), Fixed(1.0), seed=0)
+    return trained(updates=6), trained(before=at(dist.get_rank()))
+
+
+@on_ranks(2)
 def one_without():
     """The last one: from now on the ranks count their optimizers differently."""
     return trained(attached=dist.get_rank() == 0, updates=6)
@@ -239,6 +247,11 @@ def test_ranks_of_one_model_whose_noise_is_alike(ranks):
 
 def test_a_rank_that_is_slow_is_no_doubt(ranks):
     assert ranks(slow, 2) == [[], []]
+
+
+def test_an_optimizer_that_one_rank_never_uses(ranks):
+    for alike, unlike in ranks(spare, 2):
+        assert alike == [] and len(unlike) == 1 and "t is" in unlike[0]
 
 
 def test_a_rank_without_noise(ranks):

@@ -17,7 +17,7 @@ from gradnoise.noise.streams import Streams
 PATIENCE = 3
 """Updates for which something is waited that another rank is to tell."""
 
-_attached = itertools.count()
+_attached, _updated = itertools.count(), itertools.count()
 
 
 class Ranks:
@@ -48,7 +48,7 @@ class Ranks:
     ) -> None:
         self._optimizer, self._streams, self._strength = optimizer, streams, strength
         self._settings, self._warn = settings, warn
-        self._ordinal = next(_attached)  # optimizers are made in the same order on all ranks
+        self._ordinal = next(_attached)
         self._made = self._paused = 0  # updates, and how many of them were paused
         self._mine: dict[str, Told] = {}
         self._names: dict[str, str] = {}
@@ -61,6 +61,8 @@ class Ranks:
         """Tell of the update that is about to be made, and look at what other ranks have told."""
         made = self._made
         self._made += 1
+        if made == 0:  # optimizers make their first updates in the same order on all ranks; some never make one
+            self._ordinal = next(_updated)
         self._paused += paused
         if self._wait:
             self._look(made)
