@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from gradnoise.files import replace_atomically
-from gradnoise.study.script.sources import json_lines
 
 #: The study's list, beside its runs; and what the hook of a run leaves among its records.
-LIST, RECORD = "files.json", "files.jsonl"
+LIST, RECORD = "files.json", "files.txt"
 SCRIPTS = (".py", ".sh", ".bash", ".pl", ".r", ".R", ".jl", ".lua")
 CONFIGURATION = (".yaml", ".yml", ".toml", ".json", ".jsonnet", ".ini", ".cfg", ".gin")
 CODE = (*SCRIPTS, *CONFIGURATION)
@@ -72,16 +71,15 @@ class Loaded:
             place: its folder.
             well: whether it ended well; of others nothing is added.
         """
-        after, records = named(words, place), json_lines(place / "records" / RECORD)
-        found = {_key(path): told for record in records for path, told in record["files"].items()}
-        written = {_key(path) for record in records for path in record["written"]}
+        after, told = named(words, place), _told(place / "records" / RECORD)
+        written = {path for how, _, path in told if how == "written"}
         other = {path for path, now in after.items() if before.get(path) != now}
-        if not records:  # nobody saw who wrote them
+        if not told:  # nobody saw who wrote them
             written |= {path for path in other if not path.endswith(SCRIPTS)}
         written |= other - before.keys() | {path for path in other if not path.endswith(CODE)}
         seen = {path: old for path, old in before.items() if path.endswith(CODE)}
-        seen |= {path: old for path, (old, _) in found.items()}
-        late = other | {path for path, (_, changed) in found.items() if changed}
+        seen |= {path: old for how, old, path in told if how != "written"}
+        late = other | {path for how, _, path in told if how == "late"}
         with _LOCK:
             kept = self._read()
             files = {**kept["files"], **dict.fromkeys(written, WRITTEN)}
@@ -117,6 +115,14 @@ def named(words: Sequence[str], place: Path) -> dict[str, str]:
     return {path: now for path, now in there.items() if now is not None}
 
 
+def _told(path: Path) -> list[tuple[str, str, str]]:
+    """Return what the hook wrote down: "read", "late" or "written", the hash, and the name of each file."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+    return [(how, old, _key(name)) for how, old, name in (line.split(" ", 2) for line in lines if line.count(" ") > 1)]
+
+
 def _key(path: str | Path) -> str:
     """Return the name of a file in the list: from the working folder, where it lies in it, so that both may move."""
     whole, here = os.path.abspath(path), os.path.join(os.getcwd(), "")
@@ -126,7 +132,7 @@ def _key(path: str | Path) -> str:
 def _hash(path: Path) -> str | None:
     """Return the hash of a file; None for one that is not there, or is data."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.stat().st_size <= LARGEST else None
+        return hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest() if path.stat().st_size <= LARGEST else None
     except (OSError, ValueError):
         return None
 

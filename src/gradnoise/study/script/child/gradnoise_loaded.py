@@ -14,7 +14,8 @@ import time
 CONFIGURATION = (".yaml", ".yml", ".toml", ".json", ".jsonnet", ".ini", ".cfg", ".gin")
 #: Files that are larger than this are data; and of no run are more written down than this.
 LARGEST, MOST = 1 << 22, 2000
-RECORD = "files.jsonl"
+#: Of each file a line: "read", "late" (changed after it was read) or "written", its hash, and its path.
+RECORD = "files.txt"
 
 
 def install():
@@ -64,13 +65,11 @@ class Loaded:
                 times[os.path.abspath(path)] = start
         files = {p: t for p, t in times.items() if p not in self.written and any(_is_own(p, root) for root in roots)}
         found = {path: _look(path, when) for path, when in list(files.items())[:MOST]}
-        self._append({"files": {p: f for p, f in found.items() if f}, "written": sorted(self.written)})
-
-    def _append(self, record):
-        import json
-
-        with open(os.path.join(os.environ["GRADNOISE_RECORDS"], RECORD), "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        lines = [f"{look} {path}" for path, look in found.items() if look]
+        lines += [f"written - {path}" for path in sorted(self.written)]
+        record = os.path.join(os.environ["GRADNOISE_RECORDS"], RECORD)
+        with open(record, "a", encoding="utf-8", errors="surrogateescape") as file:
+            file.write("".join(f"{line}\n" for line in lines if "\n" not in line))
 
 
 def _writes(mode, flags):
@@ -100,14 +99,17 @@ def _is_own(path, root):
 
 
 def _look(path, when):
-    """Return the hash of a file and whether it was changed after a time; None for one that is gone or too large."""
-    import hashlib
-
+    """Return "read" or "late" and the hash of a file; "" for one that is gone or too large."""
+    try:
+        from _blake2 import blake2b  # pyright: ignore  # without OpenSSL, whose loading would take most of the time
+    except ImportError:
+        from hashlib import blake2b
     try:
         status = os.stat(path)
         if status.st_size > LARGEST:
-            return None
+            return ""
         with open(path, "rb") as file:
-            return hashlib.sha256(file.read()).hexdigest()[:16], status.st_mtime > when
+            digest = blake2b(file.read(), digest_size=8).hexdigest()
     except OSError:
-        return None
+        return ""
+    return f"{'late' if status.st_mtime > when else 'read'} {digest}"
