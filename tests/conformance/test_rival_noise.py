@@ -144,9 +144,68 @@ def test_labels_are_flipped_at_the_rate_to_all_other_classes():
     [
         (torch.zeros(3), 0.1, 2, "labels must be integers, got torch.float32"),
         (torch.zeros(3, dtype=torch.int64), 1.1, 2, r"rate must be a probability in \[0, 1\], got 1.1"),
-        (torch.zeros(3, dtype=torch.int64), 0.1, 1, "classes must be at least 2, got 1"),
+        (
+            torch.zeros(3, dtype=torch.int64),
+            0.1,
+            1,
+            "classes must be an integer of at least 2 and at most 2,147,483,648",
+        ),
     ],
 )
 def test_labels_that_cannot_be_flipped(labels, rate, classes, message):
     with pytest.raises(ValueError, match=message):
         flip_labels(labels, rate, classes, seed=0, t=0)
+
+
+I64 = torch.int64
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "message"),
+    [
+        (
+            [-100, 3, 10, -1],
+            {},
+            r"labels must be in 0 \.\. 9, got -100; pass ignore_index=-100 if",
+        ),
+        ([1, 10], {}, r"labels must be in 0 \.\. 9, got 10"),
+        ([-100, -1], {"ignore_index": -100}, r"labels must be in 0 \.\. 9, got -1$"),
+        (
+            [1, 2],
+            {"ignore_index": 3},
+            r"ignore_index must be an integer that is no class, hence not in 0",
+        ),
+        ([1, 2], {"part": -1}, "part must be an integer >= 0, got -1"),
+        ([1, 2], {"classes": 200, "dtype": torch.int8}, "labels are torch.int8, which holds no more than 127"),
+        ([1, 2], {"classes": 2.0}, "classes must be an integer of at least 2"),
+        ([1, 2], {"rate": "0.1"}, "rate must be a probability"),
+        ([1, 2], {"rate": float("nan")}, "rate must be a probability"),
+        (torch.eye(10, dtype=I64).tolist(), {}, r"labels of shape \[10, 10\] are one-hot vectors of 10 classes"),
+    ],
+)
+def test_labels_that_are_no_classes_are_refused_even_at_rate_0(labels, options, message):
+    options = {"rate": 0.0, "classes": 10, "dtype": I64} | options
+    with pytest.raises(ValueError, match=message):
+        flip_labels(torch.tensor(labels, dtype=options.pop("dtype")), **options, seed=0, t=0)
+    with pytest.raises(ValueError, match="labels must be a tensor of integers, got a list"):
+        flip_labels(labels, 0.0, 10, seed=0, t=0)
+
+
+def test_labels_that_stand_for_none_are_left():
+    labels = torch.arange(4000) % 10
+    flipped = flip_labels(labels, 0.5, 10, seed=SEED, t=1)
+    labels[::3] = -100
+    new = flip_labels(labels, 0.5, 10, seed=SEED, t=1, ignore_index=-100)
+    assert (new[::3] == -100).all() and torch.equal(new[1::3], flipped[1::3]) and torch.equal(new[2::3], flipped[2::3])
+    assert flip_labels(labels[:0], 0.5, 10, seed=SEED, t=1).shape == (0,)
+    small = torch.full((3000,), 199, dtype=torch.uint8)
+    assert set(flip_labels(small, 1.0, 256, seed=SEED, t=0).tolist()) == set(range(256)) - {199}
+
+
+def test_parts_of_a_minibatch_are_flipped_apart():
+    labels = torch.zeros(1000, dtype=I64)
+    parts = [flip_labels(labels, 0.5, 2, seed=SEED, t=3, part=i) for i in range(4)]
+    assert torch.equal(parts[0], flip_labels(labels, 0.5, 2, seed=SEED, t=3))
+    for i, a in enumerate(parts):
+        for b in parts[:i]:
+            assert 400 < int((a != b).sum()) < 600
