@@ -1,5 +1,6 @@
 """Seeds that change nothing stop a study: copies of one pair are no evidence. Seeds that change something do not."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,10 +12,13 @@ from torch import nn
 
 from gradnoise import Annealed
 from gradnoise.population import Course, PopulationError, check_experiment
-from gradnoise.study import Arm, Options, Store, StudyError, dry_run, run_study
+from gradnoise.study import Arm, Options, Setting, Store, StudyError, dry_run, run_study
+from gradnoise.study.analysis import summarise
+from gradnoise.study.results import Curve
 from gradnoise.study.run.equal_seeds import EqualSeeds
 
 OPTIONS = Options(workers=1, chunk=8)
+ALL = Options(workers=1, chunk=16)
 FASTER = (Arm("none"), Arm("faster", {"lr": 0.1}))
 
 
@@ -149,6 +153,25 @@ def test_a_declared_study_stops_where_not_even_its_pairs_differ(tmp_path):
     for _ in range(2):  # repeating the command does not get past it
         with pytest.raises(StudyError, match=r"seeds 0 and 1 are the same run, in arm 'faster' and in the baseline"):
             run_study(small(Declared(), arms=FASTER), tmp_path / "copies", options=OPTIONS)
+
+
+def test_there_is_no_verdict_on_copies(tmp_path):
+    """What was trained when the study stopped is kept, and may be reported."""
+    settings = (Setting("a", "Row a", {"lr": 0.05}),)
+    with pytest.raises(StudyError, match="are the same run"):
+        run_study(small(Declared(), arms=FASTER, seeds=8, settings=settings), tmp_path, options=ALL)
+    with Store(tmp_path, readonly=True) as store:
+        results = store.results()
+    assert {t.status for t in results.trials} == {"finished"}
+    (effect,) = summarise(results).effects
+    assert effect.comparison.p < 0.05 and effect.verdict.outcome == "undecided"
+    assert "No verdict: all seeds are the same run" in effect.verdict.sentence
+    other = [dataclasses.replace(t, curves=shifted(t.curves)) if t.seed == 7 else t for t in results.trials]
+    assert summarise(dataclasses.replace(results, trials=tuple(other))).effects[0].verdict.outcome != "undecided"
+
+
+def shifted(curves: Mapping[str, Curve]) -> dict[str, Curve]:
+    return {name: dataclasses.replace(curve, values=curve.values + 1e-9) for name, curve in curves.items()}
 
 
 def test_a_study_of_one_seed_has_nothing_to_compare(tmp_path):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from gradnoise.errors import StudyError
 from gradnoise.study.analysis.comparison import Comparison, compare, compare_successes
+from gradnoise.study.analysis.copies import copies
 from gradnoise.study.analysis.evidence import Chance, Evidence, Tested, evidence
 from gradnoise.study.analysis.looks import Monitoring, monitoring
 from gradnoise.study.analysis.scores import (
@@ -141,7 +142,12 @@ def _tested(pair: Groups, asked: Question, score: Score) -> Tested:
 
 
 def _refusal(pair: Groups, asked: Question, score: Score) -> str:
-    """Say why pairs that are left out make a verdict unfair; "" where none is."""
+    """Say why pairs that are copies, or left out, make a verdict unfair; "" where none is."""
+    if copies(*pair):
+        return (
+            "No verdict: all seeds are the same run, in both arms and in every metric, and copies are no evidence; draw"
+            " weights or minibatches from the seed."
+        )
     lost = [sum(t.done and not math.isfinite(score(t, asked.metric)) for t in trials) for trials in pair]
     if not any(lost):
         return ""
