@@ -99,7 +99,8 @@ def attach(
             streams of their own: an ablation. It has no gradient to be relative to, or to end by.
         warn: warn where something goes wrong without a word: noise is more than 10 times the gradient (looked at in
             the first updates and after every doubling of t), another optimizer's noise is the same, the optimizer
-            clips or rescales after the noise, its state dict does not keep the clock.
+            clips or rescales after the noise, its state dict does not keep the clock, ranks of one model differ in
+            their noise, groups hold options, ends or clocks of another run.
 
     Returns:
         A handle to read sigma, pause, replay, diagnose and detach the noise; None where nothing was done.
