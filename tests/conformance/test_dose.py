@@ -71,6 +71,26 @@ def test_each_parameter_group_has_its_own_norm_and_may_have_its_own_rho():
     assert [norm([a.grad - 1]), norm([b.grad - 100])] == pytest.approx([d.noise_norm for d in told], rel=1e-5)
 
 
+@pytest.mark.parametrize("value", [1e-60, 1e-30, 1e100])
+def test_the_norm_of_a_float64_gradient_has_the_range_of_float64(value):
+    (p,), optimizer = ones((400,), value=value, dtype=torch.float64)
+    noise = attach(optimizer, Relative(0.1), seed=SEED)
+    optimizer.step()
+    assert noise.sigma == pytest.approx(0.1 * value, rel=1e-6)
+    assert torch.equal(p.grad, value + noise_of("0.0", 0, noise.sigma, p.shape, torch.float64))
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_a_gradient_with_an_element_that_is_no_number_gets_no_relative_noise(value):
+    """The others would all become infinite."""
+    (p,), optimizer = ones((50,))
+    p.grad[7] = value
+    before = p.grad.clone()
+    noise = attach(optimizer, Relative(0.1), seed=SEED)
+    optimizer.step()
+    assert torch.equal(p.grad.nan_to_num(nan=5.0), before.nan_to_num(nan=5.0)) and noise.sigma == 0.0
+
+
 def test_rho_of_zero_and_gradients_of_zero_change_no_bit():
     for schedule, value in ((Relative(0.0), 0.3), (Relative(0.5), 0.0)):
         (p,), optimizer = ones((50,), value=value)

@@ -71,9 +71,9 @@ def doses(
         if isinstance(schedule, Relative) and schedule.to == "gradient":
             ratio, elements = schedule.ratio(t), 0 if over else count(streams, rows)
             if ratio and elements:  # the norm carries the loss scale already
-                own.append(
-                    Dose(streams, gradients, t, 1.0, norm(streams) * (ratio / math.sqrt(elements)), relative=True)
-                )
+                # A gradient that has no norm gets no noise: one element would otherwise spoil all of them.
+                size = norm(streams).nan_to_num(nan=0.0, posinf=0.0)
+                own.append(Dose(streams, gradients, t, 1.0, size * (ratio / math.sqrt(elements)), relative=True))
             continue
         deviation = _deviation(schedule, streams, t, rows)  # an error also where there is no gradient now
         if not over:

@@ -1,7 +1,7 @@
 """The norm of a gradient over all its tensors and all ranks, and how many numbers it has.
 
-Squares are summed in float64 and the norm is rounded to float32: in whatever order and on however many ranks they are
-summed, the same norm comes out.
+Squares are summed in float64 and the norm is rounded to the 24 bits of float32, whatever its size: in whatever order and
+on however many ranks they are summed, the same norm comes out.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from torch import Tensor
 
 from gradnoise.noise.gaussian import is_plain, square_sum
 from gradnoise.noise.gradients import Rows, Stream, part_of, resolved
+
+DROPPED = 29
+"""Bits by which the significand of float64 is longer than that of float32."""
 
 
 def count(streams: Iterable[Stream], rows: Rows) -> int:
@@ -34,7 +37,7 @@ def norm(streams: Sequence[Stream]) -> Tensor:
     Under a process group every rank has to call it; one reduction for each mesh.
 
     Returns:
-        0-dim, float64 rounded to what float32 can hold, on the device of the first gradient; nothing is waited for.
+        0-dim, float64 rounded to 24 bits, on the device of the first gradient; nothing is waited for.
     """
     plain: list[Any] = [stream.parameter.grad for stream in streams if stream.parameter.grad is not None]
     if plain and is_plain(plain):  # nearly always
@@ -59,7 +62,12 @@ def norm(streams: Sequence[Stream]) -> Tensor:
 
 
 def _root(square: Tensor) -> Tensor:
-    return square.sqrt().to(torch.float32).to(square.dtype)
+    root = square.sqrt()
+    if root.dtype != torch.float64:
+        return root
+    bits = root.view(torch.int64)  # as float32 would round, without its range
+    even = bits >> DROPPED & 1
+    return (bits + even + ((1 << DROPPED - 1) - 1) >> DROPPED << DROPPED).view(torch.float64)
 
 
 def _shared_among(grad: Tensor) -> tuple[Any, tuple[int, ...]]:

@@ -108,7 +108,8 @@ class Relative(_Shown):
     after clipping, and N the number of elements that get noise: then sqrt(E |noise|^2) = sigma_t sqrt(N). The same rho
     means the same on a network of any size, where the same eta does not: sigma_t sqrt(N) grows with N.
 
-    With `attach` norm and N are those of a parameter group, over all ranks; in a population those of a replica.
+    With `attach` norm and N are those of a parameter group, over all ranks; in a population those of a replica. A
+    gradient with an infinite or nan element gets no noise from `attach`.
 
     Args:
         rho: noise to gradient in the first update, >= 0; 0 is no noise, around 1 the two are alike.
