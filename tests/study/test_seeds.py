@@ -206,3 +206,8 @@ def test_all_pairs_of_a_group_are_looked_at():
 @pytest.mark.parametrize("no_evidence", [{"train_loss": 0.0}, {"train_loss": float("nan")}, {"gradient_norm": 0.0}])
 def test_runs_that_did_not_move_are_no_evidence(no_evidence):
     check({("none", seed): no_evidence for seed in range(3)})
+
+
+def test_numbers_that_may_be_rounded_are_no_evidence():
+    asked = small(arms=(Arm("none"), Arm("odd", {"odd": 1})), seeds=3)
+    EqualSeeds(asked, asked.trials()).check(lambda trial, step: {"train_loss": 0.35}, [t.id for t in asked.trials()])

@@ -9,14 +9,14 @@ import numpy as np
 
 from gradnoise.study.results import TrialResult
 
-#: A metric that is a count or a flag may agree by chance; a mean training loss does not.
-LOSS = "train_loss"
+#: Metrics that are counts, flags or rounded may agree by chance; these, as populations measure them, do not.
+LOSS, GRADIENT = "train_loss", "gradient_norm"
 
 
 def copies(baseline: Sequence[TrialResult], treatment: Sequence[TrialResult]) -> bool:
     """Tell whether in every setting all pairs measured the same, to the last bit, in both arms and at all times.
 
-    Runs of which no training loss is known, or whose training loss ends at 0, are no evidence of that.
+    Runs of which training loss or gradient is not known, or whose training loss ends at 0, are no evidence of that.
     """
     runs = [{(t.setting, t.seed): t for t in trials if t.done} for trials in (baseline, treatment)]
     first: dict[str, tuple[str, int]] = {}
@@ -32,7 +32,7 @@ def copies(baseline: Sequence[TrialResult], treatment: Sequence[TrialResult]) ->
 
 
 def _same(a: TrialResult, b: TrialResult) -> bool:
-    if LOSS not in a.curves or a.curves.keys() != b.curves.keys():
+    if not {LOSS, GRADIENT} <= a.curves.keys() or a.curves.keys() != b.curves.keys():
         return False
     last = float(a.curves[LOSS].values[-1]) if len(a.curves[LOSS].values) else math.nan
     if not math.isfinite(last) or last == 0.0:

@@ -2,8 +2,10 @@
 
 The rule. In each row, setting and arm the pairs of all seeds are compared at the evaluation at which `inert` compares
 their arms. When every pair that is evidence so far agrees with the first one, in every metric of both runs to a
-millionth, the study stops. One pair that differs clears the group for good. A baseline that is the same run for every
-seed is none of our business as long as its treated partners are not: noise from one starting point is a fair question.
+millionth, the study stops. One pair that differs clears the group for good. What a script prints may be rounded, and
+agree by chance: a pair is evidence only where the norm of the gradient was measured. A baseline that is the same run for
+every seed is none of our business as long as its treated partners are not: noise from one starting point is a fair
+question.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gradnoise.errors import StudyError
-from gradnoise.study.run.inert import Measured, Pair, equal, moved, pairs_of
+from gradnoise.study.run.inert import GRADIENT, Measured, Pair, equal, moved, pairs_of
 from gradnoise.study.spec import Study, Trial
 
 
@@ -46,7 +48,8 @@ class EqualSeeds:
             if pair.group in self._cleared:
                 continue
             mine = [measured(trial.id, pair.step) for trial in (pair.treated, pair.baseline)]
-            first = self._first.setdefault(pair.group, pair) if all(map(moved, mine)) else pair
+            evidence = all(moved(metrics) and GRADIENT in metrics for metrics in mine)
+            first = self._first.setdefault(pair.group, pair) if evidence else pair
             if first is pair:
                 continue
             theirs = [measured(trial.id, first.step) for trial in (first.treated, first.baseline)]
