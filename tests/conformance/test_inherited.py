@@ -193,6 +193,15 @@ def test_the_handle_s_state_of_other_noise():
         assert other.sigma > 0
 
 
+def test_the_handle_s_state_of_other_groups_is_refused():
+    _, noise = ended()
+    _, optimizer = grouped({}, {})
+    other = attach(optimizer, WEAK, seed=SEED)
+    with pytest.raises(ValueError, match="ends of 1 parameter groups and this optimizer has 2 groups"):
+        other.load_state_dict(noise.state_dict())
+    assert other.step == 0 and other.sigma > 0
+
+
 def test_a_function_with_an_end_of_its_own_is_the_same_in_every_process():
     class Mine:
         until = 0.5

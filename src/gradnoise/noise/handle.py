@@ -178,8 +178,8 @@ class Noise:
         """Set the clock to that of a `state_dict`.
 
         Raises:
-            ValueError: the state is of another seed or of another version of the noise, or its t is no integer >= 0;
-                nothing is changed.
+            ValueError: the state is of another seed, version of the noise or number of groups, or its t is no integer
+                >= 0; nothing is changed.
         """
         mine = self.state_dict()
         if missing := sorted(mine.keys() - state.keys() - {"ended_of"}):
@@ -193,9 +193,10 @@ class Noise:
                     f"the state is of noise with {what} {state[what]}, here it is {mine[what]}; its steps cannot be"
                     " continued" + (f": attach with seed={state[what]}" if what == "seed" else "")
                 )
-        self._steps.clock.t = gaussian.check_step(state["t"])
+        t = gaussian.check_step(state["t"])
         if self._endings is not None:
             self._endings.load(state["ended"], state.get("ended_of", self._endings.noise))
+        self._steps.clock.t = t
         if self._added is not None:
             self._added.load(state["added"])
 

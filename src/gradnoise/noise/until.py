@@ -113,8 +113,17 @@ class Endings:
         Args:
             ends: first updates without noise; -1 for none.
             noise: what these are the ends of.
+
+        Raises:
+            ValueError: there are more or fewer groups.
         """
-        for options, t in zip(self._optimizer.param_groups, ends, strict=True):
+        groups = self._optimizer.param_groups
+        if len(ends) != len(groups):
+            raise ValueError(
+                f"the state has the ends of {len(ends)} parameter groups and this optimizer has {len(groups)} groups;"
+                " load the state of an optimizer with the same groups"
+            )
+        for options, t in zip(groups, ends, strict=True):
             options.update({ENDED: int(t), OF: noise})
 
     def over(self, group: int, t: int) -> bool:
