@@ -173,3 +173,22 @@ def test_a_program_without_the_hook_is_known_by_what_its_command_names(tmp_path,
     given = (*given[:5], "6", *given[6:])
     assert gradnoise("compare", *given, "--out", "edited", "--", *words) == 1
     assert "train.sh was changed while the study runs, and the run of arm 'none' and seed 4" in said(capsys)
+
+
+@pytest.mark.parametrize("more", [(), ("--config=now.json",)])
+def test_a_configuration_that_a_shell_writes_for_each_run_is_no_changed_code(tmp_path, capsys, more):
+    train("json.load(open('now.json'))\n")
+    Path("now.json").write_text("of a run by hand")
+    Path("train.sh").write_text(f'echo "[$1]" > now.json\nsleep 0.05\n{sys.executable} train.py "$@"\n')
+    given = ("--arms", "none", "--arm", "more=--more", "--seeds", "3", "--metric", "accuracy:max", "--blind")
+    assert gradnoise("compare", *given, "--", "bash", "train.sh", "{seed}", *more) == 0, said(capsys)
+
+
+@pytest.mark.parametrize("hook", [True, False])
+def test_a_named_configuration_that_changes_during_a_later_run_stops_the_study(tmp_path, capsys, hook):
+    Path("now.json").write_text("{}")
+    train("json.load(open('now.json'))\n" + AT_SEED_1.format("now.json", " "))
+    words = (sys.executable, *(() if hook else ("-S",)), "train.py", "{seed}", "--config=now.json")
+    given = ("--arms", "none", "--arm", "more=--more", "--seeds", "3", "--metric", "accuracy:max", "--blind")
+    assert gradnoise("compare", *given, "--", *words) == 1
+    assert "now.json was changed while the study runs, and the run of arm 'none' and seed 1" in said(capsys)

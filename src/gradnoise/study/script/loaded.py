@@ -73,16 +73,18 @@ class Loaded:
         """
         after, told = named(words, place), _told(place / "records" / RECORD)
         written = {path for how, _, path in told if how == "written"}
+        read = {path: old for how, old, path in told if how != "written"}
+        seen = {path: old for path, old in before.items() if path.endswith(CODE)} | read
         other = {path for path, now in after.items() if before.get(path) != now}
-        if not told:  # nobody saw who wrote them
-            written |= {path for path in other if not path.endswith(SCRIPTS)}
-        written |= other - before.keys() | {path for path in other if not path.endswith(CODE)}
-        seen = {path: old for path, old in before.items() if path.endswith(CODE)}
-        seen |= {path: old for how, old, path in told if how != "written"}
-        late = other | {path for how, _, path in told if how == "late"}
+        begun = (place / "command.sh").stat().st_mtime
         with _LOCK:
             kept = self._read()
-            files = {**kept["files"], **dict.fromkeys(written, WRITTEN)}
+            late = {p for how, _, p in told if how == "late"}
+            late |= {p for p in other if p in kept["files"] or (p in before and p.endswith(SCRIPTS))}
+            # What a program without the hook writes, as a shell that makes a configuration, is seen by its time alone.
+            made = {p for p in seen.keys() - kept["files"].keys() - late if _time(Path(p)) > begun}
+            made |= {p for p in other - read.keys() if p not in late or not p.endswith(CODE)}
+            files = {**kept["files"], **dict.fromkeys(written | made, WRITTEN)}
             old = {path: files.get(path, now) for path, now in seen.items()}
             changed = [p for p, now in seen.items() if old[p] != WRITTEN and (old[p] != now or p in late)]
             if well and not changed and (new := {**files, **old}) != kept["files"]:
@@ -111,7 +113,7 @@ def named(words: Sequence[str], place: Path) -> dict[str, str]:
     """
     parts = {part for word in words for part in (word, word.partition("=")[2], word.lstrip("@")) if part}
     paths = [Path(part) for part in sorted(parts) if not Path(part).absolute().is_relative_to(place)]
-    there = {_key(path): _hash(path) if path.name.endswith(CODE) else _time(path) for path in paths}
+    there = {_key(path): _hash(path) if path.name.endswith(CODE) else str(_time(path)) for path in paths}
     return {path: now for path, now in there.items() if now is not None}
 
 
@@ -137,9 +139,9 @@ def _hash(path: Path) -> str | None:
         return None
 
 
-def _time(path: Path) -> str | None:
-    """Return when a file was changed; None where there is none."""
+def _time(path: Path) -> float:
+    """Return when a file was changed; 0 where there is none."""
     try:
-        return str(path.stat().st_mtime_ns) if path.is_file() else None
+        return path.stat().st_mtime if path.is_file() else 0.0
     except (OSError, ValueError):  # a word may be anything
-        return None
+        return 0.0
