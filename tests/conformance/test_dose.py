@@ -71,6 +71,18 @@ def test_each_parameter_group_has_its_own_norm_and_may_have_its_own_rho():
     assert [norm([a.grad - 1]), norm([b.grad - 100])] == pytest.approx([d.noise_norm for d in told], rel=1e-5)
 
 
+def test_noise_that_ends_as_it_begins_is_said():
+    for options, said in (({}, 1), ({"noise_rho": 0.3}, 0)):
+        (p,) = flat((5,))
+        optimizer = torch.optim.SGD([{"params": [p], **options}], lr=1.0)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            attach(optimizer, Relative(0.1, until=0.2), seed=SEED)
+        assert len(caught) == said and all(
+            "the first update gets noise, and no other" in str(w.message) for w in caught
+        )
+
+
 @pytest.mark.parametrize("value", [1e-60, 1e-30, 1e100])
 def test_the_norm_of_a_float64_gradient_has_the_range_of_float64(value):
     (p,), optimizer = ones((400,), value=value, dtype=torch.float64)

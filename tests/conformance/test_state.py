@@ -101,6 +101,24 @@ def test_every_group_keeps_the_clock():
     assert [group["gradnoise_t"] for group in optimizer.state_dict()["param_groups"]] == [1, 1]
 
 
+@pytest.mark.parametrize("clock", [None, -3, 1.5, "two"])
+def test_a_checkpoint_whose_clock_is_none(clock):
+    (p,) = flat((5,))
+    optimizer = torch.optim.SGD([p], lr=1.0)
+    attach(optimizer, SCHEDULE, seed=SEED)
+    state = optimizer.state_dict()
+    state["param_groups"][0]["gradnoise_t"] = clock
+    optimizer.load_state_dict(state)
+    with pytest.raises(ValueError) as error:
+        optimizer.step()
+    assert str(error.value).startswith(f"the optimizer's state has gradnoise_t = {clock!r}, and this clock")
+    assert not p.grad.any() and not p.any()
+    state["param_groups"][0]["gradnoise_t"] = torch.tensor(3)
+    optimizer.load_state_dict(state)
+    optimizer.step()
+    assert p.grad.any()
+
+
 def pickled(x):
     return pickle.loads(pickle.dumps(x))
 

@@ -136,6 +136,12 @@ def test_training_that_cannot_be_repeated_is_said():
     [
         ({"doses": (-1.0,)}, "a dose is a finite number >= 0, got -1.0"),
         ({"doses": (0.0,)}, "no dose to try beside 0"),
+        ({"doses": 0.1}, r"doses must be numbers, such as \(0.03, 0.1, 0.3\), got 0.1"),
+        ({"doses": ("low", 1.0)}, r"doses must be numbers, such as \(0.03, 0.1, 0.3\), got \['low', 1.0\]"),
+        ({"seeds": 6.0}, "seeds must be an integer, how many, or integers, which, got 6.0"),
+        ({"seeds": (0.5, 1, 2, 3, 4)}, "seeds must be an integer, how many, or integers, which"),
+        ({"schedule": Relative(0.1)}, r"schedule must be a function that makes one of a dose, .*got Relative\(rho=0.1"),
+        ({"schedule": Annealed(0.1)}, r"schedule must be a function .*; Annealed\(eta=0.1, gamma=0.55\) made "),
         ({"seeds": 4}, r"seeds must be at least 5 different ones.* got \[0, 1, 2, 3\]"),
         ({"seeds": (1, 1, 2, 3, 4)}, "seeds must be at least 5 different ones"),
         ({"better": "smaller"}, "better must be 'lower' or 'higher', got 'smaller'"),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 from gradnoise.dose.found import LEVEL, Found, judge
@@ -57,9 +58,10 @@ def find(
         >>> found = find(Parity(), {"lr": 0.5}, steps=300)
         >>> print(found)
     """
-    tried = sorted({0.0, *(float(dose) for dose in doses)})
-    numbers = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    tried = sorted({0.0, *_doses(doses)})
+    numbers = _seeds(seeds)
     _check(tried, numbers, better, margin)
+    _check_schedule(schedule, tried)
     if isinstance(train, Experiment):
         if steps is None or steps < 1:
             raise ValueError(f"steps must be a number of updates >= 1 for an experiment, got {steps!r}")
@@ -77,6 +79,35 @@ def find(
             raise ValueError("config, steps and metric are for an Experiment; a training function has its own")
         scores, what = by_function(train, tried, numbers, schedule), "score"
     return judge(scores, numbers, margin, better, what)
+
+
+def _doses(doses: Any) -> list[float]:
+    if isinstance(doses, (str, Mapping)) or not isinstance(doses, Iterable):
+        raise ValueError(f"doses must be numbers, such as (0.03, 0.1, 0.3), got {doses!r}")
+    given = list(doses)
+    try:
+        return list(map(float, given))
+    except (TypeError, ValueError):
+        raise ValueError(f"doses must be numbers, such as (0.03, 0.1, 0.3), got {given!r}") from None
+
+
+def _seeds(seeds: Any) -> tuple[int, ...]:
+    given = range(seeds) if isinstance(seeds, int) else seeds
+    if isinstance(given, Iterable) and not isinstance(given, (str, Mapping)):
+        found = tuple(given)
+        if all(isinstance(seed, Integral) for seed in found):
+            return found
+    raise ValueError(f"seeds must be an integer, how many, or integers, which, got {seeds!r}")
+
+
+def _check_schedule(schedule: Any, doses: Sequence[float]) -> None:
+    wanted = "schedule must be a function that makes one of a dose, as Relative and lambda eta: Annealed(eta) are"
+    if not callable(schedule):
+        raise ValueError(f"{wanted}, got {schedule!r}")
+    for dose in doses:
+        made = schedule(dose)
+        if not (isinstance(made, Relative) or callable(made)):
+            raise ValueError(f"{wanted}; {schedule!r} made {made!r} of the dose {dose:g}")
 
 
 def _check(doses: Sequence[float], seeds: Sequence[int], better: str, margin: float | None) -> None:

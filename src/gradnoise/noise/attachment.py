@@ -9,12 +9,13 @@ from typing import Any, overload
 from torch import Tensor
 
 from gradnoise.noise.arm import schedule_of_arm, seed_of_arm
-from gradnoise.noise.doubts import about_clipping
+from gradnoise.noise.doubts import about_clipping, about_end
 from gradnoise.noise.gradients import Rows, check_rows
 from gradnoise.noise.handle import Noise, attached
 from gradnoise.noise.homes import about_groups
 from gradnoise.noise.inner import chain
 from gradnoise.noise.naming import about_filter, about_prefix, names_of
+from gradnoise.noise.options import schedule_of
 from gradnoise.noise.places import Place, check_place
 from gradnoise.noise.rollback import all_or_nothing
 from gradnoise.noise.saving import about_saving
@@ -146,6 +147,7 @@ def attach(
         if warn:
             if where is not None:
                 about_filter(inner, where, names, len(noise.keys))
+            about_end(schedule_of(group, schedule) for group in inner.param_groups)
             about_clipping(optimizers)
             about_saving(optimizers)
         undo.pop_all()

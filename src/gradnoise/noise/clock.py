@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import operator
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
@@ -31,9 +34,21 @@ class Clock:
 
     @property
     def t(self) -> int:
-        """Return the updates made so far, hence the t of the next one."""
+        """Return the updates made so far, hence the t of the next one.
+
+        Raises:
+            ValueError: a state was loaded whose clock is none.
+        """
         self._settle()
-        return max(group.get(CLOCK, 0) for group in self._optimizer.param_groups)
+        clocks = [group.get(CLOCK, 0) for group in self._optimizer.param_groups]
+        for t in clocks:
+            if (type(t) is not int or t < 0) and not _counts(t):
+                raise ValueError(
+                    f"the optimizer's state has {CLOCK} = {t!r}, and this clock of the noise is an integer >= 0, how"
+                    " many updates were made; mend the checkpoint, or take the entry out of its param_groups to begin"
+                    " at 0"
+                )
+        return max(clocks)
 
     @t.setter
     def t(self, value: int) -> None:
@@ -64,3 +79,11 @@ class Clock:
         self._settle()
         for hook in self._hooks:
             hook.remove()
+
+
+def _counts(t: Any) -> bool:
+    """Tell whether a clock of another type than int, as frameworks make of it, is an integer >= 0."""
+    try:
+        return operator.index(t) >= 0
+    except TypeError:
+        return False

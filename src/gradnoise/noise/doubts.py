@@ -12,6 +12,8 @@ from torch import Tensor
 
 from gradnoise.noise.dosing import Dose
 from gradnoise.noise.saying import say
+from gradnoise.noise.schedule import Relative, Schedule
+from gradnoise.noise.until import share_of
 
 #: Noise that is so many times the gradient is probably a mistake.
 LOUD = 10.0
@@ -35,6 +37,17 @@ def about_names(keys: frozenset[int], others: Iterable[frozenset[int]]) -> bool:
             " names, so that their noise is equal; pass named_parameters that differ, or another seed"
         )
     return alike
+
+
+def about_end(schedules: Iterable[Schedule]) -> None:
+    """Warn of noise that `until` ends as soon as it has begun."""
+    for own in dict.fromkeys(schedules):
+        share = share_of(own.until) if isinstance(own, Relative) and own.to == "gradient" else None
+        if isinstance(own, Relative) and share is not None and 0 < own.rho < share:
+            say(
+                f"{own!r} is under its share of the gradient from the start, since rho is less than until: the first"
+                " update gets noise, and no other; give an until that is less than rho"
+            )
 
 
 def about_clipping(optimizers: Iterable[Any]) -> None:

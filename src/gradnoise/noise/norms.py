@@ -1,7 +1,7 @@
 """The norm of a gradient over all its tensors and all ranks, and how many numbers it has.
 
-Squares are summed in float64 and the norm is rounded to the 24 bits of float32, whatever its size: in whatever order and
-on however many ranks they are summed, the same norm comes out.
+Squares are summed in float64 and the norm is rounded to the 24 bits of float32, whatever its size: in whatever order
+and on however many ranks they are summed, the same norm comes out.
 """
 
 from __future__ import annotations
