@@ -28,6 +28,16 @@ class FixedWeights(Toy):
         return super().model(config)
 
 
+class Zeros(Toy):
+    """Constants, as every seed has them: nothing to draw, and nothing to say."""
+
+    def model(self, config):
+        model = super().model(config)
+        for x in model.parameters():
+            nn.init.constant_(x, 0.1)
+        return model
+
+
 class FullBatch(Toy):
     def batch(self, seed, t, config):
         return super().batch(0, 0, config)
@@ -35,6 +45,10 @@ class FullBatch(Toy):
 
 class Copies(FixedWeights, FullBatch):
     """A line that many scripts begin with, and the whole of a small data set."""
+
+
+class ZeroCopies(Zeros, FullBatch):
+    pass
 
 
 class TextInOrder(FixedWeights):
@@ -93,7 +107,7 @@ class RandomFeatures(Copies):
         return Projected(model, projection)
 
 
-@pytest.mark.parametrize("experiment", [Copies, TextInOrder, Generated])
+@pytest.mark.parametrize("experiment", [Copies, ZeroCopies, TextInOrder, Generated])
 @pytest.mark.parametrize("arms", [FASTER, None], ids=["faster", "noise"])
 def test_copies_are_refused_before_anything_is_trained(tmp_path, experiment, arms):
     asked = small(experiment(), **({"arms": arms} if arms else {}))
@@ -111,6 +125,7 @@ def test_copies_are_refused_before_anything_is_trained(tmp_path, experiment, arm
     ("experiment", "said"),
     [
         (Toy, ()),
+        (Zeros, ()),
         (FixedWeights, ("the model begins with the same weights for every seed",)),
         (FullBatch, ("minibatches are the same for every seed",)),
         (RandomFeatures, ("minibatches are the same for every seed",)),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,20 @@ WEIGHTS = "draw weights from torch's, numpy's or Python's global generator, whic
 BATCHES = "draw minibatches with a generator made from `seed` and `t`"
 
 
+class Alike(NamedTuple):
+    """What is the same for two seeds.
+
+    Args:
+        weights: the model's first parameters and buffers.
+        batches: the minibatches that were looked at.
+        constant: whether those weights are constants, such as zeros: then nothing was to be drawn.
+    """
+
+    weights: bool
+    batches: bool
+    constant: bool
+
+
 def check_seeds(
     experiment: Experiment, replicas: Sequence[Replica], steps: int, device: str | torch.device = "cpu"
 ) -> tuple[str, ...]:
@@ -49,7 +63,7 @@ def check_seeds(
         PopulationError: models or data differ for the same seed, or nothing differs for another one; the message says
             what to do.
     """
-    weights, batches = check_purity(experiment, replicas, steps)
+    weights, batches, constant = check_purity(experiment, replicas, steps)
     meant = (experiment.same_weights or not weights) and (experiment.same_batches or not batches)
     if weights and batches and not meant and _train_alike(experiment, replicas, device):
         raise PopulationError(
@@ -59,7 +73,7 @@ def check_seeds(
             " experiment's class"
         )
     notes = []
-    if weights and not experiment.same_weights:
+    if weights and not constant and not experiment.same_weights:
         notes.append(
             f"{experiment.name}: the model begins with the same weights for every seed; {WEIGHTS}, or say"
             " same_weights = True in the experiment's class"
@@ -72,7 +86,7 @@ def check_seeds(
     return tuple(notes)
 
 
-def check_purity(experiment: Experiment, replicas: Sequence[Replica], steps: int) -> tuple[bool, bool]:
+def check_purity(experiment: Experiment, replicas: Sequence[Replica], steps: int) -> Alike:
     """Check that models, minibatches and held-out data are functions of their seed.
 
     Each is made twice, in another order and with the global random numbers in another state.
@@ -83,7 +97,7 @@ def check_purity(experiment: Experiment, replicas: Sequence[Replica], steps: int
         steps: length of a run; the last minibatch is tried, too, which lies in a later epoch.
 
     Returns:
-        Whether weights and minibatches are the same for the first two seeds.
+        What is the same for the first two seeds.
 
     Raises:
         PopulationError: something differs; the message says what to do.
@@ -110,7 +124,8 @@ def check_purity(experiment: Experiment, replicas: Sequence[Replica], steps: int
         f"{experiment.name}.held_out returned different data when called again; draw with a generator of a fixed seed",
     )
     batches = _check_minibatches(experiment, replicas, shared, steps)
-    return same(first, model(replicas[1])), batches
+    constant = all(bool((x == x.flatten()[0]).all()) for x in first.values() if x.numel())
+    return Alike(same(first, model(replicas[1])), batches, constant)
 
 
 def _made_twice(experiment: Experiment, make: Callable[[], Any], message: str) -> Any:

@@ -3,8 +3,8 @@
 The rule. In each row, setting and arm the pairs of all seeds are compared at the evaluation at which `inert` compares
 their arms. When every pair that is evidence so far agrees with the first one, in every metric of both runs to a
 millionth, the study stops. One pair that differs clears the group for good. What a script prints may be rounded, and
-agree by chance: a pair is evidence only where the norm of the gradient was measured. A baseline that is the same run for
-every seed is none of our business as long as its treated partners are not: noise from one starting point is a fair
+agree by chance: a pair is evidence only where the norm of the gradient was measured. A baseline that is the same run
+for every seed is none of our business as long as its treated partners are not: noise from one starting point is a fair
 question.
 """
 
