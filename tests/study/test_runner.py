@@ -387,7 +387,7 @@ def test_a_metric_of_the_wrong_shape_is_found_before_anything_is_written(tmp_pat
 def test_a_metric_that_nobody_measures_is_found_before_anything_is_written(tmp_path):
     message = "metric is 'acuracy', but toy measures no 'acuracy': there are clipped, error, gradient_norm"
     with pytest.raises(StudyError, match=message):
-        run(small(metric=Metric("acuracy", "accuracy")), tmp_path)
+        run(small(metric=Metric("acuracy", "accuracy", higher_is_better=True)), tmp_path)
     assert_nothing_written(tmp_path)
 
 
