@@ -409,3 +409,35 @@ def test_a_backward_pass_in_another_thread_belongs_to_the_step_that_waits_for_it
     for _ in range(3):
         optimizer.step(closure)
     assert noise.step == 3
+
+
+# --- rows that are to stay 0 ------------------------------------------------------------------------------
+
+
+def embedding(sparse=False, **options):
+    model = nn.Embedding(9, 4, sparse=sparse, **options)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model(torch.tensor([0, 1, 2, 5])).sum().backward()
+    return model, optimizer
+
+
+def test_the_padding_of_an_embedding_is_said(said):
+    model, optimizer = embedding(padding_idx=2)
+    attach(optimizer, Fixed(0.1), seed=SEED, named_parameters=model.named_parameters())
+    optimizer.step()
+    (one,) = said
+    assert "row 2 of 'weight' is all zeros and has no gradient, as the row of an embedding's padding_idx" in str(
+        one.message
+    )
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", ["none", "sparse", "no noise", "zeros", "trained"])
+def test_other_rows_without_a_gradient_are_no_doubt(kind):
+    model, optimizer = embedding(sparse=kind == "sparse", padding_idx=None if kind == "none" else 2)
+    if kind == "zeros":
+        model.weight.data.zero_()
+    if kind == "trained":
+        model.weight.grad[2] = 1.0
+    attach(optimizer, Fixed(0.0 if kind == "no noise" else 0.1), seed=SEED)
+    optimizer.step()

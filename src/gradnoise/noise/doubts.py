@@ -74,6 +74,28 @@ def _is_on(option: Any) -> bool:
 
 
 @torch.no_grad()
+def about_padding(doses: Sequence[Dose]) -> None:
+    """Warn of one row of zeros without a gradient in a matrix of other rows, as an embedding's `padding_idx` has it.
+
+    Args:
+        doses: the noise that is about to be added to gradients for the first time.
+    """
+    for stream in (stream for dose in doses if dose.sigma for stream in dose.streams):
+        p, grad = stream.parameter, stream.parameter.grad
+        if type(p) not in (Tensor, torch.nn.Parameter) or type(grad) is not Tensor:
+            continue
+        if p.dim() == 2 and len(p) > 2 and grad.layout == torch.strided:
+            rows = p.any(1).logical_not()
+            if int(rows.sum()) == 1 and not grad[rows].any():
+                say(
+                    f"row {int(rows.nonzero())} of {stream.name!r} is all zeros and has no gradient, as the row of an"
+                    " embedding's padding_idx; noise moves it. Leave this parameter out with `where`, or set the row to"
+                    " zero again after each step()"
+                )
+                return
+
+
+@torch.no_grad()
 def about_dose(doses: Sequence[Dose], t: int, scale: Tensor | None) -> bool:
     """Warn where the noise of an update is more than `LOUD` times the gradient; return whether it is.
 

@@ -56,6 +56,8 @@ class Lookout:
         made = self._made
         if not self._loud and (made < DOUBTFUL or made & (made - 1) == 0):
             self._loud = doubts.about_dose(doses, t, scale)
+        if made == 0:
+            doubts.about_padding(doses)
         look = made < DOUBTFUL and scale is None
         self._stale = self._stale or (look and undoing.about_renewal(self._left))
         self._before, self._fresh = undoing.before_noise(streams) if look else [], not self._optimizer.state
