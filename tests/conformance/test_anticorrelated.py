@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import io
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +15,10 @@ from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 
 from gradnoise import Annealed, Fixed, Relative, attach
+from gradnoise.noise.anticorrelated import Added
 from gradnoise.noise.clock import CLOCK
+from gradnoise.noise.dosing import Group, doses
+from gradnoise.noise.gradients import Stream
 
 SHAPE = (40,)
 REAL = torch.float64
@@ -127,6 +131,22 @@ def test_a_step_that_raised_and_one_that_overflowed_added_nothing():
     assert noise.step == 2
     assert torch.allclose(before - q - 2.0, noise.replay("0.0", 1, sigma=noise.sigma), atol=1e-4)
     assert torch.allclose(4.0 + q, -noise_of("0.0", 1, noise.sigma, SHAPE), atol=1e-4)
+
+
+@pytest.mark.parametrize("skipped", [False, True])
+def test_an_update_of_which_the_device_tells_later_whether_it_was_made(skipped):
+    (p,), optimizer = sgd()
+    stream, group = Stream.of(p, "0.0", SEED), optimizer.param_groups[0]
+    group[CLOCK] = 0
+    added = Added(optimizer)
+    groups = [Group(0, Fixed(0.5), [stream], [p.grad])]
+    for t, overflow in ((0, None), (1, SimpleNamespace(is_cuda=True))):
+        added.doses(groups, t, "present", None, doses(groups, t, "present"))
+        added.made(overflow)
+        group[CLOCK] = t + 1
+    if skipped:
+        group[CLOCK] = 1
+    assert added.left(2 - skipped) == {stream.key: (0 if skipped else 1, 0.5)}
 
 
 def test_the_loss_scale_may_change_between_two_updates():
