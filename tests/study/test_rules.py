@@ -162,7 +162,14 @@ IMPURE = [
 ]
 
 
-@pytest.mark.parametrize(("base", "message"), IMPURE, ids=lambda x: str(x)[:40])
+def described(x):
+    """The same in every process, as workers of pytest need."""
+    if not isinstance(x, dict):
+        return str(x)[:40]
+    return ", ".join(f"{name} {getattr(rule, '__name__', type(rule).__name__)}" for name, rule in x.items())
+
+
+@pytest.mark.parametrize(("base", "message"), IMPURE, ids=described)
 def test_what_depends_on_other_runs_is_refused(tmp_path, base, message):
     with pytest.raises(PopulationError, match=message):
         run_study(asked(**base), tmp_path, options=OPTIONS)
@@ -182,7 +189,7 @@ PURE = [
 ]
 
 
-@pytest.mark.parametrize("base", PURE, ids=lambda x: str(x)[:40])
+@pytest.mark.parametrize("base", PURE, ids=described)
 def test_what_is_a_function_of_t_and_state_trains(tmp_path, base):
     assert dry_run(asked(**base), tmp_path, OPTIONS).notes == ()
     assert {t.status for t in run_study(asked(**base), tmp_path, options=OPTIONS).trials} == {"finished"}
