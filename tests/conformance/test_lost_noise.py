@@ -441,3 +441,15 @@ def test_other_rows_without_a_gradient_are_no_doubt(kind):
         model.weight.grad[2] = 1.0
     attach(optimizer, Fixed(0.0 if kind == "no noise" else 0.1), seed=SEED)
     optimizer.step()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [1e-30, 1e-12, 1e-6])
+def test_a_gradient_that_has_vanished_beside_its_noise_is_no_lost_noise(size, dtype):
+    """Deep networks have such gradients: the update is the noise, and what follows the gradient is rounding."""
+    p = nn.Parameter(torch.randn(4096, dtype=dtype, generator=torch.Generator().manual_seed(0)))
+    optimizer = torch.optim.SGD([p], lr=0.1)
+    attach(optimizer, Fixed(0.1), seed=0)
+    for t in range(4):
+        p.grad = size * torch.randn(4096, dtype=dtype, generator=torch.Generator().manual_seed(t + 1))
+        optimizer.step()

@@ -17,6 +17,7 @@ class Walk(Experiment):
 
     name = "walk"
     goal = Far()
+    same_weights = same_batches = True
 
     def model(self, config):
         model = nn.Linear(1, 1, bias=False)

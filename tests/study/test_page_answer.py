@@ -107,6 +107,7 @@ class TestStrips:
         assert chart.better == "right" and chart.zero is not None and chart.zero < strip.place
         assert strip.published is not None and abs(strip.published - strip.place) > 20  # +8 against +42
 
+    @pytest.mark.filterwarnings("ignore:metric 'accuracy'. you say that less of it is better")
     def test_better_points_to_the_left_where_lower_is_better(self):
         metric = dataclasses.replace(METRIC, higher_is_better=False, success=None)
         results = study(paired(lambda arm, seed: 50.0 + seed - 5.0 * (arm == "noise")), metric=metric)

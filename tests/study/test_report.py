@@ -163,6 +163,7 @@ class TestPage:
         page = Page(render(study(trials)))
         assert "Methods used" in page.text
 
+    @pytest.mark.filterwarnings("ignore:metric 'accuracy'. you say that less of it is better")
     def test_metrics_without_unit_chance_and_success_rule(self):
         metric = dataclasses.replace(METRIC, unit="", chance=None, success=None, higher_is_better=False)
         text = Page(render(study(paired(lambda arm, seed: 5.0 + seed), metric=metric))).text

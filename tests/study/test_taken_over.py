@@ -172,6 +172,6 @@ def test_values_that_are_not_all_in_the_table_are_refused(folder):
 
 def test_a_committed_folder_goes_on(tmp_path):
     folder = Path(shutil.copytree(RESULTS / "neural_gpu" / "diagonal", tmp_path / "study"))
-    more = load_system("neural-gpu").study("half", seeds=40, study="diagonal")
+    more = load_system("neural-gpu").study("half", seeds=80, study="diagonal")
     plan = dry_run(more, folder)
-    assert plan.done == 120 and not plan.chunks
+    assert plan.done == 240 and not plan.chunks

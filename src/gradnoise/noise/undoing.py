@@ -158,14 +158,15 @@ def is_lost(now: Tensor, seen: Seen) -> bool:
     """
     clean, noise = _reals(seen.clean), _reals(seen.noisy) - _reals(seen.clean)
     now = _reals(now)
-    basis = torch.stack([clean, noise])
-    gram = basis @ basis.T
-    if not bool(torch.isfinite(gram).all() and torch.isfinite(now).all()) or float(torch.linalg.det(gram)) <= 0:
+    # sums and not matrix products: those wake threads, which a process that forks afterwards would wait for
+    cc, cn, nn, cx, nx = (float((x * y).sum()) for x, y in
+                          ((clean, clean), (clean, noise), (noise, noise), (clean, now), (noise, now)))  # fmt: skip
+    det = cc * nn - cn * cn
+    if not 0 < det < math.inf or not math.isfinite(cx + nx):
         return False
-    inverse = torch.linalg.inv(gram)
-    a, b = (inverse @ (basis @ now)).tolist()
+    a, b = (nn * cx - cn * nx) / det, (cc * nx - cn * cx) / det
     variance = float((now - a * clean - b * noise).square().sum()) / (len(now) - 2)
-    error_a, error_b = (variance * inverse.diagonal()).clamp(min=0).sqrt().tolist()
+    error_a, error_b = math.sqrt(variance * nn / det), math.sqrt(variance * cc / det)
     sizes = clean.abs()
     varied = float(sizes.std()) > 0.1 * float(sizes.mean())
     certain = abs(a) > 10 * error_a and (varied or abs(a - 1) < 0.1)

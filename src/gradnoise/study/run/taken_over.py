@@ -102,7 +102,8 @@ def _trial(found: TrialResult, results: StudyResults, resolved: Resolved, folder
     if trial.id != found.id:
         raise StudyError(
             f"{folder / TRIALS}: the values of trial {found.id} ({found.row}, {found.arm}, seed {found.seed}) are not"
-            " all in the table, so that the study cannot go on from it; choose another folder with --out"
+            " all in the table, so that the study cannot go on from it unless it is asked for again, as `gradnoise"
+            f" resume {folder}` does; or choose another folder with --out"
         )
     return trial
 
