@@ -149,9 +149,9 @@ MIXED = (
 @pytest.mark.parametrize("trace", [True, False])
 def test_a_replica_alone_trains_as_in_company(dtype, tolerance, trace):
     experiment = LanguageModelExperiment(short())
-    together = train(experiment, *MIXED, steps=20, dtype=dtype, trace=trace).modules.theta
+    together = train(experiment, *MIXED, steps=12, dtype=dtype, trace=trace).modules.theta
     for p in (0, 2, 3, 4):
-        alone = train(experiment, MIXED[p], steps=20, dtype=dtype, trace=trace).modules.theta[0]
+        alone = train(experiment, MIXED[p], steps=12, dtype=dtype, trace=trace).modules.theta[0]
         assert (alone - together[p]).abs().max() <= tolerance * together[p].abs().max().clamp(min=1)
 
 
@@ -221,17 +221,17 @@ def test_a_model_approaches_the_entropy_and_never_crosses_it(experiment):
     corpus = experiment.corpus
     settings = {"units": 64, "unroll": 20, "batch_size": 20}
     epoch = experiment.epoch(Config(units=64))
-    rate = Steps(1.0, at=tuple(epoch * e for e in range(4, 8)), factor=0.5)
+    rate = Steps(1.0, at=tuple(epoch * e for e in range(3, 6)), factor=0.5)
     p = population(experiment, settings | {"lr": rate}, dtype=torch.float32, trace=True)
     seen = []
-    for _ in range(8):
+    for _ in range(6):
         for _ in range(epoch):
             p.step()
         seen.append({k: v.item() for k, v in p.evaluate().items()})
     for part in ("valid", "test"):
         floor, predictions = corpus.floors[part], len(corpus.part(part)) - 1
         final = seen[-1][f"{part}_log_perplexity"]
-        assert final < floor + 0.15
+        assert final < floor + 0.25
         assert final > floor - math.log(1e6) / predictions
     assert seen[0]["test_log_perplexity"] < unigram_loss(corpus, "test")
     # order is used: with the words of each sentence in another order the same model is at a loss
@@ -257,7 +257,7 @@ def shuffled_loss(experiment, p) -> float:
 
 
 @pytest.mark.slow
-def test_a_first_hundred_updates_on_the_treebank():
+def test_first_updates_on_the_treebank():
     """From a guess among 10,000 words down towards the frequencies of words, with dropout, in float32."""
     folder = os.environ.get("GRADNOISE_DATA")
     if not folder or not Path(folder, "ptb", "ptb.train.txt").exists():
@@ -270,9 +270,9 @@ def test_a_first_hundred_updates_on_the_treebank():
     p.step()
     first = p.telemetry()["train_loss"].item() / 20
     assert math.exp(first) == pytest.approx(10_000, rel=0.02)
-    for _ in range(99):
+    for _ in range(69):
         p.step()
     p.reset_telemetry()
-    for _ in range(20):
+    for _ in range(10):
         p.step()
     assert p.telemetry()["train_loss"].item() / 20 < 7.0
