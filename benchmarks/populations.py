@@ -284,13 +284,13 @@ def show(figures: dict[str, Any]) -> None:
     """Print the figures of one contest."""
     print(f"\n{figures['system']}, {figures['variant']}, P = {figures['replicas']}")
     for name, one in figures["rivals"].items():
-        print(f"  {name:<22} {one['per_second']:9.0f} /s  {one['ms']:9.3f} ms   {one['speedup']:6.2f}x{work(one)}")
+        print(f"  {name:<22} {one['per_second']:9.0f} /s  {one['ms']:9.3f} ms   {one['speedup']:6.2f}x{gflops(one)}")
     for name, one in figures["parts"].items():
         share = f"{100 * one['share']:5.0f} % of the population's step"
-        print(f"    {name:<20} {'':9}     {one['ms']:9.3f} ms   {share}{work(one)}")
+        print(f"    {name:<20} {'':9}     {one['ms']:9.3f} ms   {share}{gflops(one)}")
 
 
-def work(one: dict[str, float]) -> str:
+def gflops(one: dict[str, float]) -> str:
     """Return operations per second, where they are known."""
     return f"  {one['gflops']:,.0f} GFLOP/s" if "gflops" in one else ""
 

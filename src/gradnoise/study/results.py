@@ -12,6 +12,9 @@ import numpy as np
 from gradnoise.study.description import Description
 from gradnoise.study.spec import Study
 
+#: Measures of training that may tell runs apart: metrics that are counts, flags or rounded may agree by chance.
+LOSS, GRADIENT = "train_loss", "gradient_norm"
+
 
 @dataclass(frozen=True)
 class Curve:

@@ -7,10 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gradnoise.study.results import TrialResult
-
-#: Metrics that are counts, flags or rounded may agree by chance; these, as populations measure them, do not.
-LOSS, GRADIENT = "train_loss", "gradient_norm"
+from gradnoise.study.results import GRADIENT, LOSS, TrialResult
 
 
 def copies(baseline: Sequence[TrialResult], treatment: Sequence[TrialResult]) -> bool:

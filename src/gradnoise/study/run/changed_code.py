@@ -13,7 +13,7 @@ from gradnoise.study.engine import LATER, Behaviour, Probed, Probing
 from gradnoise.study.provenance import now
 from gradnoise.study.run.measured import check_names
 from gradnoise.study.run.resolve import Resolved
-from gradnoise.study.spec import Config
+from gradnoise.study.spec import Config, Trial
 from gradnoise.study.store import ACCEPTED, Store
 
 #: Name of the entry of a store that holds what was measured, and when.
@@ -50,12 +50,13 @@ class Code:
             store.note(f"{ACCEPTED}{self.change}")
 
 
-def look_at_code(resolved: Resolved, store: Store | None, *, accept: bool = False) -> Code:
+def look_at_code(resolved: Resolved, store: Store | None, held: Mapping[str, Trial], *, accept: bool = False) -> Code:
     """Measure what the code does, and compare it with what the folder knows.
 
     Args:
         resolved: what is asked.
         store: of the folder; None for a fresh one.
+        held: trials that the folder holds, by id.
         accept: whether a difference is accepted.
 
     Raises:
@@ -67,11 +68,11 @@ def look_at_code(resolved: Resolved, store: Store | None, *, accept: bool = Fals
         return Code({}, {})
     before, since = _known(store) if store else ({}, {})
     configs = {t.text: t.config for t in resolved.trials.values()}
-    held = _not_asked(resolved, store) if store and before else []
+    beside = _not_asked(resolved, store, held) if store and before else []
     try:
-        found: Probed = engine.probe([*configs.values(), *held], before.keys())
+        found: Probed = engine.probe([*configs.values(), *beside], before.keys())
     except PopulationError as error:
-        if not held or accept:
+        if not beside or accept:
             raise
         engine.probe(list(configs.values()), before.keys())  # it is in what the folder holds, or raises again
         raise _refused(engine.name, f"it does not train any more what the folder holds ({error})") from error
@@ -95,7 +96,7 @@ def _refused(name: str, change: str) -> StudyError:
     )
 
 
-def _not_asked(resolved: Resolved, store: Store) -> list[Config]:
+def _not_asked(resolved: Resolved, store: Store, held: Mapping[str, Trial]) -> list[Config]:
     """Return a configuration of each row, and of each setting of today's rows, that was trained and is not asked now.
 
     They will stand in one report with what is trained now, and may share nothing with it that could be compared.
@@ -103,7 +104,7 @@ def _not_asked(resolved: Resolved, store: Store) -> list[Config]:
     asked, begun = {(t.row, t.setting) for t in resolved.trials.values()}, set(store.begun())
     rows = {row for row, _ in asked}
     found: dict[tuple[str, ...], Config] = {}
-    for id, trial in store.trials(resolved.study.dataclasses()).items():
+    for id, trial in held.items():
         if id in begun and (trial.row, trial.setting) not in asked:
             found.setdefault((trial.row, trial.setting) if trial.row in rows else (trial.row,), trial.config)
     return list(found.values())

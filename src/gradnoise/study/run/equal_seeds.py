@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gradnoise.errors import StudyError
-from gradnoise.study.run.inert import GRADIENT, Measured, Pair, equal, moved, pairs_of
+from gradnoise.study.results import GRADIENT
+from gradnoise.study.run.inert import Measured, Pair, equal, moved, pairs_of
 from gradnoise.study.spec import Study, Trial
 
 

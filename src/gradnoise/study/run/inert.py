@@ -17,14 +17,13 @@ from typing import Any
 
 from gradnoise.errors import StudyError
 from gradnoise.study.canonical import canonical
+from gradnoise.study.results import GRADIENT, LOSS
 from gradnoise.study.spec import Config, Study, Trial
 
 #: Runs of one configuration in different populations differ by rounding.
 TOLERANCE = 1e-6
 #: Updates in which an arm can act before it is judged: momentum, for one, changes nothing before the second.
 FEWEST_UPDATES = 2
-#: A metric that is a count or a flag may agree by chance; a mean training loss does not.
-LOSS, GRADIENT = "train_loss", "gradient_norm"
 
 Measured = Callable[[str, int], Mapping[str, float]]  # trial id, step -> metrics
 

@@ -81,8 +81,9 @@ def dry_run(study: Study, folder: str | Path, options: Options | None = None, ex
     chosen = _chosen(executor, options, folder)
     resolved = resolve(study, options, here=True)
     with _store_to_read(folder, resolved) as store:
-        left = remaining(resolved, store, known_trials(resolved, store) if store else {})
-        code = look_at_code(resolved, store, accept=options.accept_changed_code)
+        known = known_trials(resolved, store) if store else {}
+        left = remaining(resolved, store, known)
+        code = look_at_code(resolved, store, known, accept=options.accept_changed_code)
     worker = resolved.engine.worker(FolderKeep(folder / CHECKPOINTS))
     if isinstance(chosen, str):
         workers = count_workers(left, options, worker)
@@ -137,7 +138,7 @@ def run_study(
         known = known_trials(resolved, store)
         resolved = resolved if adds else resolved.only(known)
         left = remaining(resolved, store, known)
-        code = look_at_code(resolved, store, accept=options.accept_changed_code)
+        code = look_at_code(resolved, store, known, accept=options.accept_changed_code)
         with _started(chosen, left, options, keep) as workers:
             plan = make_plan(left, options, workers.slots, partial(_measure, workers))
             record = merged_record(resolved, store, known, command, trains=bool(plan.chunks))

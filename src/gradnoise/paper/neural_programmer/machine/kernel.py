@@ -145,8 +145,8 @@ def _run(programs, given, w, i):
 @jit
 def _compare(programs, given, w, i):
     number = w.s.dtype.type
+    above, below = _pivot(programs, given, i, 0, number), _pivot(programs, given, i, 1, number)
     for j in range(w.x.shape[0]):
-        above, below = _pivot(programs, given, i, 0, number), _pivot(programs, given, i, 1, number)
         for m in range(given.rows[i]):
             x = number(given.cells[i, j, m]) / number(HUNDREDTHS)
             w.x[j, m] = x
