@@ -453,3 +453,15 @@ def test_a_gradient_that_has_vanished_beside_its_noise_is_no_lost_noise(size, dt
     for t in range(4):
         p.grad = size * torch.randn(4096, dtype=dtype, generator=torch.Generator().manual_seed(t + 1))
         optimizer.step()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam])
+def test_a_bias_before_a_batch_normalization_is_no_lost_noise(kind, dtype):
+    """Its gradient is rounding alone, and four elements are fitted by chance."""
+    for seed in range(100):
+        model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).to(dtype)
+        optimizer = kind(model.parameters(), lr=1.0)
+        attach(optimizer, Fixed(1.0), seed=seed)
+        model(torch.randn(8, 3, dtype=dtype, generator=torch.Generator().manual_seed(seed))).sum().backward()
+        optimizer.step()

@@ -22,6 +22,8 @@ SHRUNK = 0.9
 SMALLER = 2.0
 #: Of what follows the gradient as it was before the noise, and the noise less than this share of that, noise is lost.
 LOST = 0.05
+#: Share of steps in which what has nothing to do with the gradient may be said to follow it.
+CHANCE = 1e-6
 
 
 class Seen(NamedTuple):
@@ -74,7 +76,7 @@ def about_update(optimizer: Optimizer, before: Sequence[Seen], *, fresh: bool) -
     for seen in before:
         now = seen.now
         if now is not None and not torch.equal(now, seen.noisy):
-            if is_lost(now, seen):
+            if is_lost(now, seen, _rounding(now)):
                 say(
                     f"after {name}.step the gradient of {seen.stream.name!r} is as it was before the noise: something"
                     " fills it anew when the noise has been added, such as a hook that was registered after attach, or"
@@ -88,7 +90,7 @@ def about_update(optimizer: Optimizer, before: Sequence[Seen], *, fresh: bool) -
                 )
                 return True
         moved = seen.moved if fresh else None
-        if moved is not None and is_lost(moved, seen):
+        if moved is not None and is_lost(moved, seen, _rounding(seen.weights, moved)):
             say(
                 f"{name}.step moved {seen.stream.name!r} by its gradient as it was before the noise: it has copies of"
                 " the gradients that were made earlier, which get no noise; attach to an optimizer that reads p.grad"
@@ -148,13 +150,19 @@ def _factor(a: Tensor, b: Tensor) -> float:
 
 
 @torch.no_grad()
-def is_lost(now: Tensor, seen: Seen) -> bool:
+def is_lost(now: Tensor, seen: Seen, rounding: float) -> bool:
     """Tell whether numbers follow the gradient as it was before the noise, and not the noise.
 
     They are fitted by a clean + b noise. Noise that was there when the numbers were made gives b = a, also where they
     were scaled, bent or added to; what has nothing to do with the gradient gives a = 0, and where the noise is too weak
     to be told the fit has a large error. A gradient of one absolute value everywhere is no evidence unless a = 1: the
     signs of gradients with and without noise may be the same.
+
+    Args:
+        now: the numbers.
+        seen: gradient before and after the noise.
+        rounding: error of each of the numbers at least; gradients below it, as of a bias that a batch normalization
+            takes away again, say nothing.
     """
     clean, noise = _reals(seen.clean), _reals(seen.noisy) - _reals(seen.clean)
     now = _reals(now)
@@ -165,12 +173,24 @@ def is_lost(now: Tensor, seen: Seen) -> bool:
     if not 0 < det < math.inf or not math.isfinite(cx + nx):
         return False
     a, b = (nn * cx - cn * nx) / det, (cc * nx - cn * cx) / det
-    variance = float((now - a * clean - b * noise).square().sum()) / (len(now) - 2)
+    variance = max(rounding * rounding, float((now - a * clean - b * noise).square().sum()) / (len(now) - 2))
     error_a, error_b = math.sqrt(variance * nn / det), math.sqrt(variance * cc / det)
     sizes = clean.abs()
     varied = float(sizes.std()) > 0.1 * float(sizes.mean())
-    certain = abs(a) > 10 * error_a and (varied or abs(a - 1) < 0.1)
+    certain = abs(a) > _certainty(len(now) - 2) * error_a and (varied or abs(a - 1) < 0.1)
     return certain and abs(b) + 4 * error_b < LOST * abs(a)
+
+
+def _certainty(freedom: int) -> float:
+    """Return how many errors away from 0 a fit is that comes by `CHANCE`, 10 at least: no less than Student's t."""
+    return max(10.0, math.sqrt(freedom * (CHANCE ** (-2 / freedom) - 1)))
+
+
+@torch.no_grad()
+def _rounding(x: Tensor, moved: Tensor | None = None) -> float:
+    """Return how far numbers may be off by rounding; with `moved`, the differences by which x moved."""
+    size = float(_reals(x).abs().max())
+    return torch.finfo(x.dtype).eps * (size if moved is None else size + float(moved.abs().max()))
 
 
 @torch.no_grad()
