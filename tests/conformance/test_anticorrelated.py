@@ -16,9 +16,9 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_
 
 from gradnoise import Annealed, Fixed, Relative, attach
 from gradnoise.noise.anticorrelated import Added
-from gradnoise.noise.clock import CLOCK
 from gradnoise.noise.dosing import Group, doses
 from gradnoise.noise.gradients import Stream
+from gradnoise.noise.steps.clock import CLOCK
 
 SHAPE = (40,)
 REAL = torch.float64

@@ -16,7 +16,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.fsdp import fully_shard
 
-from gradnoise.noise.clock import CLOCK
+from gradnoise.noise.steps.clock import CLOCK
 
 every_size = pytest.mark.parametrize("size", [1, 2, 4])
 

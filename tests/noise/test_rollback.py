@@ -8,8 +8,8 @@ from support.loop import SEED, flat, noise_of
 from torch import nn
 
 from gradnoise import Annealed, Fixed, attach
+from gradnoise.noise.doubts.other_steps import Watch
 from gradnoise.noise.handle import attached
-from gradnoise.noise.watch import Watch
 
 
 class Clipper(torch.optim.SGD):

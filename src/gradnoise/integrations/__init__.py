@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from gradnoise.noise.handle import Noise
-from gradnoise.noise.saying import say
+from gradnoise.noise.warning import say
 
 
 def warn_of_absence(noises: Sequence[Noise], before: Sequence[int], updates: int) -> None:

@@ -12,8 +12,8 @@ from gradnoise.integrations import warn_of_absence
 from gradnoise.noise.arm import schedule_of_arm, seed_of_arm
 from gradnoise.noise.attachment import attach
 from gradnoise.noise.handle import Noise
-from gradnoise.noise.saying import say
 from gradnoise.noise.schedule import Schedule
+from gradnoise.noise.warning import say
 
 
 class GradientNoise(TrainerCallback):

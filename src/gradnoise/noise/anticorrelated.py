@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from gradnoise.noise.clock import CLOCK
 from gradnoise.noise.dosing import Dose, Group
 from gradnoise.noise.gradients import Rows, Stream
+from gradnoise.noise.steps.clock import CLOCK
 
 ADDED = "gradnoise_added"
 """Key in `optimizer.param_groups`, the same in each: lists of t, standard deviation and keys of streams, of noise that

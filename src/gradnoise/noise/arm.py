@@ -12,8 +12,8 @@ from typing import Any
 
 from gradnoise.noise.gaussian import stream_key
 from gradnoise.noise.handle import handles
-from gradnoise.noise.inner import innermost
 from gradnoise.noise.schedule import Annealed, Fixed, Relative, Schedule
+from gradnoise.noise.steps.innermost import innermost
 
 NOISE, SEED = "GRADNOISE_NOISE", "GRADNOISE_SEED"
 

@@ -9,17 +9,17 @@ from typing import Any, overload
 from torch import Tensor
 
 from gradnoise.noise.arm import schedule_of_arm, seed_of_arm
-from gradnoise.noise.doubts import about_clipping, about_end
+from gradnoise.noise.doubts.checkpoints import about_saving
+from gradnoise.noise.doubts.likely_mistakes import about_clipping, about_end
 from gradnoise.noise.gradients import Rows, check_rows
 from gradnoise.noise.handle import Noise, attached
-from gradnoise.noise.homes import about_groups
-from gradnoise.noise.inner import chain
 from gradnoise.noise.naming import about_filter, about_prefix, names_of
 from gradnoise.noise.options import schedule_of
 from gradnoise.noise.places import Place, check_place
 from gradnoise.noise.rollback import all_or_nothing
-from gradnoise.noise.saving import about_saving
 from gradnoise.noise.schedule import Schedule, check_schedule
+from gradnoise.noise.steps.innermost import chain
+from gradnoise.noise.steps.shared_groups import about_groups
 
 
 @overload

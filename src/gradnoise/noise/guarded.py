@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar, cast
 
-from gradnoise.noise.saying import say
+from gradnoise.noise.warning import say
 
 T = TypeVar("T")
 

@@ -16,14 +16,14 @@ from gradnoise.noise import gaussian
 from gradnoise.noise.anticorrelated import Added, Left
 from gradnoise.noise.diagnostics import GroupDiagnostics, diagnose, draw
 from gradnoise.noise.dosing import Dose, Group, add_doses_, ask_for_ends, doses
+from gradnoise.noise.doubts.lookout import DOUBTFUL, Lookout
+from gradnoise.noise.doubts.ranks import Ranks
 from gradnoise.noise.gradients import Rows, refuse_shared
 from gradnoise.noise.guarded import Pause, ReadOnly
-from gradnoise.noise.lookout import DOUBTFUL, Lookout
 from gradnoise.noise.options import Options
 from gradnoise.noise.places import Place, weights_of
-from gradnoise.noise.ranks import Ranks
 from gradnoise.noise.schedule import Relative, Schedule, check_at, deviation, shown, sigma, until_share
-from gradnoise.noise.stepping import BeforeUpdate
+from gradnoise.noise.steps.before_update import BeforeUpdate
 from gradnoise.noise.streams import Streams
 from gradnoise.noise.until import Endings
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from gradnoise.noise.saying import say
+from gradnoise.noise.warning import say
 
 WRAPPERS = frozenset({"_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"})
 """Parts of names that torch.compile, activation checkpointing and FSDP1 put in."""

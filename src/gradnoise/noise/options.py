@@ -9,9 +9,9 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from gradnoise.noise.saying import say
 from gradnoise.noise.schedule import Annealed, Fixed, Relative, Schedule, end_of, sigma
 from gradnoise.noise.until import Endings
+from gradnoise.noise.warning import say
 
 OPTIONS = {"noise_eta": "eta", "noise_gamma": "gamma", "noise_rho": "rho", "noise_sigma": "sigma"}
 """Option of a parameter group -> field of the schedule that it replaces."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from gradnoise.noise.saying import say
+from gradnoise.noise.warning import say
 
 Until: TypeAlias = int | float | None
 """An integer names the first update without noise; a float is a share of the gradient's norm in (0, 1]."""

@@ -194,7 +194,7 @@ def _attach(optimizer):
     try:
         import gradnoise
         from gradnoise.noise.handle import attached
-        from gradnoise.noise.inner import innermost
+        from gradnoise.noise.steps.innermost import innermost
     except ImportError as error:
         raise RuntimeError(
             f"this arm of `gradnoise compare` adds noise, for which {sys.executable} needs the package gradnoise"
@@ -209,7 +209,7 @@ def _noise(optimizer):
     module = sys.modules.get("gradnoise.noise.handle")
     if module is None:
         return {}
-    inner = sys.modules["gradnoise.noise.inner"].innermost(optimizer)
+    inner = sys.modules["gradnoise.noise.steps.innermost"].innermost(optimizer)
     for noise in module.handles():
         if noise.optimizer is inner:
             return {"sigma": noise.sigma, "schedule": repr(noise.schedule), "seed": noise.seed}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from gradnoise.noise.homes import CLOCK, move_in
+from gradnoise.noise.steps.shared_groups import CLOCK, move_in
 
 
 class Clock:

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from gradnoise.noise.homes import CLOCK
-from gradnoise.noise.saying import say
+from gradnoise.noise.steps.shared_groups import CLOCK
+from gradnoise.noise.warning import say
 
 _OTHER = 7_777_777
 """A clock that no training has."""

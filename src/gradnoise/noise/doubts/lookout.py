@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Sequence
 from torch import Tensor
 from torch.optim import Optimizer
 
-from gradnoise.noise import doubts, undoing
 from gradnoise.noise.dosing import Dose
+from gradnoise.noise.doubts import likely_mistakes, lost_noise
+from gradnoise.noise.doubts.lost_noise import Seen
+from gradnoise.noise.doubts.other_steps import Watch
 from gradnoise.noise.gradients import Stream
-from gradnoise.noise.saying import say
-from gradnoise.noise.undoing import Seen
-from gradnoise.noise.watch import Watch
+from gradnoise.noise.warning import say
 
 DOUBTFUL = 4
 """Updates that are looked at."""
@@ -55,31 +55,31 @@ class Lookout:
         """Look at an update whose noise is about to be added."""
         made = self._made
         if not self._loud and (made < DOUBTFUL or made & (made - 1) == 0):
-            self._loud = doubts.about_dose(doses, t, scale)
+            self._loud = likely_mistakes.about_dose(doses, t, scale)
         if made == 0:
-            doubts.about_padding(doses)
+            likely_mistakes.about_padding(doses)
         look = made < DOUBTFUL and scale is None
-        self._stale = self._stale or (look and undoing.about_renewal(self._left))
-        self._before, self._fresh = undoing.before_noise(streams) if look else [], not self._optimizer.state
+        self._stale = self._stale or (look and lost_noise.about_renewal(self._left))
+        self._before, self._fresh = lost_noise.before_noise(streams) if look else [], not self._optimizer.state
         self._left = []
         if self._diagnosed:
             self._mistaken = self._mistaken or (
-                self._diagnosed_at == t and undoing.about_diagnosis(self._diagnosed, scale)
+                self._diagnosed_at == t and lost_noise.about_diagnosis(self._diagnosed, scale)
             )
             self._diagnosed = []
         if 0 < made < DOUBTFUL:
             between = [other._keys() for other in self._others() if other._turn > self._turn and not self._alike]
-            self._alike = self._alike or doubts.about_names(self._keys(), between)
+            self._alike = self._alike or likely_mistakes.about_names(self._keys(), between)
         self._made, self._turn = made + 1, next(_turns)
 
     def diagnosed(self, streams: Sequence[Stream], t: int) -> None:
         """Remember gradients that are compared with the noise of the coming update."""
         if not self._mistaken:
-            self._diagnosed, self._diagnosed_at = undoing.before_noise(streams), t
+            self._diagnosed, self._diagnosed_at = lost_noise.before_noise(streams), t
 
     def after_noise(self) -> None:
         """Remember gradients as they are with noise; a fused optimizer takes a loss scale away within its step."""
-        self._before = undoing.after_noise(self._before)
+        self._before = lost_noise.after_noise(self._before)
         self._times += 1
         self._watch.passed_in_step = False
 
@@ -95,7 +95,7 @@ class Lookout:
             )
         else:
             fresh = self._fresh and self._times == 1
-            self._undone = undoing.about_update(self._optimizer, self._before, fresh=fresh)
+            self._undone = lost_noise.about_update(self._optimizer, self._before, fresh=fresh)
         self._left, self._before, self._times = self._before, [], 0
         self._watch.step()
 

@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import __file__ as OPTIMIZER_FILE
 
-from gradnoise.noise.clock import Clock
-from gradnoise.noise.closures import Closures, Place
-from gradnoise.noise.inner import __file__ as INNER_FILE
-from gradnoise.noise.inner import defers, hook_steps
-from gradnoise.noise.saying import say
+from gradnoise.noise.steps.clock import Clock
+from gradnoise.noise.steps.closures import Closures, Place
+from gradnoise.noise.steps.innermost import __file__ as INNER_FILE
+from gradnoise.noise.steps.innermost import defers, hook_steps
+from gradnoise.noise.warning import say
 
 AddNoise = Callable[[int, "Tensor | None"], bool]
 """Adds the noise of update t, times a loss scale if that is given, to the gradients; says whether there were any."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from gradnoise.noise.saying import say
+from gradnoise.noise.warning import say
 
 _watched: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # parameter -> weak reference to its last watch
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from gradnoise.noise.dosing import Dose
-from gradnoise.noise.saying import say
 from gradnoise.noise.schedule import Relative, Schedule
 from gradnoise.noise.until import share_of
+from gradnoise.noise.warning import say
 
 #: Noise that is so many times the gradient is probably a mistake.
 LOUD = 10.0

@@ -10,9 +10,9 @@ from typing import Any
 from torch import distributed
 from torch.optim import Optimizer
 
-from gradnoise.noise.alike import Round, Told, differing, other_streams, same_noise_elsewhere, shared, told
-from gradnoise.noise.saying import say
+from gradnoise.noise.doubts.equal_ranks import Round, Told, differing, other_streams, same_noise_elsewhere, shared, told
 from gradnoise.noise.streams import Streams
+from gradnoise.noise.warning import say
 
 PATIENCE = 3
 """Updates for which something is waited that another rank is to tell."""

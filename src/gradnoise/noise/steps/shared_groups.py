@@ -12,7 +12,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from gradnoise.noise.saying import say
+from gradnoise.noise.warning import say
 
 CLOCK = "gradnoise_t"
 """Key of the clock in `optimizer.param_groups`.

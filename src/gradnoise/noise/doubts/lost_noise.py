@@ -12,7 +12,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from gradnoise.noise.gradients import Stream
-from gradnoise.noise.saying import say
+from gradnoise.noise.warning import say
 
 #: How many parameters are looked at, how many of their elements, and how many they have to have.
 FEW, SAMPLE, SOME = 8, 4096, 4

@@ -87,6 +87,6 @@ def test_each_optimizer_is_warned_of_at_a_line_of_the_users(fault, message, time
 
 def test_filters_of_the_users_count():
     with warnings.catch_warnings(record=True) as said:
-        warnings.filterwarnings("ignore", message=".* clips within its step", module="test_saying|tests.noise")
+        warnings.filterwarnings("ignore", message=".* clips within its step", module="test_warning|tests.noise")
         clips_by_an_option()
     assert not said
