@@ -23,6 +23,7 @@ def said():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         warnings.filterwarnings("ignore", message="the noise of update")
+        warnings.filterwarnings("ignore", message="Sparse invariant checks")  # of torch
         yield caught
 
 
@@ -194,6 +195,26 @@ def test_a_hook_after_the_noise_that_undoes_it(hook, message, kind, said):
         optimizer.step()
     (one,) = said
     assert message in str(one.message)
+
+
+@pytest.mark.parametrize(("hook", "message"), [(refill, "is as it was"), (clip_by_norm, "clipped gradients")])
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam])
+def test_a_fused_step_that_takes_a_loss_scale_away(hook, message, kind, said):
+    """It divides gradients by the scale, which is no clip, and may lose noise like any other."""
+    p = nn.Parameter(torch.zeros(70, 70))
+    optimizer = kind([p], lr=0.1, fused=True)
+    attach(optimizer, Fixed(1.0), seed=SEED)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1000.0)
+    for hooked in (False, True):
+        if hooked:
+            optimizer.register_step_pre_hook(lambda *_: hook(p))
+        optimizer.zero_grad()
+        scaler.scale((p * some(int(hooked), p.shape)).sum()).backward()
+        p.bucket = p.grad.clone()
+        scaler.step(optimizer)
+        scaler.update()
+        assert len(said) == hooked
+    assert message in str(said[0].message)
 
 
 @pytest.mark.parametrize("hook", [refill, replace, clip_by_value, clip_by_norm])
@@ -465,3 +486,23 @@ def test_a_bias_before_a_batch_normalization_is_no_lost_noise(kind, dtype):
         attach(optimizer, Fixed(1.0), seed=seed)
         model(torch.randn(8, 3, dtype=dtype, generator=torch.Generator().manual_seed(seed))).sum().backward()
         optimizer.step()
+
+
+@pytest.mark.parametrize("lost", ["", "filled anew", "copies"])
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.SparseAdam, torch.optim.Adagrad])
+def test_rows_of_a_sparse_gradient(kind, lost, said):
+    """They come unordered and repeated, and get noise in order and once."""
+    model = nn.Embedding(50, 20, sparse=True)
+    optimizer = kind(model.parameters(), lr=0.1)
+    attach(optimizer, Fixed(1.0), seed=SEED)
+    copies = []
+    if lost:
+        optimizer.register_step_pre_hook(lambda *_: setattr(model.weight, "grad", copies[-1]))
+    if lost == "copies":  # and what the step leaves does not tell
+        optimizer.register_step_post_hook(lambda *_: setattr(model.weight, "grad", None))
+    for k in range(3):
+        optimizer.zero_grad()
+        (model(torch.tensor([3, 40, 7, 3])) * some(k, (4, 20))).sum().backward()
+        copies.append(model.weight.grad.clone())
+        optimizer.step()
+    assert ["before the noise" in str(one.message) for one in said] == [True] * bool(lost)

@@ -12,7 +12,19 @@ import torch
 from support.small import STEPS, Toy, small
 
 from gradnoise import Annealed, Fixed, Relative
-from gradnoise.population import SGD, Adam, AdamW, Cosine, Group, Groups, PopulationError, check_experiment
+from gradnoise.population import (
+    SGD,
+    Adam,
+    AdamW,
+    Cosine,
+    Group,
+    Groups,
+    Population,
+    PopulationError,
+    Replica,
+    Training,
+    check_experiment,
+)
 from gradnoise.population.rules import measured
 from gradnoise.study import Arm, Options, Study, StudyError, dry_run, run_study
 
@@ -176,6 +188,9 @@ def test_what_depends_on_other_runs_is_refused(tmp_path, base, message):
     CALLS.clear(), KEPT.clear()
     with pytest.raises(PopulationError, match=message):
         check_experiment(Toy(), base)
+    CALLS.clear(), KEPT.clear()
+    with pytest.raises(PopulationError, match=message):
+        Population(Toy(), [Replica(seed, Training(**base)) for seed in range(2)])
 
 
 PURE = [
@@ -192,6 +207,7 @@ PURE = [
 @pytest.mark.parametrize("base", PURE, ids=described)
 def test_what_is_a_function_of_t_and_state_trains(tmp_path, base):
     assert dry_run(asked(**base), tmp_path, OPTIONS).notes == ()
+    Population(Toy(), [Replica(0, Training(**base))])
     assert {t.status for t in run_study(asked(**base), tmp_path, options=OPTIONS).trials} == {"finished"}
 
 

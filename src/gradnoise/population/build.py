@@ -19,18 +19,20 @@ from gradnoise.population.noisy import check_noise_on
 from gradnoise.population.optimizers import Optimizer
 from gradnoise.population.randomness import DROPOUT, INIT, seeded
 from gradnoise.population.replica import Replica
+from gradnoise.population.rules import check_rules
 from gradnoise.population.stacked import StackedModules
 from gradnoise.population.training import Training
 from gradnoise.population.turns import Round
 from gradnoise.population.update import Rule
 
 
-def agreed_training(replicas: Sequence[Replica]) -> Training:
+def agreed_training(experiment: Experiment, replicas: Sequence[Replica]) -> Training:
     """Return settings of the first replica, in which those that all must share are the same in all.
 
     Raises:
-        PopulationError: optimizer or scope of the clip differ.
+        PopulationError: optimizer or scope of the clip differ, or a rule keeps something between calls.
     """
+    check_rules(experiment.name, (replica.training for replica in replicas))
     first = replicas[0].training
     for i, replica in enumerate(replicas):
         for name in ("optimizer", "clip_per"):

@@ -108,7 +108,7 @@ class Population:
         """Make what updates the parameters of one turn, and its states before the first update."""
         experiment, turn = self.experiment, self.round.turns[place.number]
         replicas = [r.during(turn) for r in self.replicas]
-        shared, gated = agreed_training(replicas), check_gate(experiment, replicas)
+        shared, gated = agreed_training(experiment, replicas), check_gate(experiment, replicas)
         bound = getattr(shared.optimizer, "bound", None)
         optimizer = shared.optimizer if bound is None else bound(place.names, place.offsets)
         states = first_states(place, optimizer, replicas, self._live.theta, gated, experiment.watch_updates)

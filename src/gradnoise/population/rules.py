@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ from gradnoise.population.groups import BoundGroups, Groups, Run
 from gradnoise.population.kept import Kept
 from gradnoise.population.optimizers import Optimizer, before_noise_of
 from gradnoise.population.randomness import kept_generators
+from gradnoise.population.training import Training
 
 #: Settings that are rules.
 RULES = ("lr", "noise", "weight_noise", "optimizer")
@@ -76,8 +77,31 @@ def measured(name: str, rule: Any, steps: int) -> Rule:
         if isinstance(rule, Relative):
             return _schedule(name, rule.ratio, steps, own=False)
         if callable(rule):
-            return _schedule(name, rule, steps, own=not f"{getattr(rule, '__module__', '')}.".startswith(LIBRARIES))
+            return _schedule(name, rule, steps, own=_is_own(rule))
         return _optimizer(name, rule, steps)
+
+
+def check_rules(experiment: str, trainings: Iterable[Training]) -> None:
+    """Check that the user's own schedules and optimizers do the same whenever they are asked.
+
+    Raises:
+        PopulationError: one keeps something between calls that decides what it does, or an optimizer mixes rows.
+    """
+    seen = {id(rule): (name, rule) for own in trainings for name, rule in rules_in(vars(own)) if _is_own(rule)}
+    with kept_generators():
+        for name, rule in seen.values():
+            whole = f"{experiment}: {name}"
+            _steady_schedule(whole, rule, TWICE) if callable(rule) else _steady_optimizer(whole, rule)
+
+
+def _is_own(rule: Any) -> bool:
+    """Tell whether a rule, or one in it, is the user's own code and not the library's."""
+    parts = [rule] if isinstance(rule, Relative) or callable(rule) else _parts(rule)
+    return any(not f"{_module(part)}.".startswith(LIBRARIES) for part in parts)
+
+
+def _module(rule: Any) -> str:
+    return str(getattr(rule, "__module__", ""))
 
 
 def _times(steps: int) -> list[int]:
@@ -89,6 +113,16 @@ def _schedule(name: str, schedule: Callable[[int], Any], steps: int, *, own: boo
     readings = {f"value at t = {t}": float(schedule(t)) for t in _times(steps)}
     if not own:
         return Rule(readings)
+    values, changes = _steady_schedule(name, schedule, steps, before)
+    digest = hashlib.sha256(" ".join(f"{x:.6g}" for x in values).encode()).hexdigest()[:12]
+    return Rule(readings, {f"hash of the values at all t < {steps}": digest}, _noted(name, schedule, changes))
+
+
+def _steady_schedule(
+    name: str, schedule: Callable[[int], Any], steps: int, before: Kept | None = None
+) -> tuple[list[float], Sequence[str]]:
+    """Return the values of a schedule that gives them again, and what it changes at each call without a consequence."""
+    before = _kept(schedule) if before is None else before
     first = [_value(schedule, t) for t in range(steps)]  # fills what a cache may hold
     kept = _kept(schedule)
     asked = np.unique(np.linspace(steps - 1, 0, TWICE).astype(int))[::-1]
@@ -111,8 +145,7 @@ def _schedule(name: str, schedule: Callable[[int], Any], steps: int, *, own: boo
             f"{name}: {_called(schedule)} returned other values when it was asked again{_which(changes)}; a population"
             " asks for many runs at once, and the values would depend on them: make it a function of t alone"
         )
-    digest = hashlib.sha256(" ".join(f"{x:.6g}" for x in first).encode()).hexdigest()[:12]
-    return Rule(readings, {f"hash of the values at all t < {steps}": digest}, _noted(name, schedule, changes))
+    return first, changes
 
 
 def _value(schedule: Callable[[int], Any], t: int) -> float:
@@ -127,6 +160,17 @@ def _equal(x: float, y: float) -> bool:
 
 
 def _optimizer(name: str, optimizer: Optimizer, steps: int) -> Rule:
+    first, changes = _steady_optimizer(name, optimizer)
+    (late,) = _moved(optimizer, [BOTH], (*UPDATES, *_times(steps)))
+    return Rule(
+        {f"weight {i}": x for i, x in enumerate(first.flatten().tolist())},
+        {f"weight {i} after later updates": x for i, x in enumerate(late.flatten().tolist())},
+        _noted(name, optimizer, changes),
+    )
+
+
+def _steady_optimizer(name: str, optimizer: Optimizer) -> tuple[Tensor, Sequence[str]]:
+    """Return where an optimizer that does the same again takes weights, and what it changes without a consequence."""
     before = _kept(optimizer)
     (first,) = _moved(optimizer, [BOTH])
     kept = _kept(optimizer)
@@ -149,12 +193,7 @@ def _optimizer(name: str, optimizer: Optimizer, steps: int) -> Rule:
             f"{name}: {_called(optimizer)} moves a replica elsewhere alone than beside another; it mixes rows: take"
             " means and norms over the last dimension, with keepdim=True"
         )
-    (late,) = _moved(optimizer, [BOTH], (*UPDATES, *_times(steps)))
-    return Rule(
-        {f"weight {i}": x for i, x in enumerate(first.flatten().tolist())},
-        {f"weight {i} after later updates": x for i, x in enumerate(late.flatten().tolist())},
-        _noted(name, optimizer, changes),
-    )
+    return first, changes
 
 
 def _moved(optimizer: Optimizer, runs: Sequence[Sequence[int]], times: Sequence[int] = UPDATES) -> tuple[Tensor, ...]:

@@ -47,6 +47,7 @@ class Lookout:
         self._diagnosed_at = -1
         self._before: list[Seen] = []  # of the update that is under way
         self._left: list[Seen] = []  # of the last one, if it left the gradients as they were
+        self._scale: Tensor | None = None  # that its gradients carry into the step
         self._times = 0  # how often noise was added in this step
         self._fresh = False  # whether the optimizer had no memory when it began
         self._watch = Watch(parameters, type(optimizer).__name__, in_step)
@@ -58,7 +59,7 @@ class Lookout:
             self._loud = likely_mistakes.about_dose(doses, t, scale)
         if made == 0:
             likely_mistakes.about_padding(doses)
-        look = made < DOUBTFUL and scale is None
+        look, self._scale = made < DOUBTFUL, scale
         self._stale = self._stale or (look and lost_noise.about_renewal(self._left))
         self._before, self._fresh = lost_noise.before_noise(streams) if look else [], not self._optimizer.state
         self._left = []
@@ -78,7 +79,7 @@ class Lookout:
             self._diagnosed, self._diagnosed_at = lost_noise.before_noise(streams), t
 
     def after_noise(self) -> None:
-        """Remember gradients as they are with noise; a fused optimizer takes a loss scale away within its step."""
+        """Remember gradients as they are with noise."""
         self._before = lost_noise.after_noise(self._before)
         self._times += 1
         self._watch.passed_in_step = False
@@ -95,7 +96,7 @@ class Lookout:
             )
         else:
             fresh = self._fresh and self._times == 1
-            self._undone = lost_noise.about_update(self._optimizer, self._before, fresh=fresh)
+            self._undone = lost_noise.about_update(self._optimizer, self._before, self._scale, fresh=fresh)
         self._left, self._before, self._times = self._before, [], 0
         self._watch.step()
 

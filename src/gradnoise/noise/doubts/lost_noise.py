@@ -33,6 +33,7 @@ class Seen(NamedTuple):
     weights: Tensor
     clean: Tensor
     noisy: Tensor
+    rows: Tensor | None
 
     @property
     def now(self) -> Tensor | None:
@@ -42,18 +43,18 @@ class Seen(NamedTuple):
     @property
     def moved(self) -> Tensor | None:
         """Return by how much the parameter has moved, None where it is another kind of tensor."""
-        now = _like(self.weights, _sample(self.stream.parameter))
+        now = _like(self.weights, _sample(self.stream.parameter, self.rows))
         return None if now is None else _reals(now) - _reals(self.weights)
 
 
 def before_noise(streams: Sequence[Stream]) -> list[Seen]:
     """Return copies of elements of a few parameters, of the first and the last among them, and of their gradients."""
-    dense = [s for s in streams if (g := s.parameter.grad) is not None and g.layout == torch.strided]
-    few = dense if len(dense) <= FEW else [dense[i * (len(dense) - 1) // (FEW - 1)] for i in range(FEW)]
-    found = [(stream, _sample(stream.parameter), _sample(stream.parameter.grad)) for stream in few]
+    made = [s for s in streams if s.parameter.grad is not None]
+    few = made if len(made) <= FEW else [made[i * (len(made) - 1) // (FEW - 1)] for i in range(FEW)]
+    found = [(s, rows := _rows(s.parameter.grad), _sample(s.parameter, rows), _sample(s.parameter.grad)) for s in few]
     return [
-        Seen(stream, weights.clone(), clean := gradient.clone(), clean)
-        for stream, weights, gradient in found
+        Seen(stream, weights.clone(), clean := gradient.clone(), clean, rows)
+        for stream, rows, weights, gradient in found
         if weights is not None and gradient is not None and len(gradient) >= SOME
     ]
 
@@ -64,15 +65,17 @@ def after_noise(before: Iterable[Seen]) -> list[Seen]:
     return [seen for seen in found if not torch.equal(seen.noisy, seen.clean)]
 
 
-def about_update(optimizer: Optimizer, before: Sequence[Seen], *, fresh: bool) -> bool:
+def about_update(optimizer: Optimizer, before: Sequence[Seen], scale: Tensor | None, *, fresh: bool) -> bool:
     """Warn of a step in which the noise was lost or clipped; return whether it was.
 
     Args:
         optimizer: whose step has ended.
         before: what stood there when the noise had been added.
+        scale: loss scale that the gradients carried, which a fused optimizer takes away within its step.
         fresh: whether the optimizer began without a memory of gradients before, and noise was added once.
     """
     name = type(optimizer).__name__
+    own = [] if scale is None else [1 / float(scale)]
     for seen in before:
         now = seen.now
         if now is not None and not torch.equal(now, seen.noisy):
@@ -83,7 +86,7 @@ def about_update(optimizer: Optimizer, before: Sequence[Seen], *, fresh: bool) -
                     " a copy from a bucket; attach noise last, after all hooks are registered"
                 )
                 return True
-            if _is_clipped(now, seen.noisy, optimizer):
+            if _is_clipped(now, seen.noisy, (*own, *_factors(optimizer))):
                 say(
                     f"{name} clipped gradients after the noise was added, and the noise with them; have"
                     " it clip before the step, in a subclass's `step` before super().step(), or not at all"
@@ -194,11 +197,17 @@ def _rounding(x: Tensor, moved: Tensor | None = None) -> float:
 
 
 @torch.no_grad()
-def _is_clipped(now: Tensor, before: Tensor, optimizer: Optimizer) -> bool:
-    """Tell whether a gradient was scaled down, as by its norm, or cut at a value; others use it as a scratch pad."""
+def _is_clipped(now: Tensor, before: Tensor, factors: Iterable[float]) -> bool:
+    """Tell whether a gradient was scaled down, as by its norm, or cut at a value; others use it as a scratch pad.
+
+    Args:
+        now: the gradient.
+        before: as it was.
+        factors: by which it is scaled where nothing is clipped.
+    """
     factor = _factor(now, before)
     now, before = _reals(now), _reals(before)
-    if 0 < factor < SHRUNK and not any(math.isclose(factor, own, rel_tol=1e-3) for own in _factors(optimizer)):
+    if 0 < factor < SHRUNK and not any(math.isclose(factor, own, rel_tol=1e-3) for own in factors):
         return True
     bound, most = now.abs().max(), before.abs().max()
     signs = bound == 1 and len(now) < 32  # or few elements that all are cut at 1
@@ -216,14 +225,29 @@ def _factors(optimizer: Optimizer) -> Iterator[float]:
 
 
 @torch.no_grad()
-def _sample(x: Tensor | None) -> Tensor | None:
-    """Return some elements of a dense tensor, of a DTensor those of this rank; None for other kinds."""
+def _rows(gradient: Tensor | None) -> Tensor | None:
+    """Return which rows a sparse gradient has, None for other kinds."""
+    if type(gradient) is not Tensor or gradient.layout != torch.sparse_coo or gradient.sparse_dim() != 1:
+        return None
+    return gradient.detach().coalesce().indices()[0]
+
+
+@torch.no_grad()
+def _sample(x: Tensor | None, rows: Tensor | None = None) -> Tensor | None:
+    """Return some elements of a tensor, None for kinds that are not looked at.
+
+    Args:
+        x: dense; or a DTensor, of which those of this rank count; or sparse in its rows, which count in their order.
+        rows: of a dense tensor that count.
+    """
     local: Any = getattr(x, "to_local", lambda: x)()
     if type(local).__name__ == "AsyncCollectiveTensor":
         local = local.wait()
+    if _rows(local) is not None:
+        local = local.detach().coalesce().values()
     if type(local) not in (Tensor, Parameter) or local.layout != torch.strided:
         return None
-    return local.detach().flatten()[:SAMPLE]
+    return (local.detach() if rows is None else local.detach()[rows]).flatten()[:SAMPLE]
 
 
 def _like(before: Tensor, now: Tensor | None) -> Tensor | None:
