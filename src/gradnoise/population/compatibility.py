@@ -34,7 +34,7 @@ def check_same(state: Mapping[str, Any], mine: Mapping[str, Any]) -> None:
 def _layout(state: Mapping[str, Any]) -> list[str]:
     """Return name, dtype and shape (without the replica axis) of every tensor of a state."""
     tensors = {"theta": state["theta"]}
-    for part in ("fixed", "optimizer", "course", "goal"):
+    for part in ("fixed", "optimizer", "course", "goal", "noise", "watched"):
         tensors |= {f"{part} {name}": x for name, x in state.get(part, {}).items()}
     return list(state["parameters"]) + [f"{n} {x.dtype} {tuple(x.shape[1:])}" for n, x in tensors.items()]
 

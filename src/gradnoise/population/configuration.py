@@ -21,6 +21,8 @@ class Agreed:
         self._config, self._differing = config, differing
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # a copy that is being made has none of its own yet
+            raise AttributeError(name)
         if name in self._differing:
             raise PopulationError(
                 f"config.{name} may differ between the replicas of a population (it is in replica_keys); read it in"

@@ -38,6 +38,7 @@ class RowConstants:
         before_clip, after_clip: sigma_t [K, P] in float64 of the noise before and after the clip; None for no noise.
             Where noise is `relative` it is the ratio rho_t instead.
         undone_before, undone_after: likewise of the noise of the update before, for rows that take it away again.
+        anti_before, anti_after: bool [P], these rows; None for no such row.
         relative: float64 [P], what the noise is relative to: inf for the gradient, the threshold for the clip, 0 for
             noise that is not; None where no row's is.
         share: float64 [P], the noise of a row ends when it is under this share of the gradient; 0 for rows whose noise
@@ -57,6 +58,8 @@ class RowConstants:
     after_clip: Tensor | None
     undone_before: Tensor | None
     undone_after: Tensor | None
+    anti_before: Tensor | None
+    anti_after: Tensor | None
     relative: Tensor | None
     share: Tensor | None
     weight_keys: Tensor | None
@@ -105,6 +108,12 @@ class Tables:
         self._first = -1
         self._constants: RowConstants | None = None
 
+    def noisy_sizes(self) -> list[float]:
+        """Return how many elements of each row may get gradient noise."""
+        if self._noisy is None:
+            return [float(self._offsets[-1])] * len(self._replicas)
+        return self._noisy.size.tolist()
+
     def at(self, t: int) -> RowConstants:
         """Return constants that cover update t.
 
@@ -134,6 +143,8 @@ class Tables:
             after_clip=self._table(torch.where(first, 0, sigmas)),
             undone_before=self._table(torch.where(first, gone, 0)),
             undone_after=self._table(torch.where(first, 0, gone)),
+            anti_before=self._table(anti & first),
+            anti_after=self._table(anti & ~first),
             relative=self._relative,
             share=self._share,
             weight_keys=self._weight_keys,

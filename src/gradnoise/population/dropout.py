@@ -35,7 +35,7 @@ class MaskedDropout(nn.Module):
             return x
         if self.traced and len(self.shapes) != 1:
             keep = 1 - self.mask
-            return x * torch.bernoulli(keep.expand(x.shape)) / keep
+            return x * torch.bernoulli(keep.expand(x.shape)) / torch.where(keep > 0, keep, 1)
         if self.mask.dim() == 0:  # the dry run that finds out the mask's shape
             self.shapes.append(x.shape)
         elif self.mask.shape != x.shape:

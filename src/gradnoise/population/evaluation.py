@@ -72,7 +72,8 @@ def _examine(
     for name, values in found.items():
         unknown = torch.full((len(modules),), math.nan, dtype=values.dtype, device=values.device)
         known = metrics.get(name, unknown)
-        metrics[name] = known.index_put((rows,), values.to(known.dtype))
+        dtype = torch.promote_types(known.dtype, values.dtype)
+        metrics[name] = known.to(dtype).index_put((rows,), values.to(dtype))
 
 
 def checked(name: str, method: str, metrics: Any, *, empty: bool = False) -> Metrics:

@@ -125,8 +125,19 @@ def _places(root: object) -> Iterator[tuple[str, Any]]:
     yield from _names(functions)
 
 
+def attributes(x: object) -> dict[str, Any]:
+    """Return the attributes of an object, also those that it keeps in slots."""
+    slots = [name for c in type(x).__mro__ for name in _slots(c) if hasattr(x, name)]
+    return {name: getattr(x, name) for name in slots} | getattr(x, "__dict__", {})
+
+
+def _slots(c: type) -> tuple[str, ...]:
+    names = vars(c).get("__slots__", ())
+    return tuple(n for n in ((names,) if isinstance(names, str) else names) if n not in ("__dict__", "__weakref__"))
+
+
 def _attributes(name: str, x: object) -> Iterator[tuple[str, Any]]:
-    for key, value in vars(x).items():
+    for key, value in attributes(x).items():
         if not (isinstance(x, nn.Module) and key in OF_TORCH):
             yield f"{name}.{key}", value
 

@@ -255,6 +255,12 @@ class L2:
 
     def __post_init__(self) -> None:
         """Check the ranges of the settings."""
+        if isinstance(self.optimizer, type) or not (
+            hasattr(self.optimizer, "init") and hasattr(self.optimizer, "update")
+        ):
+            raise ValueError(
+                f"L2({self.optimizer!r}, ...): give an optimizer of populations, as in L2(SGD(momentum=0.9), 5e-4)"
+            )
         _check("weight_decay", self.weight_decay, 0, math.inf)
 
     @property

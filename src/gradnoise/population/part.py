@@ -113,12 +113,19 @@ class Part:
 
 
 def first_states(
-    place: Place, optimizer: Optimizer, replicas: Sequence[Replica], theta: Tensor, gated: bool, watched: bool
+    place: Place,
+    optimizer: Optimizer,
+    replicas: Sequence[Replica],
+    theta: Tensor,
+    *,
+    gated: bool,
+    watched: bool,
+    patience: int,
 ) -> tuple[State, State, State]:
     """Return states of optimizer, noise and what is watched before the first update of a turn, under their names."""
     device = theta.device
     return (
         place.named(optimizer.init(theta[:, place.columns])),
-        place.named(start(replicas, gated, device)),
+        place.named(start(replicas, gated, patience, device)),
         place.named(start_watching(len(replicas), optimizer, device) if watched else {}),
     )

@@ -111,7 +111,8 @@ class Population:
         shared, gated = agreed_training(experiment, replicas), check_gate(experiment, replicas)
         bound = getattr(shared.optimizer, "bound", None)
         optimizer = shared.optimizer if bound is None else bound(place.names, place.offsets)
-        states = first_states(place, optimizer, replicas, self._live.theta, gated, experiment.watch_updates)
+        asked = {"gated": gated, "watched": experiment.watch_updates, "patience": experiment.patience}
+        states = first_states(place, optimizer, replicas, self._live.theta, **asked)
         for mine, own in zip((self._live.optimizer, self._live.noise, self._live.watched), states, strict=True):
             mine |= own
         gradients = Gradients(
@@ -158,7 +159,7 @@ class Population:
 
     def skip(self, t: int) -> None:
         """Go to update t without those before it; for looks at what comes, never in a run."""
-        self.t = t
+        self.t = self._since = t
         self._live.t.fill_(t)
         self._live.clock.copy_(torch.tensor(self._clocks(t)))
 
@@ -285,8 +286,8 @@ class Population:
     def _seen(self, k: int, part: Part) -> Seen:
         """Return what was seen of a turn since the last `reset_telemetry`."""
         live, done = part.live, self.round.done(k, self.t)
-        size, gated = live.theta.shape[1], part.gated and done > 0
-        noise = noise_norm(part.replicas, max(done - 1, 0), size, live.noise, gated=gated)
+        sizes, gated = part.tables.noisy_sizes(), part.gated and done > 0
+        noise = noise_norm(part.replicas, max(done - 1, 0), sizes, live.noise, gated=gated)
         return Seen(self.round.turns[k].name, done - self.round.done(k, self._since), live.sums, live.watched, noise)
 
     def reset_telemetry(self) -> None:
@@ -329,8 +330,8 @@ class Population:
         """
         check_same(state, self.state_dict())
         self.select([self.alive.index(i) for i in state["alive"]])
-        self._since = state["since"]
         self.skip(state["t"])
+        self._since = state["since"]
         self.diverged, self.finished = dict(state["diverged"]), dict(state["finished"])
         live = self._live
         pairs = [(live.failures, state["failures"]), (live.theta, state["theta"]), (live.sums, state["sums"])]

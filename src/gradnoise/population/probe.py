@@ -119,7 +119,7 @@ def _later(population: Population, steps: int) -> dict[str, float]:
     for t in sorted({int(share * (steps - 1)) for share in LATER}):
         if t > population.t:
             population.skip(t)
-            readings[f"loss of minibatch {t}"] = _updated(population)[0][0]
+            readings[f"later loss of minibatch {t}"] = _updated(population)[0][0]
     return readings
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from gradnoise.errors import PopulationError
 from gradnoise.noise.schedule import Relative
 from gradnoise.population.groups import BoundGroups, Groups, Run
-from gradnoise.population.kept import Kept
+from gradnoise.population.kept import Kept, attributes
 from gradnoise.population.optimizers import Optimizer, before_noise_of
 from gradnoise.population.randomness import kept_generators
 from gradnoise.population.training import Training
@@ -32,7 +32,7 @@ SHARES = (0.0, 0.01, 0.1, 0.25, 0.5, 0.75, 1.0)
 #: Columns of the weights that an optimizer moves, and the first updates in which it does.
 WIDTH, UPDATES = 3, range(3)
 BOTH = (0, 1)
-#: So many updates of a schedule are asked for twice; a rule that keeps something is called so often more.
+#: A schedule is asked again at `TWICE` updates; a rule whose state changes is called `MANY` times in between.
 TWICE, MANY = 256, 10_000
 #: Packages whose rules keep nothing, and are the same code in all folders of a version.
 LIBRARIES = ("gradnoise.noise.", "gradnoise.population.")
@@ -233,7 +233,7 @@ def _kept(rule: Any) -> Kept:
 
 def _parts(rule: Any) -> Iterator[Any]:
     yield rule
-    for value in vars(rule).values():
+    for value in attributes(rule).values():
         for part in value if isinstance(value, tuple | list) else (value,):
             if dataclasses.is_dataclass(part) and not isinstance(part, type):
                 yield from _parts(part)

@@ -13,24 +13,32 @@ from gradnoise.population.constants import RowConstants
 from gradnoise.population.course import Course, State
 from gradnoise.population.experiment import Experiment
 from gradnoise.population.replica import Replica
+from gradnoise.population.training import Training
 
-NORM, ENDED = "norm", "ended"
+NORM, ENDED, ADDED, ADDED_AT = "norm", "ended", "added", "added at"
 
 
-def start(replicas: Sequence[Replica], gated: bool, device: torch.device) -> State:
+def start(replicas: Sequence[Replica], gated: bool, patience: int, device: torch.device) -> State:
     """Return what is remembered of the noise of rows before the first update, see `Live.noise`.
 
     Args:
         replicas: the rows.
         gated: see `check_gate`.
+        patience: of the experiment; where updates may be skipped, the last noise is not always that of the last update.
         device: where they are.
     """
-    if not (gated or any(r.training.noise_follows for r in replicas)):
+    taken = any(r.training.anti_pgd for r in replicas)
+    if not (gated or any(remembers(r.training) for r in replicas) or (taken and patience > 1)):
         return {}
-    return {
-        NORM: torch.zeros(len(replicas), dtype=torch.float64, device=device),
-        ENDED: torch.full((len(replicas),), -1, dtype=torch.int64, device=device),
-    }
+    zeros = torch.zeros(len(replicas), dtype=torch.float64, device=device)
+    none = torch.full((len(replicas),), -1, dtype=torch.int64, device=device)
+    found = {NORM: zeros, ENDED: none}
+    return found | {ADDED: zeros.clone(), ADDED_AT: none.clone()} if taken else found
+
+
+def remembers(training: Training) -> bool:
+    """Say whether how strong a row's noise is can be told by its own gradients alone."""
+    return training.noise_follows or (training.noise is not None and training.noise_on == "nonzero")
 
 
 def check_gate(experiment: Experiment, replicas: Sequence[Replica]) -> bool:
@@ -83,19 +91,26 @@ class Strength:
         """Return sigma_t [P] in float64, given a table of it and the norms of the gradients that get the noise."""
         if table is None or not self._state:
             return None if table is None else self._rows.at(table, self._t)
-        sigma = self._sigma(table, norm, self._t)
+        sigma = self._sigma(table, norm)
         self._size, self._now = norm.to(torch.float64), self._now + sigma
         return sigma
 
-    def undone(self, table: Tensor, norm: Tensor) -> Tensor:
-        """Return sigma_{t-1} [P] of noise that is taken away again, likewise."""
-        if not self._state:
-            return self._rows.at(table, self._t)
-        sigma = self._sigma(table, norm, self._t - 1)
-        self._before = self._before + sigma
-        return sigma
+    def undone(self, table: Tensor | None, anti: Tensor | None) -> tuple[Tensor, Tensor] | None:
+        """Return sigma [P] and t of the noise that is taken away again: the last that a row got.
 
-    def _sigma(self, table: Tensor, norm: Tensor, t: Tensor) -> Tensor:
+        Args:
+            table: of sigma_{t-1}, which it is where all noise is a function of t and no update is skipped.
+            anti: rows whose noise is taken away here, bool [P]; None for none.
+        """
+        if ADDED not in self._state:
+            return None if table is None else (self._rows.at(table, self._t), (self._t - 1).clamp(min=0))
+        if anti is None:
+            return None
+        sigma = torch.where(anti, self._state[ADDED], 0)
+        self._before = self._before + sigma
+        return sigma, self._state[ADDED_AT].clamp(min=0)
+
+    def _sigma(self, table: Tensor, norm: Tensor) -> Tensor:
         sigma = self._rows.at(table, self._t)
         if (relative := self._rows.relative) is not None:
             size = torch.where(torch.isinf(relative), norm.to(torch.float32).to(torch.float64), relative)
@@ -103,7 +118,7 @@ class Strength:
         if self._factor is not None:
             sigma = sigma * self._factor
         ended = self._state[ENDED]
-        over = (ended >= 0) & (t >= ended)
+        over = (ended >= 0) & (self._t >= ended)
         return torch.where(over | ~torch.isfinite(sigma), 0, sigma)
 
     def note(self, ok: Tensor) -> None:
@@ -115,6 +130,9 @@ class Strength:
         if not self._state:
             return
         noise = self._now * self._root
+        if ADDED in self._state:
+            self._state[ADDED].copy_(torch.where(ok, self._now, self._state[ADDED]))
+            self._state[ADDED_AT].copy_(torch.where(ok, self._t, self._state[ADDED_AT]))
         self._state[NORM].copy_(torch.hypot(self._now, self._before) * self._root)
         if (share := self._rows.share) is not None:
             under = ok & (noise > 0) & (noise < share * self._size) & (self._state[ENDED] < 0)

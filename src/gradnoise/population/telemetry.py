@@ -12,7 +12,7 @@ from torch import Tensor
 from gradnoise.noise.schedule import sigma
 from gradnoise.population.course import State
 from gradnoise.population.replica import Replica
-from gradnoise.population.strength import NORM
+from gradnoise.population.strength import NORM, remembers
 from gradnoise.population.turns import Round
 from gradnoise.population.update import SUMS
 from gradnoise.population.watching import WATCHED
@@ -77,21 +77,23 @@ def _own(name: str, turn: str) -> str:
     return f"{name}_{turn}"
 
 
-def noise_norm(replicas: Sequence[Replica], t: int, parameters: int, noise: State, *, gated: bool = False) -> Tensor:
+def noise_norm(
+    replicas: Sequence[Replica], t: int, sizes: Sequence[float], noise: State, *, gated: bool = False
+) -> Tensor:
     """Return sigma_t * sqrt(N), the expected norm of the gradient noise of update t: float64 [P].
 
     Args:
         replicas: the runs.
         t: the last update.
-        parameters: N.
+        sizes: N of each, elements that get noise.
         noise: what is remembered of noise that hangs on gradients or on the course, see `Live.noise`.
         gated: whether all noise hangs on the course.
     """
     known = noise[NORM].tolist() if noise else [0.0] * len(replicas)
     for row, training in enumerate(r.training for r in replicas):
-        if training.noise is not None and not (training.noise_follows or gated):
+        if training.noise is not None and not (remembers(training) or gated):
             size = sigma(training.noise, t)
             if training.anti_pgd and t:
                 size = math.hypot(size, sigma(training.noise, t - 1))
-            known[row] = size * parameters**0.5
+            known[row] = size * sizes[row] ** 0.5
     return torch.tensor(known, dtype=torch.float64)

@@ -92,6 +92,12 @@ class Training:
                 " the same number"
             )
 
+        if self.anti_pgd and self.noise_on == "nonzero":
+            raise PopulationError(
+                "anti_pgd takes the noise of an update away in the next one, whose gradient is zero elsewhere, and"
+                " noise_on='nonzero' adds none there; leave one of them out"
+            )
+
     def rate(self, t: int) -> float:
         """Return the learning rate of update `t`.
 

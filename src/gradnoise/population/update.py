@@ -42,7 +42,8 @@ class Live:
             [3 K, P].
         noise: where a row's noise hangs on its gradients or on the course, "norm", float64 [P]: the expected norm of
             the last update's noise, and "ended", int64 [P]: the first update without noise, -1 while it goes on; else
-            empty.
+            empty. Where it is also taken away again, or updates may be skipped, "added", float64 [P], and "added at",
+            int64 [P]: sigma and t of the last noise that stayed.
         watched: sums of what becomes of gradients, see `start_watching`; else empty.
     """
 
@@ -158,15 +159,14 @@ def _clip_and_add_noise(
     quiet = None if rows.nonzero_only is None else (g == 0) & rows.nonzero_only[:, None]
     strength = Strength(live.noise, t, rows, g, quiet, rule.noise(live.course))
 
-    def add(table: Tensor | None, undone: Tensor | None, scale: Tensor | None = None) -> None:
+    def add(table: Tensor | None, undone: Tensor | None, anti: Tensor | None, scale: Tensor | None = None) -> None:
         _add_noise(g, strength.at(table, norm), rows.noise_keys, t, rows, scale, quiet, rows.noisy)
-        if undone is not None:  # the kernel adds: g - sigma z = -(-g + sigma z), bit for bit
-            sigma = strength.undone(undone, norm)
-            _add_noise(g.neg_(), sigma, rows.noise_keys, (t - 1).clamp(min=0), rows, quiet=quiet, noisy=rows.noisy)
+        if (gone := strength.undone(undone, anti)) is not None:  # the kernel adds: g - sigma z = -(-g + sigma z)
+            _add_noise(g.neg_(), gone[0], rows.noise_keys, gone[1], rows, quiet=quiet, noisy=rows.noisy)
             g.neg_()
 
-    if rows.before_clip is not None or rows.undone_before is not None:
-        add(rows.before_clip, rows.undone_before)
+    if rows.before_clip is not None or rows.anti_before is not None:
+        add(rows.before_clip, rows.undone_before, rows.anti_before)
         norm = norms(g)
     scale, clipped = None, torch.zeros_like(norm, dtype=torch.bool)
     if rows.limit is not None and rule.clip_per == "tensor":
@@ -182,8 +182,8 @@ def _clip_and_add_noise(
         scale, norm = None, norms(g)
     if watch is not None:
         watch.before_noise(g, scale)
-    if scale is not None or rows.after_clip is not None or rows.undone_after is not None:
-        add(rows.after_clip, rows.undone_after, scale)
+    if scale is not None or rows.after_clip is not None or rows.anti_after is not None:
+        add(rows.after_clip, rows.undone_after, rows.anti_after, scale)
     if watch is not None:
         watch.after_noise(g)
     strength.note(ok)

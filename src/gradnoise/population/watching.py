@@ -7,9 +7,9 @@ from torch import Tensor
 
 from gradnoise.population.clipping import norms
 from gradnoise.population.course import State
-from gradnoise.population.optimizers import Optimizer
+from gradnoise.population.optimizers import L2, Optimizer
 
-#: What is recorded: the norm of the gradient after the clip; of the noise, in its units; the cosine between the update
+#: What is recorded: the norm of the gradient after the clip; of the noise over that norm; the cosine between the update
 #: and minus that gradient; and the root mean square of its elements over the optimizer's eps.
 WATCHED = ("clipped_norm", "noise_to_gradient", "update_cosine", "gradient_over_eps")
 
@@ -59,4 +59,5 @@ class Watch:
 
 
 def _eps(optimizer: Optimizer) -> float:
-    return float(getattr(optimizer, "eps", 0.0))
+    """Return the eps of an optimizer, of that inside an L2 penalty; 0 where it has none."""
+    return _eps(optimizer.optimizer) if isinstance(optimizer, L2) else float(getattr(optimizer, "eps", 0.0))
