@@ -22,7 +22,7 @@ ENGINE = {
     "optimizer": Adam(),
     "early_stop": False,
     "noise_first": True,
-    "noise_on": "nonzero",
+    "noise_on": ("*",),
     "weight_noise": Fixed(0.1),
     "anti_pgd": True,
 }

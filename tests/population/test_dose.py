@@ -19,7 +19,7 @@ DOSES = (
     replica(1, lr=0.05, noise=Annealed(0.01, until=0.05)),
     replica(1, lr=0.05, noise=Annealed(0.01)),
     replica(2, lr=0.05, noise=Annealed(0.01), anti_pgd=True),
-    replica(2, lr=0.05, noise=Relative(0.3), anti_pgd=True, noise_on="nonzero"),
+    replica(2, lr=0.05, noise=Relative(0.3), anti_pgd=True),
     replica(3, lr=0.05, noise=Relative(0.3), noise_first=True, clip=0.5, anti_pgd=True),
 )
 
@@ -50,7 +50,7 @@ def alone(run: Replica, steps: int) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
-@pytest.mark.parametrize("which", [0, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize("which", [0, 2, 3, 4, 5, 6, 7])
 def test_a_row_is_what_attach_makes_of_an_ordinary_loop(which):
     together = trajectories(population(*DOSES), 12)[which][-1]
     assert torch.allclose(together, alone(DOSES[which], 12), rtol=1e-9, atol=1e-12)
@@ -138,3 +138,49 @@ def test_momentum_sees_the_anticorrelated_noise():
     quiet = trajectories(walking, 60)[0][-1]
     assert (ends[0][-1] - quiet).norm() < (ends[1][-1] - quiet).norm()
     assert start.shape[1] == len(quiet)
+
+
+class Patient(Regression):
+    patience = 3
+
+
+@pytest.mark.parametrize("noise", [Annealed(0.01), Relative(0.3)], ids=repr)
+def test_a_skipped_update_leaves_its_noise_to_the_next(noise):
+    """Taken away is the last noise that stayed, which is not that of the update before."""
+    run = replica(0, lr=0.05, noise=noise, anti_pgd=True)
+    bare = Population(Regression(), [replica(0, lr=0.05)], dtype=torch.float64)
+    engine = Population(Patient(poison={0: 2}), [run], dtype=torch.float64)
+    names, offsets = engine.modules.names, engine.modules.offsets
+    left = torch.zeros(offsets[-1], dtype=torch.float64)
+    for t in range(5):
+        before = engine.modules.theta.clone()
+        engine.step()
+        if t == 2:
+            assert torch.equal(engine.modules.theta, before)
+            continue
+        bare.modules.theta.copy_(before)
+        bare.skip(t)
+        bare.step()
+        gradient = (before - bare.modules.theta)[0] / 0.05
+        seed = run.seed_for(NOISE)
+        pieces = zip(names, offsets, offsets[1:], strict=False)
+        z = torch.cat([normal(stream_key(seed, n), t, b - a) for n, a, b in pieces])
+        size = noise(t) ** 0.5 if callable(noise) else noise.ratio(t) * float(gradient.norm()) / len(z) ** 0.5
+        added = size * z.double()
+        moved = (bare.modules.theta - engine.modules.theta)[0] / 0.05
+        assert torch.allclose(moved, added - left, rtol=1e-5, atol=1e-7), t
+        left = added
+
+
+def test_noise_of_parameters_by_name_has_their_norm_in_the_telemetry():
+    runs = [replica(0, lr=0.05, noise=Fixed(1.0, until=u), noise_on=("*bias",)) for u in (None, 1e-9)]
+    engine = population(*runs)
+    names, offsets = engine.modules.names, engine.modules.offsets
+    biases = sum(b - a for n, a, b in zip(names, offsets, offsets[1:], strict=False) if n.endswith("bias"))
+    engine.step()
+    assert engine.telemetry()["noise_norm"].tolist() == pytest.approx([biases**0.5] * 2)
+
+
+def test_noise_that_was_taken_from_nowhere_is_refused():
+    with pytest.raises(PopulationError, match="noise_on='nonzero' adds none there"):
+        Training(noise=Annealed(0.1), anti_pgd=True, noise_on="nonzero")

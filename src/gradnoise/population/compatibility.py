@@ -8,6 +8,9 @@ from typing import Any
 
 from gradnoise.errors import PopulationError
 
+#: What only some populations keep.
+SELDOM = frozenset({"noise", "watched", "goal"})
+
 
 def check_same(state: Mapping[str, Any], mine: Mapping[str, Any]) -> None:
     """Compare a saved state with that of the population that is to take it.
@@ -15,7 +18,7 @@ def check_same(state: Mapping[str, Any], mine: Mapping[str, Any]) -> None:
     Raises:
         PopulationError: the state is of other replicas, another model, optimizer or dtype.
     """
-    if missing := sorted(mine.keys() - state.keys()):
+    if missing := sorted(mine.keys() - state.keys() - SELDOM):
         raise PopulationError(f"this is no state of a population: it has no {', '.join(missing)}")
     for what, theirs, ours in (("replicas", state["replicas"], mine["replicas"]),
                                ("tensors", _layout(state), _layout(mine))):  # fmt: skip
@@ -34,7 +37,7 @@ def check_same(state: Mapping[str, Any], mine: Mapping[str, Any]) -> None:
 def _layout(state: Mapping[str, Any]) -> list[str]:
     """Return name, dtype and shape (without the replica axis) of every tensor of a state."""
     tensors = {"theta": state["theta"]}
-    for part in ("fixed", "optimizer", "course", "goal", "noise", "watched"):
+    for part in ("fixed", "optimizer", "course", *sorted(SELDOM)):
         tensors |= {f"{part} {name}": x for name, x in state.get(part, {}).items()}
     return list(state["parameters"]) + [f"{n} {x.dtype} {tuple(x.shape[1:])}" for n, x in tensors.items()]
 
