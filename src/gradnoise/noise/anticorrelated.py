@@ -110,10 +110,22 @@ class Added:
         self._resolve()
         return json.dumps([[t, float(sigma), keys] for t, sigma, keys in self._read()])
 
-    def load(self, state: str) -> None:
-        """Set it."""
+    @staticmethod
+    def read(state: str) -> list[list[Any]]:
+        """Return what a `state` holds.
+
+        Raises:
+            ValueError: it is no such text.
+        """
+        entries = json.loads(state)
+        if not (isinstance(entries, list) and all(isinstance(entry, list) and len(entry) == 3 for entry in entries)):
+            raise ValueError(f"no state of anticorrelated noise: {state!r}")
+        return entries
+
+    def load(self, entries: list[list[Any]]) -> None:
+        """Set what was added and not taken away yet."""
         self._forget()
-        self._write(json.loads(state))
+        self._write(entries)
 
     def leave(self, keys: frozenset[int]) -> None:
         """Forget streams whose parameters are no longer there."""

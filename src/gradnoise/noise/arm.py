@@ -18,6 +18,11 @@ from gradnoise.noise.steps.innermost import innermost
 NOISE, SEED = "GRADNOISE_NOISE", "GRADNOISE_SEED"
 
 
+def in_comparison() -> bool:
+    """Say whether this process is a run of a comparison, be it in an arm without noise."""
+    return bool(os.environ.get(NOISE) or os.environ.get(SEED))
+
+
 def schedule_of_arm() -> Schedule | None:
     """Return the schedule of this process's arm; None outside of a comparison and in an arm without noise.
 

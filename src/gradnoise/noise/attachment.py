@@ -8,7 +8,7 @@ from typing import Any, overload
 
 from torch import Tensor
 
-from gradnoise.noise.arm import schedule_of_arm, seed_of_arm
+from gradnoise.noise.arm import in_comparison, schedule_of_arm, seed_of_arm
 from gradnoise.noise.doubts.checkpoints import about_saving
 from gradnoise.noise.doubts.likely_mistakes import about_clipping, about_end
 from gradnoise.noise.gradients import Rows, check_rows
@@ -20,6 +20,7 @@ from gradnoise.noise.rollback import all_or_nothing
 from gradnoise.noise.schedule import Schedule, check_schedule
 from gradnoise.noise.steps.innermost import chain
 from gradnoise.noise.steps.shared_groups import about_groups
+from gradnoise.noise.warning import say
 
 
 @overload
@@ -83,7 +84,7 @@ def attach(
             optimizer that drives another one for all its parameters (SAM, Lookahead) the inner one gets the noise.
         schedule: t -> sigma_t^2, a variance: `Annealed`, `Fixed`, or any callable; or `Relative`, noise in proportion
             to the gradient of each parameter group. Without one it is that of the arm which `gradnoise compare` gave
-            this run; outside of a comparison, and in an arm without noise, nothing is done.
+            this run; outside of a comparison, and in an arm without noise, nothing is done (a seed is then warned of).
         seed: any integer. The same seed gives the same noise on any device and any number of ranks. It may be left out
             where `schedule` is: then it is that of the run.
         named_parameters: (name, parameter) pairs, as `model.named_parameters()` gives them. A parameter's
@@ -119,6 +120,11 @@ def attach(
     if schedule is None:
         schedule = schedule_of_arm()
         if schedule is None:
+            if seed is not None and not in_comparison():
+                say(
+                    "attach got a seed and no schedule, and adds no noise: outside of `gradnoise compare` give a"
+                    " schedule such as Annealed(0.01), or leave the seed out as well"
+                )
             return None
         seed = seed_of_arm(optimizer) if seed is None else seed
     if seed is None:

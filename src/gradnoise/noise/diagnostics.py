@@ -85,7 +85,8 @@ def _noise(stream: Stream, found: Sequence[Dose], rows: Rows) -> Tensor:
     shadow = torch.empty_like(stream.parameter)
     shadow.grad = zeros
     there = [stream._replace(parameter=shadow)]
-    add_doses_([dose._replace(streams=there, gradients=[zeros]) for dose in found], rows)
+    own = [dose for dose in found if any(stream.key == other.key for other in dose.streams)]
+    add_doses_([dose._replace(streams=there, gradients=[zeros]) for dose in own], rows)
     return shadow.grad
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from gradnoise.noise.gaussian import check_step
 from gradnoise.noise.gradients import Rows, Stream, add_noise_, check_rows, refuse_shared
@@ -16,6 +17,9 @@ from gradnoise.noise.naming import names_of
 from gradnoise.noise.norms import count, norm
 from gradnoise.noise.schedule import Relative, Schedule, check_schedule, sigma, until_share
 from gradnoise.noise.until import Endings
+
+by_hand: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+"""Gradients that got noise by `add_gradient_noise_`, and the last update in which they did."""
 
 
 class Group(NamedTuple):
@@ -169,3 +173,5 @@ def add_gradient_noise_(
     refuse_shared(streams)
     gradients = [stream.parameter.grad for stream in streams]
     add_doses_(doses([Group(0, schedule, streams, gradients)], t, rows), rows)
+    for stream in streams:
+        by_hand[cast(Tensor, stream.parameter.grad)] = t

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from gradnoise.noise import gaussian
-from gradnoise.noise.anticorrelated import Added, Left
-from gradnoise.noise.diagnostics import GroupDiagnostics, diagnose, draw
+from gradnoise.noise.anticorrelated import Added
+from gradnoise.noise.diagnostics import GroupDiagnostics, diagnose
 from gradnoise.noise.dosing import Dose, Group, add_doses_, ask_for_ends, doses
 from gradnoise.noise.doubts.lookout import DOUBTFUL, Lookout
 from gradnoise.noise.doubts.ranks import Ranks
@@ -22,7 +22,8 @@ from gradnoise.noise.gradients import Rows, refuse_shared
 from gradnoise.noise.guarded import Pause, ReadOnly
 from gradnoise.noise.options import Options
 from gradnoise.noise.places import Place, weights_of
-from gradnoise.noise.schedule import Relative, Schedule, check_at, deviation, shown, sigma, until_share
+from gradnoise.noise.replaying import Replay
+from gradnoise.noise.schedule import Relative, Schedule, check_at, shown, until_share
 from gradnoise.noise.steps.before_update import BeforeUpdate
 from gradnoise.noise.streams import Streams
 from gradnoise.noise.until import Endings
@@ -52,7 +53,8 @@ class Noise:
     # Without a dictionary a misspelt or invented attribute cannot be set.
     __slots__ = (
         "__weakref__", "_added", "_done", "_done_at", "_endings", "_last", "_looked", "_lookout", "_on", "_optimizer",
-        "_options", "_paused", "_ranks", "_rows", "_schedule", "_seed", "_steps", "_streams", "_updated", "_versions",
+        "_options", "_paused", "_ranks", "_replay", "_rows", "_schedule", "_seed", "_steps", "_streams", "_updated",
+        "_versions",
     )  # fmt: skip
     optimizer = ReadOnly[Optimizer]()
     schedule = ReadOnly[Schedule]()
@@ -93,6 +95,7 @@ class Noise:
         self._options.keep(self._endings)
         self._steps = BeforeUpdate(optimizer, self._add, self._made_update)
         self._added = Added(optimizer) if anti_pgd else None
+        self._replay = Replay(self._streams, self._options, self._endings, self._added)
         self._lookout = self._look_out() if warn else None
         settings = {"anti_pgd": anti_pgd, "on": on, "rows": rows}
         self._ranks = Ranks(optimizer, self._streams, self._options.strength, settings, warn)
@@ -126,12 +129,12 @@ class Noise:
         Of noise that is relative to the gradient it is that of the last update, in the first group that had any; nan
         before the first one. It is 0 where noise has ended in all of these groups.
         """
-        relative = isinstance(self.schedule, Relative)
-        going = self._options.going(self.step - relative)
+        follows = isinstance(self.schedule, Relative) and self.schedule.to == "gradient"
+        going = self._options.going(self.step - follows)
         if not going:
             return 0.0
-        if not relative:
-            return sigma(going[0], self.step)
+        if not follows:
+            return self._replay.sigma(going[0], self.step)
         if self._last is None:
             return math.nan
         deviation, scale = self._last
@@ -193,12 +196,17 @@ class Noise:
                     f"the state is of noise with {what} {state[what]}, here it is {mine[what]}; its steps cannot be"
                     " continued" + (f": attach with seed={state[what]}" if what == "seed" else "")
                 )
+        if "added" in state and self._added is None:
+            raise ValueError(
+                "the state is of anticorrelated noise, of which the last would stay: attach with anti_pgd=True"
+            )
         t = gaussian.check_step(state["t"])
+        added = None if self._added is None else self._added.read(state["added"])
         if self._endings is not None:
             self._endings.load(state["ended"], state.get("ended_of", self._endings.noise))
         self._steps.clock.t = t
         if self._added is not None:
-            self._added.load(state["added"])
+            self._added.load(added or [])
 
     def replay(self, name: str, t: int, *, sigma: float | None = None) -> Tensor:
         """Return the noise that update t adds to one parameter: sigma_t z, whether or not it was paused then.
@@ -210,6 +218,7 @@ class Noise:
             name: the parameter's name, as given by `named_parameters`, or "group.index" without them.
             t: update, counted from 0.
             sigma: standard deviation, where it is not a function of t: `noise.sigma` or that of `diagnostics()`.
+                Noise relative to the clip has one if all parameters of its group have gradients.
 
         Returns:
             Dense tensor of the (whole) parameter's shape on the CPU: float64 for a float64 parameter, complex64
@@ -220,24 +229,7 @@ class Noise:
                 update is.
         """
         t = gaussian.check_step(t)
-        group, stream = self._streams.named(name)
-        schedule = self._options.schedule(group)
-        size = deviation(schedule, t, sigma)
-        noise = draw(stream, t, 0.0 if self._over(group, t) else size)
-        if self._added is None:
-            return noise
-        known, left = self._added.at(t, self.step, stream.key)
-        if not known and t:
-            if isinstance(schedule, Relative):
-                raise ValueError(
-                    f"anticorrelated noise that follows the gradient can be replayed for the last update and the coming"
-                    f" one (t = {self.step}) alone, got t = {t}"
-                )
-            left = Left(t - 1, 0.0 if self._over(group, t - 1) else deviation(schedule, t - 1, None))
-        return noise if left is None else noise - draw(stream, left.t, float(left.sigma))
-
-    def _over(self, group: int, t: int) -> bool:
-        return self._endings is not None and self._endings.over(group, t)
+        return self._replay(name, t, self.step, sigma)
 
     def diagnostics(self) -> list[GroupDiagnostics]:
         """Compare the noise of the coming update with the gradients as they are now, per parameter group.
@@ -320,7 +312,7 @@ class Noise:
             self._lookout.after_step()
         self._done = []
         if self._on == "weights" and found and not self._paused:
-            scale = None if overflow is None else 1 - overflow
+            scale = None if overflow is None else (overflow == 0).to(overflow)
             groups = list(map(weights_of, self._updated))
             add_doses_(self._doses(groups, t, scale), self._rows)
         self._updated = []

@@ -64,6 +64,8 @@ def _check(labels: Tensor, rate: float, classes: int, ignore_index: int | None) 
         raise ValueError(f"labels must be integers, got {labels.dtype}; noise on real targets is a line of torch")
     if (most := torch.iinfo(labels.dtype).max) < classes - 1:
         raise ValueError(f"labels are {labels.dtype}, which holds no more than {most}, and there are {classes} classes")
+    if isinstance(ignore_index, Integral) and not torch.iinfo(labels.dtype).min <= ignore_index <= most:
+        raise ValueError(f"no label is ignore_index={ignore_index}: labels are {labels.dtype}, which cannot hold it")
     if ignore_index is not None and (not isinstance(ignore_index, Integral) or 0 <= ignore_index < classes):
         raise ValueError(
             f"ignore_index must be an integer that is no class, hence not in 0 .. {classes - 1}, got {ignore_index!r}"

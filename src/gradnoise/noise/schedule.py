@@ -13,6 +13,8 @@ import numpy as np
 
 from gradnoise.noise.until import Until, check_until, last_step, share_of
 
+#: Up to here the end of relative noise is corrected for the rounding of a power.
+EXACT = 2**40
 LATER = {"later": True}
 """Metadata of a field that came after the first release: texts of a schedule, ids of trials among them, leave it out
 where it has its default, so that they stay what they were."""
@@ -162,7 +164,7 @@ class Relative(_Shown):
             last = int((self.rho / share) ** (2 / self.gamma)) if self.gamma else math.inf
         except OverflowError:
             last = math.inf
-        if last == math.inf:
+        if last >= EXACT:
             return last
         while self._decayed(last) >= share:  # that power is rounded
             last += 1

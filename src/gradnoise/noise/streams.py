@@ -99,6 +99,8 @@ class Streams:
                 if stream.name == name:
                     return i, stream
         known = [stream.name for stream in self._streams.values() if stream]
+        if name in known:
+            raise ValueError(f"{name!r} gets no noise now: it is frozen, or no longer in the optimizer")
         near = difflib.get_close_matches(name, known, n=1) or known[:1]
         raise ValueError(f"no parameter with noise is named {name!r}; the nearest is {near[0]!r}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -10,7 +11,7 @@ from types import FrameType
 import torch
 
 #: Folders whose code is not the user's.
-_INSIDE = str(Path(__file__).parents[1]), str(Path(torch.__file__).parent)
+_INSIDE = tuple(f"{folder}{os.sep}" for folder in (Path(__file__).parents[1], Path(torch.__file__).parent))
 
 
 def say(sentence: str) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sysconfig
 import traceback
 from pathlib import Path
 
-PACKAGE = str(Path(__file__).resolve().parents[1])
+PACKAGE = f"{Path(__file__).resolve().parents[1]}{os.sep}"
 #: Part of an error's text -> what to do instead.
 HINTS = {
     "does not require grad": "torch.func.grad, in place of torch.autograd.grad, keeps it in one program",

@@ -1,4 +1,4 @@
-"""What goes wrong without a word once noise is attached: refused where it is certain, warned of where it is likely."""
+"""What goes wrong without a word once noise is attached, and shows in options, names or sizes: warned of."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradnoise.noise.dosing import Dose
+from gradnoise.noise.dosing import Dose, by_hand
+from gradnoise.noise.gradients import Stream
 from gradnoise.noise.schedule import Relative, Schedule
 from gradnoise.noise.until import share_of
 from gradnoise.noise.warning import say
@@ -37,6 +38,18 @@ def about_names(keys: frozenset[int], others: Iterable[frozenset[int]]) -> bool:
             " names, so that their noise is equal; pass named_parameters that differ, or another seed"
         )
     return alike
+
+
+def about_hand(streams: Iterable[Stream]) -> bool:
+    """Warn of gradients that `add_gradient_noise_` has given noise already; return whether there are some."""
+    for stream in streams:
+        if stream.parameter.grad in by_hand:
+            say(
+                f"the gradient of {stream.name!r} has got noise by add_gradient_noise_, and gets that of attach too;"
+                " leave one of the two out"
+            )
+            return True
+    return False
 
 
 def about_end(schedules: Iterable[Schedule]) -> None:

@@ -42,11 +42,11 @@ class Lookout:
     ) -> None:
         self._optimizer, self._keys, self._others = optimizer, keys, others
         self._made, self._turn = 0, -1  # updates made, and when the last one was among those of all optimizers
-        self._loud = self._alike = self._undone = self._stale = self._mistaken = False  # what was said
+        self._loud = self._alike = self._undone = self._stale = self._mistaken = self._twice = False  # what was said
         self._diagnosed: list[Seen] = []  # gradients that were compared with the noise of the update `_diagnosed_at`
         self._diagnosed_at = -1
         self._before: list[Seen] = []  # of the update that is under way
-        self._left: list[Seen] = []  # of the last one, if it left the gradients as they were
+        self._left: list[Seen] = []  # of the last one
         self._scale: Tensor | None = None  # that its gradients carry into the step
         self._times = 0  # how often noise was added in this step
         self._fresh = False  # whether the optimizer had no memory when it began
@@ -57,8 +57,10 @@ class Lookout:
         made = self._made
         if not self._loud and (made < DOUBTFUL or made & (made - 1) == 0):
             self._loud = likely_mistakes.about_dose(doses, t, scale)
-        if made == 0:
+        if made == 0 and self._times == 0:
             likely_mistakes.about_padding(doses)
+        if made < DOUBTFUL and not self._twice:
+            self._twice = likely_mistakes.about_hand(streams)
         look, self._scale = made < DOUBTFUL, scale
         self._stale = self._stale or (look and lost_noise.about_renewal(self._left))
         self._before, self._fresh = lost_noise.before_noise(streams) if look else [], not self._optimizer.state
@@ -71,7 +73,7 @@ class Lookout:
         if 0 < made < DOUBTFUL:
             between = [other._keys() for other in self._others() if other._turn > self._turn and not self._alike]
             self._alike = self._alike or likely_mistakes.about_names(self._keys(), between)
-        self._made, self._turn = made + 1, next(_turns)
+        self._turn = next(_turns)
 
     def diagnosed(self, streams: Sequence[Stream], t: int) -> None:
         """Remember gradients that are compared with the noise of the coming update."""
@@ -86,7 +88,7 @@ class Lookout:
 
     def after_step(self) -> None:
         """Look at what a step has left."""
-        if self._undone or self._made > DOUBTFUL:
+        if self._undone or self._made >= DOUBTFUL:
             pass
         elif self._times and self._watch.passed_in_step:
             self._undone = True
@@ -97,6 +99,7 @@ class Lookout:
         else:
             fresh = self._fresh and self._times == 1
             self._undone = lost_noise.about_update(self._optimizer, self._before, self._scale, fresh=fresh)
+        self._made += self._times > 0
         self._left, self._before, self._times = self._before, [], 0
         self._watch.step()
 

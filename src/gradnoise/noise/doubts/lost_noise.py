@@ -221,7 +221,9 @@ def _factors(optimizer: Optimizer) -> Iterator[float]:
             if name != "params":
                 for x in option if isinstance(option, (list, tuple)) else (option,):
                     if isinstance(x, (int, float)) or (isinstance(x, Tensor) and x.numel() == 1):
-                        yield from (float(x), *[1 - float(x) ** k for k in range(1, 7)])
+                        yield float(x)
+                        if abs(x) <= 1:
+                            yield from (1 - float(x) ** k for k in range(1, 7))
 
 
 @torch.no_grad()
