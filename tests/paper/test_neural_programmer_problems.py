@@ -86,10 +86,11 @@ def written(task, example) -> tuple[list[str], dict[str, list]]:
     return tokens, table
 
 
+@pytest.mark.parametrize("empty_pairs", [True, False])
 @pytest.mark.parametrize("name", TASKS)
-def test_answers_are_those_of_brute_force(name):
+def test_answers_are_those_of_brute_force(name, empty_pairs):
     task = TASKS[name]
-    examples = training(task, 3400, seed=5)
+    examples = training(task, 3400, seed=5, empty_pairs=empty_pairs)
     for i in range(len(examples.rows)):
         one = type(examples)(*(x[i] for x in examples))
         tokens, table = written(task, one)
@@ -99,6 +100,26 @@ def test_answers_are_those_of_brute_force(name):
             assert one.lookup and rows == list(found.rows) and task.columns[one.column] == found.column
         else:
             assert not one.lookup and int(one.scalar) == found * 100 and not one.selected.any(), " ".join(tokens)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_pairs_of_comparisons_that_no_row_meets(name):
+    """Half of them with one column (a number lies above another); with two, those that are far out."""
+    task = TASKS[name]
+    pairs = [t.connective == "and" and all(c.kind != "word" for c in t.conditions) for t in all_templates(task)]
+    drawn = [training(task, 20_000, 3, empty_pairs=empty) for empty in (True, False)]
+    shares = []
+    for examples in (*drawn, *(held_out(task, "test", 3, 0, empty_pairs=empty)[0] for empty in (True, False))):
+        asked = torch.tensor(pairs)[examples.template] & examples.lookup
+        shares.append((~examples.selected[asked].any(1)).double().mean().item())
+    assert shares[0] > 0.1 and shares[2] > 0.1 and shares[1] == shares[3] == 0
+    if not task.lettered:
+        assert shares[0] == pytest.approx(0.5, abs=0.1)
+    free, met = drawn
+    for x in ("template", "present", "rows", "cells", "words"):
+        assert torch.equal(getattr(free, x), getattr(met, x))
+    others = ~torch.tensor(pairs)[free.template]
+    assert torch.equal(free.numbers[others], met.numbers[others]) and others.any()
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -34,7 +34,7 @@ from gradnoise.study import (
 )
 from gradnoise.study.run import folder
 from gradnoise.study.run.population_engine import PopulationEngine
-from gradnoise.study.store import FILE
+from gradnoise.study.store import FILE, note_look
 
 OPTIONS = Options(workers=1, chunk=4, slice_seconds=0.0)
 
@@ -392,6 +392,27 @@ def test_a_metric_that_nobody_measures_is_found_before_anything_is_written(tmp_p
 
 
 # Trials that diverge
+
+
+def test_another_metric_that_the_folder_never_measured(tmp_path):
+    run_study(small(), tmp_path, options=OPTIONS)
+    before = (tmp_path / FILE).read_bytes()
+    with pytest.raises(StudyError, match=r"metric is 'valid'.*what this folder holds measures no 'valid': there are"):
+        run_study(small(metric=Metric("valid", "validation", higher_is_better=True)), tmp_path, options=OPTIONS)
+    assert (tmp_path / FILE).read_bytes() == before
+
+
+def test_another_metric_after_a_look_is_told(tmp_path):
+    def told(study: Study) -> list[str]:
+        found = run_study(study, tmp_path, options=OPTIONS).record.deviations
+        return [sentence for sentence in found if "chosen after" in sentence]
+
+    last, best = small(), small(metric=replace(small().metric, at="best"))
+    assert told(last) == told(best) == []
+    note_look(tmp_path, 2, {0, 1})
+    (sentence,) = told(last)
+    assert sentence.startswith("When a verdict was read before, 'error' (at 'best') decided; 'error' (at 'last')")
+    assert told(last) == [sentence]
 
 
 def test_a_loss_that_is_not_finite_is_marked(tmp_path):

@@ -33,7 +33,7 @@ class New:
         console.print(f"Written: {path}, an experiment and its study, which run as they are.", soft_wrap=True)
         for line in (
             f"gradnoise run {path} --dry-run",
-            f"gradnoise run {path} --seeds 2 --steps 50",
+            f"gradnoise run {path} --seeds 2 --steps 60 --out runs/look",
             f"gradnoise run {path}",
         ):
             console.print(f"  {line}", soft_wrap=True)

@@ -1,8 +1,8 @@
 """Does gradient noise help my model? Make this file yours; it runs as it is.
 
-Try it:     gradnoise run my_model.py --dry-run            what would be done and how long it takes
-            gradnoise run my_model.py --seeds 2 --steps 60 a first look, in seconds
-            gradnoise run my_model.py                      the study, its verdict and its report
+Try it:     gradnoise run my_model.py --dry-run                             what would be done, and how long it takes
+            gradnoise run my_model.py --seeds 2 --steps 60 --out runs/look  a first look, in seconds
+            gradnoise run my_model.py                                       the study, its verdict and its report
 Go on:      the same command again, after Ctrl-C or a crash; more seeds: --seeds 16
 """
 

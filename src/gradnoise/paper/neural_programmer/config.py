@@ -26,6 +26,7 @@ class Config:
         examples: questions in an epoch.
         tables: R, tables that each test question is asked about; None for the task's own number.
         word_word: whether both conditions of a question may be about words.
+        empty_pairs: whether no row need meet two comparisons joined by "and", see `problems.examples`.
     """
 
     task: str = "single"
@@ -39,6 +40,7 @@ class Config:
     examples: int = 50_000
     tables: int | None = None
     word_word: bool = True
+    empty_pairs: bool = True
 
     def __post_init__(self) -> None:
         """Check ranges."""

@@ -112,14 +112,15 @@ class TableQuestions(Experiment):
     def part(self, config: Any, name: str) -> Part:
         """Return examples that are held out, see `problems.examples.held_out`."""
         task = task_of(config.task)
-        return list(held_out(task, name, config.tables or task.tables, self.seed, config.word_word))
+        tables = config.tables or task.tables
+        return list(held_out(task, name, tables, self.seed, config.word_word, config.empty_pairs))
 
     # --- training -------------------------------------------------------------------------------------
 
     def batch(self, seed: int, t: int, config: Any) -> Minibatch:
         """Return the minibatch of update t, in an order that is new in each epoch."""
         task = task_of(config.task)
-        data = training(task, config.examples, self.seed, config.word_word)
+        data = training(task, config.examples, self.seed, config.word_word, config.empty_pairs)
         rows = Minibatches((data.template,), config.batch_size)(seed, t).rows
         examples = Examples(*(x.index_select(0, rows) for x in data))
         if config.dropout_keep < 1:  # masks differ from example to example

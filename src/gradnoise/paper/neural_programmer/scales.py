@@ -95,6 +95,7 @@ VARIANTS = (
     Row("literal", "single column", {"task": "single"}, points=CELL),
     Row("ste", "single column, straight-through pivots", {"task": "single", "pivot_grad": "ste"}, points=CELL),
     Row("full", "single column, d units in each direction", {"task": "single", "encoder": "full"}, points=CELL),
+    Row("pairs", "single column, no empty pairs of comparisons", {"task": "single", "empty_pairs": False}, points=CELL),
 )
 
 

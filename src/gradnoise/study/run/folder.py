@@ -10,9 +10,13 @@ from gradnoise.study.canonical import canonical
 from gradnoise.study.damage import damaged
 from gradnoise.study.provenance import now, provenance
 from gradnoise.study.results import StudyRecord
+from gradnoise.study.run.measured import check_names
 from gradnoise.study.run.resolve import Resolved
 from gradnoise.study.spec import Config, Trial
 from gradnoise.study.store import Store
+
+#: How a sentence of a metric that decided before begins.
+DECIDED = "When a verdict was read before,"
 
 
 def known_trials(resolved: Resolved, store: Store) -> dict[str, Trial]:
@@ -27,6 +31,11 @@ def known_trials(resolved: Resolved, store: Store) -> dict[str, Trial]:
     if store.meta("record") is None:
         return {}
     check_same_study(resolved, store.record())
+    told = (
+        "SELECT DISTINCT metric FROM metrics WHERE trial IN (SELECT id FROM trials WHERE status = 'finished' LIMIT 8)"
+    )
+    if names := [name for (name,) in store.rows(told)]:
+        check_names(resolved.study.metric, names, "what this folder holds")
     known = store.trials(resolved.study.dataclasses())
     asked = {_labels(t): t for t in resolved.trials.values()}
     for id, trial in known.items():
@@ -99,10 +108,23 @@ def merged_record(
         seeds=tuple(sorted({*old.seeds, *new.seeds})),
         arms=new.arms + tuple(a for a in old.arms if a.name in arms - named),
         rows=new.rows + tuple((r, title) for r, title in old.rows if r in rows - dict(new.rows).keys()),
-        deviations=old.deviations if fewer else new.deviations,
+        deviations=old.deviations
+        if fewer
+        else tuple(dict.fromkeys((*new.deviations, *_other_metrics(old, new, store)))),
         recipe=old.recipe if fewer else new.recipe,
         provenance=lines,
     )
+
+
+def _other_metrics(old: StudyRecord, new: StudyRecord, store: Store) -> list[str]:
+    """Say which other metrics decided when verdicts were read before."""
+    said = [sentence for sentence in old.deviations if sentence.startswith(DECIDED)]
+    if old.metric != new.metric and store.looks():
+        said.append(
+            f"{DECIDED} {old.metric.name!r} (at {old.metric.at!r}) decided; {new.metric.name!r} (at {new.metric.at!r})"
+            " was chosen after its results had been seen."
+        )
+    return said
 
 
 def _of_each_group(resolved: Resolved) -> list[Trial]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gradnoise.paper.neural_programmer.problems.grammar import CATEGORIES
 from gradnoise.paper.neural_programmer.problems.questions import (
+    AND,
     COUNT,
     COUNT_SUM,
     GREATER,
@@ -67,7 +68,7 @@ class Examples(NamedTuple):
 
 
 @lru_cache(maxsize=3)
-def training(task: Task, n: int, seed: int, word_word: bool = True) -> Examples:
+def training(task: Task, n: int, seed: int, word_word: bool = True, empty_pairs: bool = True) -> Examples:
     """Return n training examples.
 
     A category is drawn uniformly, then a pattern of it, then columns and words. The columns of a table are a random
@@ -78,15 +79,19 @@ def training(task: Task, n: int, seed: int, word_word: bool = True) -> Examples:
         n: how many.
         seed: of the data.
         word_word: see `templates`.
+        empty_pairs: whether numbers are drawn whatever the table is, so that about half of the questions with two
+            comparisons and "and" select no row. Otherwise those two are drawn anew until a row is selected.
     """
     rng = _generator(seed, f"{task.name} training")
     present = _columns(rng, task, n)
     template = _questions(rng, task, present, word_word)
-    return _answered(rng, task, template, present, TRAIN_RANGE, TRAIN_ROWS, word_word)
+    return _answered(rng, task, template, present, TRAIN_RANGE, TRAIN_ROWS, word_word, empty_pairs)
 
 
 @lru_cache(maxsize=6)
-def held_out(task: Task, part: str, tables: int, seed: int, word_word: bool = True) -> tuple[Examples, ...]:
+def held_out(
+    task: Task, part: str, tables: int, seed: int, word_word: bool = True, empty_pairs: bool = True
+) -> tuple[Examples, ...]:
     """Return every template on R tables: all templates in their order on the first table each, then on the second, ...
 
     They come in chunks of about `CHUNK` questions, which hold all templates once or several times.
@@ -97,6 +102,7 @@ def held_out(task: Task, part: str, tables: int, seed: int, word_word: bool = Tr
         tables: R.
         seed: of the data.
         word_word: see `templates`.
+        empty_pairs: see `training`.
     """
     rng = _generator(seed, f"{task.name} {part}")
     once = np.arange(len(all_templates(task, word_word)))
@@ -105,7 +111,7 @@ def held_out(task: Task, part: str, tables: int, seed: int, word_word: bool = Tr
     for start in range(0, tables, most):
         template = np.tile(once, min(most, tables - start))
         present = np.ones((len(template), len(task.columns)), dtype=bool)
-        chunks.append(_answered(rng, task, template, present, TEST_RANGE, TEST_ROWS, word_word))
+        chunks.append(_answered(rng, task, template, present, TEST_RANGE, TEST_ROWS, word_word, empty_pairs))
     return tuple(chunks)
 
 
@@ -156,6 +162,7 @@ def _answered(
     largest: int,
     rows: tuple[int, int],
     word_word: bool,
+    empty_pairs: bool,
 ) -> Examples:
     """Draw tables and numbers for questions, and answer them."""
     n, most, bound = len(template), rows[1], largest * HUNDREDTHS
@@ -168,6 +175,11 @@ def _answered(
     comparisons = ((asked.kinds == GREATER) | (asked.kinds == LESSER)).sum(1)
     numbers = rng.integers(-bound, bound + 1, size=(n, 2)) * (np.arange(2) < comparisons[:, None])
     selected = chosen_rows(task, asked, cells, words, numbers) & real
+    if not empty_pairs:
+        while (empty := (asked.connective == AND) & (comparisons == 2) & ~selected.any(1)).any():
+            numbers[empty] = rng.integers(-bound, bound + 1, size=(empty.sum(), 2))
+            these = Programs(*(x[empty] for x in asked))
+            selected[empty] = chosen_rows(task, these, cells[empty], words[empty], numbers[empty]) & real[empty]
     lookup = asked.target == PRINT
     arrays = (
         template,
