@@ -273,7 +273,7 @@ def test_an_end_is_for_good_and_in_the_checkpoint():
     state, own = optimizer.state_dict(), noise.state_dict()
     assert state["param_groups"][0][ENDED] == 1 and own["ended"] == [1]
     (q,), other = ones((40,), value=1e-3)
-    fresh = attach(other, Fixed(1.0, until=0.1), seed=SEED)
+    fresh = attach(other, Fixed(1.0, until=0.1), seed=SEED, warn=False)
     other.load_state_dict(state)
     other.step()
     assert torch.equal(q.grad, torch.full((40,), 1e-3)) and fresh.diagnostics()[0].ended == 1

@@ -108,7 +108,7 @@ def test_sigma_is_0_when_noise_has_ended(schedule):
 
 def test_sigma_is_0_when_it_ended_in_all_groups_only():
     (a, b), optimizer = grouped({}, {})
-    noise = attach(optimizer, Fixed(1.0, until=0.5), seed=SEED)
+    noise = attach(optimizer, Fixed(1.0, until=0.5), seed=SEED, warn=False)
     a.grad, b.grad = torch.full(SHAPE, 100.0), torch.zeros(SHAPE)
     optimizer.step()
     assert [group.ended for group in noise.diagnostics()] == [1, None] and noise.sigma == 1.0

@@ -85,6 +85,8 @@ class TestWhichEvaluationCounts:
             ("validation_loss", "allowed are .*'min:validation_loss', 'max:validation_loss'"),
             ("mean:validation_loss", "allowed are 'last'"),
             ("min:", "names no measure"),
+            ("min", "allowed are 'last', 'best', 'min:NAME', 'max:NAME'$"),
+            ("mni:size", "allowed are 'last', 'best', 'min:size', 'max:size'; did you mean 'min'"),
             ("best:size", "does not say which direction of 'size' is better; write min:size or max:size"),
             ("best:loss_accuracy", "does not say which direction"),
             ("min:accuracy", "counts the worst evaluation of the metric itself; write 'best'"),

@@ -17,6 +17,7 @@ from gradnoise.noise.anticorrelated import Added
 from gradnoise.noise.diagnostics import GroupDiagnostics, diagnose
 from gradnoise.noise.dosing import Dose, Group, add_doses_, ask_for_ends, doses
 from gradnoise.noise.doubts.lookout import DOUBTFUL, Lookout
+from gradnoise.noise.doubts.other_noise import Origin
 from gradnoise.noise.doubts.ranks import Ranks
 from gradnoise.noise.gradients import Rows, refuse_shared
 from gradnoise.noise.guarded import Pause, ReadOnly
@@ -53,8 +54,8 @@ class Noise:
     # Without a dictionary a misspelt or invented attribute cannot be set.
     __slots__ = (
         "__weakref__", "_added", "_done", "_done_at", "_endings", "_last", "_looked", "_lookout", "_on", "_optimizer",
-        "_options", "_paused", "_ranks", "_replay", "_rows", "_schedule", "_seed", "_steps", "_streams", "_updated",
-        "_versions",
+        "_options", "_origin", "_paused", "_ranks", "_replay", "_rows", "_schedule", "_seed", "_steps", "_streams",
+        "_updated", "_versions",
     )  # fmt: skip
     optimizer = ReadOnly[Optimizer]()
     schedule = ReadOnly[Schedule]()
@@ -91,7 +92,10 @@ class Noise:
         key = seed if on == "gradients" else gaussian.stream_key(seed, on)  # not the numbers that gradients would get
         self._streams = Streams(optimizer, key, names, where)
         ending = [i for i, own in enumerate(schedules) if until_share(own) is not None]
-        self._endings = Endings(optimizer, ending, f"{shown(schedule)}, seed {seed}", warn) if ending else None
+        noise = f"{shown(schedule)}, seed {seed}"
+        further = (", on weights" if on == "weights" else "") + (", anticorrelated" if anti_pgd else "")
+        self._origin = Origin(optimizer, noise + further, bool(ending), warn)
+        self._endings = Endings(optimizer, ending, noise, warn) if ending else None
         self._options.keep(self._endings)
         self._steps = BeforeUpdate(optimizer, self._add, self._made_update)
         self._added = Added(optimizer) if anti_pgd else None
@@ -153,6 +157,7 @@ class Noise:
         if _attached.get(self.optimizer, lambda: None)() is self:
             self._steps.remove()
             self._options.remove()
+            self._origin.remove()
             if self._lookout is not None:
                 self._lookout.remove()
             if self._endings is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ where it has its default, so that they stay what they were."""
 
 def _require(name: str, value: float, more: str = "") -> None:
     try:
-        good = math.isfinite(value) and value >= 0
+        good = math.isfinite(value) and value >= 0 and not isinstance(value, bool)
     except TypeError:
         good = False
     if not good:
@@ -226,6 +227,21 @@ def check_schedule(schedule: Schedule) -> None:
         raise ValueError(
             f"schedule must be Relative(0.1) or a callable t -> variance such as Annealed(eta=0.01), got {schedule!r}"
         )
+    if callable(schedule) and not _takes_t(schedule):
+        raise ValueError(
+            f"a schedule is called with one argument, t, the number of updates done before, which {shown(schedule)}"
+            " does not take; write it as in lambda t: 0.01 / (1 + t)"
+        )
+
+
+def _takes_t(function: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(function).bind(0)
+    except TypeError:
+        return False
+    except ValueError:  # built in, and tells no signature
+        return True
+    return True
 
 
 def sigma(schedule: Schedule, t: int) -> float:

@@ -6,6 +6,7 @@ A system is imported when it is asked for, and never by another one.
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradnoise.errors import StudyError, nearest
@@ -33,5 +34,7 @@ def load_system(name: str) -> System[Any]:
         StudyError: there is none of that name; the message has the nearest one.
     """
     if name not in SYSTEMS:
+        if (file := Path(f"{name}.py")).is_file():
+            raise StudyError(f"no system {name!r}, but there is a file {file}: for the study in it write {file}")
         raise StudyError(f"no system {name!r}: there are {', '.join(SYSTEMS)}{nearest(name, SYSTEMS)}")
     return importlib.import_module(SYSTEMS[name]).SYSTEM

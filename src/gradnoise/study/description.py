@@ -167,8 +167,9 @@ class Metric:
         if self.at in (LAST, BEST):
             return
         if ":" not in self.at or said not in (LEAST, MOST, BEST):
-            known = (LAST, BEST, f"{LEAST}:{self.at}", f"{MOST}:{self.at}")
-            near = nearest(said, (LAST, BEST, LEAST, MOST))
+            name = self.at.partition(":")[2] or ("NAME" if said in (LEAST, MOST) else self.at)
+            known = (LAST, BEST, f"{LEAST}:{name}", f"{MOST}:{name}")
+            near = nearest(said, (LEAST, MOST, BEST) if ":" in self.at else (LAST, BEST))
             raise StudyError(f"{where} = {self.at!r}; allowed are {', '.join(map(repr, known))}{near}")
         if self.at == f"{BEST}:{self.name}":
             by = Directed(self.name, self.higher_is_better)

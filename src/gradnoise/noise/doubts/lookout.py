@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 
 from torch import Tensor
@@ -45,6 +46,8 @@ class Lookout:
         self._loud = self._alike = self._undone = self._stale = self._mistaken = self._twice = False  # what was said
         self._diagnosed: list[Seen] = []  # gradients that were compared with the noise of the update `_diagnosed_at`
         self._diagnosed_at = -1
+        self._used: tuple[weakref.ref[Tensor], int] | None = None  # a gradient, and its version after the last step
+        self._first: Stream | None = None  # whose gradient that is
         self._before: list[Seen] = []  # of the update that is under way
         self._left: list[Seen] = []  # of the last one
         self._scale: Tensor | None = None  # that its gradients carry into the step
@@ -61,7 +64,7 @@ class Lookout:
             likely_mistakes.about_padding(doses)
         if made < DOUBTFUL and not self._twice:
             self._twice = likely_mistakes.about_hand(streams)
-        look, self._scale = made < DOUBTFUL, scale
+        look, self._scale, self._first = made < DOUBTFUL, scale, streams[0]
         self._stale = self._stale or (look and lost_noise.about_renewal(self._left))
         self._before, self._fresh = lost_noise.before_noise(streams) if look else [], not self._optimizer.state
         self._left = []
@@ -76,9 +79,31 @@ class Lookout:
         self._turn = next(_turns)
 
     def diagnosed(self, streams: Sequence[Stream], t: int) -> None:
-        """Remember gradients that are compared with the noise of the coming update."""
-        if not self._mistaken:
+        """Look at gradients that are compared with the noise of the coming update, and remember them."""
+        if self._mistaken:
+            return
+        if not streams:
+            self._mistaken = True
+            say(
+                "diagnostics() found no gradient on any parameter that gets noise; call it after backward and clipping,"
+                " right before step(), and not after zero_grad()"
+            )
+        elif self._is_used():
+            self._mistaken = True
+            say(
+                "diagnostics() saw the gradients of the last update, which have its noise already; call it after the"
+                " next backward and clipping, right before step()"
+            )
+        else:
             self._diagnosed, self._diagnosed_at = lost_noise.before_noise(streams), t
+
+    def _is_used(self) -> bool:
+        """Tell whether gradients are those that the last step left."""
+        gradient = None if self._first is None else self._first.parameter.grad
+        if gradient is None or self._used is None:
+            return False
+        before, version = self._used
+        return before() is gradient and gradient._version == version
 
     def after_noise(self) -> None:
         """Remember gradients as they are with noise."""
@@ -99,6 +124,8 @@ class Lookout:
         else:
             fresh = self._fresh and self._times == 1
             self._undone = lost_noise.about_update(self._optimizer, self._before, self._scale, fresh=fresh)
+        gradient = self._first.parameter.grad if self._first is not None and self._times else None
+        self._used = None if gradient is None else (weakref.ref(gradient), gradient._version)
         self._made += self._times > 0
         self._left, self._before, self._times = self._before, [], 0
         self._watch.step()

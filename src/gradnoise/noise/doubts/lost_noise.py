@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +17,8 @@ from gradnoise.noise.warning import say
 
 #: How many parameters are looked at, how many of their elements, and how many they have to have.
 FEW, SAMPLE, SOME = 8, 4096, 4
+#: Of how many elements of a gradient its noise is told from chance.
+SURE = 32
 #: A gradient that a step leaves with less than this share of its size was clipped.
 SHRUNK = 0.9
 #: A gradient that is so many times smaller in the update than it was when it was diagnosed.
@@ -27,13 +30,14 @@ CHANCE = 1e-6
 
 
 class Seen(NamedTuple):
-    """Some elements of a parameter and of its gradient, before and after noise was added to it."""
+    """Some elements of a parameter and of its gradient, before and after noise was added to it; and the gradient."""
 
     stream: Stream
     weights: Tensor
     clean: Tensor
     noisy: Tensor
     rows: Tensor | None
+    gradient: weakref.ref[Tensor]
 
     @property
     def now(self) -> Tensor | None:
@@ -51,12 +55,15 @@ def before_noise(streams: Sequence[Stream]) -> list[Seen]:
     """Return copies of elements of a few parameters, of the first and the last among them, and of their gradients."""
     made = [s for s in streams if s.parameter.grad is not None]
     few = made if len(made) <= FEW else [made[i * (len(made) - 1) // (FEW - 1)] for i in range(FEW)]
-    found = [(s, rows := _rows(s.parameter.grad), _sample(s.parameter, rows), _sample(s.parameter.grad)) for s in few]
-    return [
-        Seen(stream, weights.clone(), clean := gradient.clone(), clean, rows)
-        for stream, rows, weights, gradient in found
-        if weights is not None and gradient is not None and len(gradient) >= SOME
-    ]
+    found = []
+    for stream in few:
+        whole = stream.parameter.grad
+        assert whole is not None
+        weights, gradient = _sample(stream.parameter, rows := _rows(whole)), _sample(whole)
+        if weights is not None and gradient is not None and len(gradient) >= SOME:
+            clean = gradient.clone()
+            found.append(Seen(stream, weights.clone(), clean, clean, rows, weakref.ref(whole)))
+    return found
 
 
 def after_noise(before: Iterable[Seen]) -> list[Seen]:
@@ -104,7 +111,7 @@ def about_update(optimizer: Optimizer, before: Sequence[Seen], scale: Tensor | N
 
 
 def about_renewal(before: Sequence[Seen]) -> bool:
-    """Warn of a gradient that still is what an update before left, with its noise; return whether there is one.
+    """Warn of a gradient that still has the noise of the update before; return whether there is one.
 
     Args:
         before: what a step left as it was.
@@ -117,7 +124,30 @@ def about_renewal(before: Sequence[Seen]) -> bool:
                 " of that, and the next noise is added to it; zero the gradients and run backward before each step"
             )
             return True
+        if now is not None and seen.gradient() is seen.stream.parameter.grad and _holds_noise(now, seen):
+            say(
+                f"the gradient of {seen.stream.name!r} was added to that of the last update, and to its noise, which"
+                " thus grows from step to step; zero the gradients before each backward pass that begins an update"
+            )
+            return True
     return False
+
+
+@torch.no_grad()
+def _holds_noise(now: Tensor, seen: Seen) -> bool:
+    """Tell whether a gradient holds the noise of the last update, whole or scaled down by a clipping.
+
+    What an update does to the next gradient may follow the noise as well, but by so much at most in a loss that curves
+    downwards everywhere.
+    """
+    noise, now = _reals(seen.noisy) - _reals(seen.clean), _reals(now)
+    nn, nx, xx = (float((x * y).sum()) for x, y in ((noise, noise), (noise, now), (now, now)))
+    if not (0 < nn < math.inf and 0 < nx < math.inf and math.isfinite(xx)) or len(now) < SURE:
+        return False
+    b = nx / nn
+    error = math.sqrt(max(xx - b * nx, 0.0) / (len(now) - 1) / nn)
+    whole = abs(b - 1) < min(0.1, 4 * error + 1e-3)
+    return b > _certainty(len(now) - 1) * error and b < 1.1 and (whole or b * nx > 0.5 * xx)
 
 
 def about_diagnosis(before: Sequence[Seen], scale: Tensor | None) -> bool:

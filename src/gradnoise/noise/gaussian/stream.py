@@ -29,7 +29,7 @@ def stream_key(seed: int, name: str) -> int:
     if not isinstance(name, str):
         raise ValueError(f"a stream's name must be a string, got {name!r}")
     try:
-        number = operator.index(seed)
+        number = operator.index(None if isinstance(seed, bool) else seed)  # type: ignore[arg-type]
     except TypeError:
         raise ValueError(f"seed must be an integer, got {seed!r}") from None
     # The seed is written in decimal, so the second slash ends it and no two (seed, name) share a text.

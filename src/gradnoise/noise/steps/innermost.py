@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 #: Attributes under which wrappers keep what they wrap, which may be a wrapper again.
 USUAL = ("optimizer", "original_optimizer", "base_optimizer")
@@ -25,6 +26,11 @@ def chain(optimizer: Any) -> list[Any]:
     Raises:
         ValueError: there is none, or it is not clear which one.
     """
+    if isinstance(optimizer, LRScheduler):
+        raise ValueError(
+            f"noise attaches to an optimizer, got the learning-rate scheduler {type(optimizer).__name__}; pass the"
+            " optimizer that it was made for"
+        )
     found: list[Any] = []
     current = optimizer
     while not any(current is x for x in found):

@@ -20,6 +20,9 @@ KINDS = {
     "relative:RHO[:GAMMA]": "noise in proportion to the gradient",
 }
 
+#: Kinds of arms with noise -> what they are given.
+SIZES = {"noise": "eta", "fixed": "sigma", "relative": "rho"}
+
 
 def arms_of(named: Sequence[str], further: Sequence[str]) -> tuple[Arm, ...]:
     """Return the arms of a comparison; the first is the baseline.
@@ -38,6 +41,11 @@ def arms_of(named: Sequence[str], further: Sequence[str]) -> tuple[Arm, ...]:
     names = [arm.name for arm in arms]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise StudyError(f"the arm {twice[0]!r} is given twice; give each arm a name of its own")
+    for i, arm in enumerate(arms):
+        what = {key: value for key, value in arm.values.items() if key != "arm"}
+        for other in arms[:i]:
+            if {key: value for key, value in other.values.items() if key != "arm"} == what:
+                raise StudyError(f"the arms {other.name!r} and {arm.name!r} are the same; leave one of them out")
     if len(arms) < 2:
         raise StudyError(
             f"there is {'one arm' if arms else 'no arm'}: {', '.join(names) or 'nothing'}; a comparison needs two, such"
@@ -50,10 +58,12 @@ def _named(text: str) -> Arm:
     kind, *rest = text.split(":")
     if kind == "none" and not rest:
         return Arm("none", {"arm": "none"})
-    if kind not in ("noise", "fixed", "relative") or not 1 <= len(rest) <= (1 if kind == "fixed" else 2):
+    if kind in SIZES and not any(rest):
+        raise StudyError(f"the arm {text!r} does not say how much noise; give {SIZES[kind]}, as in {kind}:0.01")
+    if kind not in SIZES or not 1 <= len(rest) <= (1 if kind == "fixed" else 2):
         raise StudyError(
             f"no arm {text!r}: an arm is one of {', '.join(KINDS)}"
-            f"{nearest(kind, ('none', 'noise', 'fixed', 'relative'))}, or has arguments of its own, as in"
+            f"{nearest(kind, ('none', *SIZES))}, or has arguments of its own, as in"
             " --arm wide='--hidden 512'"
         )
     size, *decay = [_number(n, text) for n in rest]
