@@ -149,13 +149,13 @@ def test_a_replica_with_noise_by_name_alone_is_the_same_among_others(noise, anti
 
 
 def test_relative_noise_by_name_has_the_norm_that_is_asked_for():
-    """rho times the norm of the whole gradient, spread over the elements that get it."""
+    """rho times the norm of the gradient of what gets it, as with `attach(where=)`."""
     noise = {"noise": Relative(0.5, gamma=0.0), "noise_on": ("table",)}
     start, none, noisy = (
         trained(*[Training(lr=1.0, **more)] * 200, steps=steps, seeds=range(200)).modules.theta
         for steps, more in ((0, {}), (1, {}), (1, noise))
     )
-    ratio = (noisy - none).norm(dim=1) / (start - none).norm(dim=1)
+    ratio = (noisy - none).norm(dim=1) / (start - none)[:, TABLE].norm(dim=1)
     assert ratio.square().mean().sqrt().item() == pytest.approx(0.5, rel=0.05)
 
 

@@ -108,8 +108,9 @@ class Relative(_Shown):
     """Noise in proportion to the gradient: its expected norm is rho / (1 + t)^(gamma / 2) times the gradient's.
 
     sigma_t = rho (1 + t)^(-gamma/2) |g_t| / sqrt(N), where |g_t| is the norm of the gradient that the optimizer gets,
-    after clipping, and N the number of elements that get noise: then sqrt(E |noise|^2) = sigma_t sqrt(N). The same rho
-    means the same on a network of any size, where the same eta does not: sigma_t sqrt(N) grows with N.
+    after clipping, and N the number of its elements, both of the parameters that get noise: then sqrt(E |noise|^2) =
+    sigma_t sqrt(N). The same rho means the same on a network of any size, where the same eta does not: sigma_t sqrt(N)
+    grows with N.
 
     With `attach` norm and N are those of a parameter group, over all ranks; in a population those of a replica. A
     gradient with an infinite or nan element gets no noise from `attach`.

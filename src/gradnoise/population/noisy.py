@@ -33,19 +33,31 @@ class Noisy:
 
     Args:
         runs: of parameters.
+        spans: columns of each parameter.
         rows: float64 [R, P], 1 where a row gets noise on the parameters of a run, else 0.
+        each: float64 [S, P], the same for each parameter.
         size: float64 [P], elements of each row that get noise.
     """
 
     runs: tuple[Run, ...]
+    spans: tuple[tuple[int, int], ...]
     rows: Tensor
+    each: Tensor
     size: Tensor
+
+    def norms(self, g: Tensor) -> Tensor:
+        """Return the norm of what gets noise of each row: g [P, N] -> [P] in float64.
+
+        It is summed by parameters, which are the same in any company; runs are not.
+        """
+        squares = [torch.linalg.vector_norm(g[:, a:b], dim=1).to(torch.float64).square() for a, b in self.spans]
+        return (torch.stack(squares) * self.each).nan_to_num(nan=torch.inf).sum(0).sqrt()
 
 
 pytree.register_pytree_node(
     Noisy,
-    lambda noisy: ([noisy.rows, noisy.size], noisy.runs),
-    lambda values, runs: Noisy(runs, *values),
+    lambda noisy: ([noisy.rows, noisy.each, noisy.size], (noisy.runs, noisy.spans)),
+    lambda values, context: Noisy(*context, *values),
     serialized_type_name=f"{__name__}.Noisy",
 )
 
@@ -109,4 +121,6 @@ def noisy(
         rows.append(row)
     table = torch.tensor(rows, dtype=torch.float64)
     sizes = torch.tensor([run.stop - run.start for run in runs], dtype=torch.float64)
-    return Noisy(tuple(runs), table.to(device), (sizes @ table).to(device))
+    spans = tuple(itertools.pairwise(offsets))
+    parameters = torch.tensor(each, dtype=torch.float64)
+    return Noisy(tuple(runs), spans, table.to(device), parameters.to(device), (sizes @ table).to(device))

@@ -85,12 +85,22 @@ class Strength:
             count = g.new_full((len(g),), g.shape[1], dtype=torch.float64) if quiet is None else (~quiet).sum(1)
             count = count if rows.noisy is None else torch.minimum(count, rows.noisy.size)
             self._root = count.clamp(min=1).to(torch.float64).sqrt()
+        self._g = g
         self._size = self._now = self._before = g.new_zeros(len(g), dtype=torch.float64)
 
-    def at(self, table: Tensor | None, norm: Tensor) -> Tensor | None:
-        """Return sigma_t [P] in float64, given a table of it and the norms of the gradients that get the noise."""
+    def at(self, table: Tensor | None, norm: Tensor, scale: Tensor | None) -> Tensor | None:
+        """Return sigma_t [P] in float64.
+
+        Args:
+            table: of it.
+            norm: of whole gradients [P], scaled.
+            scale: what gradients are yet to be multiplied by, [P]; None for 1.
+        """
         if table is None or not self._state:
             return None if table is None else self._rows.at(table, self._t)
+        if (noisy := self._rows.noisy) is not None:
+            own = noisy.norms(self._g) if scale is None else noisy.norms(self._g) * scale
+            norm = torch.where(noisy.each.all(0), norm, own.to(norm.dtype))
         sigma = self._sigma(table, norm)
         self._size, self._now = norm.to(torch.float64), self._now + sigma
         return sigma

@@ -160,7 +160,7 @@ def _clip_and_add_noise(
     strength = Strength(live.noise, t, rows, g, quiet, rule.noise(live.course))
 
     def add(table: Tensor | None, undone: Tensor | None, anti: Tensor | None, scale: Tensor | None = None) -> None:
-        _add_noise(g, strength.at(table, norm), rows.noise_keys, t, rows, scale, quiet, rows.noisy)
+        _add_noise(g, strength.at(table, norm, scale), rows.noise_keys, t, rows, scale, quiet, rows.noisy)
         if (gone := strength.undone(undone, anti)) is not None:  # the kernel adds: g - sigma z = -(-g + sigma z)
             _add_noise(g.neg_(), gone[0], rows.noise_keys, gone[1], rows, quiet=quiet, noisy=rows.noisy)
             g.neg_()
