@@ -21,6 +21,7 @@ from gradnoise.population.randomness import DROPOUT, INIT, seeded
 from gradnoise.population.replica import Replica
 from gradnoise.population.rules import check_rules
 from gradnoise.population.stacked import StackedModules
+from gradnoise.population.states import stacked
 from gradnoise.population.training import Training
 from gradnoise.population.turns import Round
 from gradnoise.population.update import Rule
@@ -93,15 +94,7 @@ def start_course(experiment: Experiment, configs: Sequence[Any], dtype: torch.dt
     """Return the state of the experiment's course before the first update, [P, ...] each; {} without a course."""
     if experiment.course is None:
         return {}
-    states = [experiment.course.start(config) for config in configs]
-    for name, x in states[0].items():
-        if not isinstance(x, torch.Tensor):
-            raise PopulationError(
-                f"the course's `start` returned {name!r} as a {type(x).__name__}; a state holds tensors, such as"
-                " torch.tensor(1.0)"
-            )
-    stacked = {name: torch.stack([s[name] for s in states]) for name in states[0]}
-    return {n: x.to(device, dtype if x.is_floating_point() else x.dtype) for n, x in stacked.items()}
+    return stacked([experiment.course.start(config) for config in configs], "course", device, dtype)
 
 
 def trace_dropout(

@@ -16,6 +16,7 @@ from gradnoise.directions import Directed, directed
 from gradnoise.errors import PopulationError, nearest
 from gradnoise.population.course import Goal, Metrics, State
 from gradnoise.population.experiment import Experiment
+from gradnoise.population.states import stacked
 
 
 @dataclass(frozen=True)
@@ -85,14 +86,7 @@ def start_goal(experiment: Experiment, configs: Sequence[Any], device: torch.dev
     """Return what the goal keeps for all replicas, [P, ...] each; {} without a goal or for one that keeps nothing."""
     if experiment.goal is None:
         return {}
-    states = [experiment.goal.start(config) for config in configs]
-    for name, x in states[0].items():
-        if not isinstance(x, Tensor):
-            raise PopulationError(
-                f"the goal's `start` returned {name!r} as a {type(x).__name__}; a state holds tensors, such as"
-                " torch.tensor(1.0)"
-            )
-    return {name: torch.stack([s[name] for s in states]).to(device) for name in states[0]}
+    return stacked([experiment.goal.start(config) for config in configs], "goal", device)
 
 
 def judged(goal: Goal, metrics: Mapping[str, Tensor], state: State) -> tuple[Tensor, State]:

@@ -103,7 +103,8 @@ class StackedModules:
         self.shapes = [p.shape for _, p in trainable]
         self.offsets = list(itertools.accumulate((p.numel() for _, p in trainable), initial=0))
         self._check_same_shapes(modules)
-        rows = [torch.cat([dict(m.named_parameters())[n].detach().flatten() for n in self.names]) for m in modules]
+        every = [dict(m.named_parameters()) for m in modules]
+        rows = [torch.cat([own[n].detach().flatten() for n in self.names]) for own in every]
         self.theta = torch.stack([row.to(device=device, dtype=dtype) for row in rows])
         self.fixed = self._stack_fixed(modules, dtype, device)
         self._buffers = {f"model.{n}" for n, _ in self.module.named_buffers()}
