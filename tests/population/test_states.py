@@ -25,7 +25,7 @@ def test_states_are_stacked_in_the_dtype_of_the_population():
         ({}, "returned 'x' for one of the replicas 0 and 1 and not for the other"),
         (
             {"x": torch.zeros(2), "y": torch.zeros(2)},
-            "returned 'y' for one of the replicas 0 and 1 and not for the other",
+            "returned .y. for one of the replicas 0 and 1 and not",
         ),
         ({"x": torch.zeros(3)}, r"returned 'x' of shape \[3\] for replica 1 and \[2\] for replica 0"),
     ],
