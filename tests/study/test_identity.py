@@ -73,6 +73,7 @@ def committed(folder: str) -> dict[str, tuple[str, str, int]]:
         ("neural_gpu/diagonal", ("neural-gpu/diagonal", "half", "auto", 80)),
         ("neural_programmer/cell", ("neural-programmer/cell", "half")),
         ("neural_programmer/cell_full", ("neural-programmer/cell", "half", "auto", None, 60)),
+        ("neural_programmer/cell_pairs", ("neural-programmer/cell", "half", "auto", None, 60)),
         ("nram/lists", ("nram", "paper")),
         ("nram/ablations", ("nram/ablations", "paper")),
         ("nram/to_the_end", ("nram/ablations", "paper")),
