@@ -79,6 +79,7 @@ IDS = [
     ("lstm-lm", "section4.6", "quick", 64, "350b4d7b442a5c9f"),
     ("lstm-lm", "section4.6", "paper", 120, "904062337f130c3b"),
     ("lstm-lm", "readings", "smoke", 6, "b8a478f579c95033"),
+    ("lstm-lm", "readings", "quick", 56, "da1bd83724df09c1"),
     ("lstm-lm", "readings", "paper", 42, "9b36fb69c9e76ab3"),
     ("lstm-lm", "rates", "smoke", 4, "45cf282b6be573ec"),
     ("lstm-lm", "rates", "paper", 24, "84fa8a9de585d8c2"),

@@ -42,8 +42,8 @@ class Optimizer(Protocol):
         """Update theta [P, N] in place from gradients g [P, N], which may be overwritten.
 
         No step may mix rows, read a tensor on the host (`.item()`, `if tensor`) or replace a tensor of `state`.
-        A row with lr 0 and a gradient of zeros keeps its theta (of a zero the sign may change): so the
-        population holds a replica back.
+        With lr 0 and a gradient of zeros the theta of a row must stay as it is (the sign of a zero may change): that
+        is how the population skips the update of a replica.
 
         Args:
             theta: parameters, one replica a row.

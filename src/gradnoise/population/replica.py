@@ -33,7 +33,7 @@ class Replica:
     """One training run inside a population.
 
     Args:
-        seed: trial seed; decides initial weights, minibatches, dropout masks and noise.
+        seed: trial seed; decides initial weights, minibatches, dropout masks, and noise on gradients and on weights.
         training: the engine's settings.
         config: the experiment's settings: an instance of its `Config`; None for the defaults.
         study_seed: seed of the study.

@@ -200,7 +200,18 @@ def _add_noise(
     quiet: Tensor | None = None,
     noisy: Noisy | None = None,
 ) -> None:
-    """x [P, N] <- scale x + sigma z_t, in place; where `quiet` [P, N], what was 0 stays 0; None is noisy all over."""
+    """x [P, N] <- scale x + sigma z_t, in place.
+
+    Args:
+        x: rows.
+        sigma: standard deviation of each row's noise, [P]; None for no noise.
+        keys: of the streams.
+        t: update, 0-dim.
+        rows: constants of the rows.
+        scale: [P]; None for 1.
+        quiet: bool [P, N], elements that are 0 and get no noise; None for none.
+        noisy: which parameters of which rows get noise; None for all.
+    """
     sigma = x.new_zeros(len(x), dtype=torch.float64) if sigma is None else sigma
     if noisy is None:
         add_rows_(x, offsets=rows.offsets, keys=keys, t=t.expand(len(x)), sigma=sigma, scale=scale)

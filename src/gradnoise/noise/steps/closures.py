@@ -17,9 +17,9 @@ _FUNCTIONS = FunctionType, MethodType, BuiltinFunctionType, functools.partial
 class Closures:
     """Finds the functions among the arguments of an optimizer's `step`, and learns which of them make gradients.
 
-    One for which the step has a parameter `closure`, or else the first argument, is taken for one that does, until a
-    step passes it over; another one once it has been seen to. Models and other objects that can be called are left
-    alone, but in the place of a closure.
+    In the usual place of a closure, the parameter of `step` that is called `closure` or else its first, a function is
+    taken for one until a step does not call it. In other places a function counts once it was seen to make gradients.
+    Models and other objects that can be called count in the usual place alone.
     """
 
     def __init__(self) -> None:

@@ -122,21 +122,26 @@ def _smoke(rows: tuple[Row, ...], arms: tuple[Arm, ...]) -> Grid:
     )
 
 
-PERPLEXITIES = {
-    "smoke": _smoke((MAIN[0], MAIN[2]), (NONE, dense(USUAL))),
-    "quick": Grid(
-        rows=_lasting((MAIN[0], MAIN[2]), epochs=6, full=3),
-        arms=ARMS,
+def _quick(rows: tuple[Row, ...], arms: tuple[Arm, ...]) -> Grid:
+    return Grid(
+        rows=_lasting(rows, epochs=6, full=3),
+        arms=arms,
         seeds=8,
         length=6,
         data="generated",
         shrink=TINY,
         departures=("Quick scale: 64 units, dropout 0.1, 6 epochs of which 3 at the full learning rate, 8 seeds.",),
-    ),
+    )
+
+
+PERPLEXITIES = {
+    "smoke": _smoke((MAIN[0], MAIN[2]), (NONE, dense(USUAL))),
+    "quick": _quick((MAIN[0], MAIN[2]), ARMS),
     "paper": Grid(rows=MAIN, arms=ARMS, seeds=10, length=13),
 }
 OTHER_READINGS = {
     "smoke": replace(_smoke(MAIN[:1], (NONE, present(USUAL), as_sd(USUAL))), tests_claims=False),
+    "quick": replace(_quick(MAIN[:1], READINGS), tests_claims=False),
     "paper": Grid(rows=MAIN[:1], arms=READINGS, seeds=6, length=13, tests_claims=False),
 }
 DROPOUT_RATES = {
