@@ -78,6 +78,7 @@ def committed(folder: str) -> dict[str, tuple[str, str, int]]:
         ("nram/ablations", ("nram/ablations", "paper")),
         ("nram/to_the_end", ("nram/ablations", "paper")),
         ("lstm_lm/dropout", ("lstm-lm", "paper", "ptb", 8, 12)),
+        ("lstm_lm/readings_quick", ("lstm-lm/readings", "quick", "generated")),
     ],
 )
 def test_every_committed_trial_is_still_asked_for_by_its_study(folder, recipe):
