@@ -19,7 +19,7 @@ from gradnoise.noise.schedule import Relative, Schedule, check_schedule, sigma, 
 from gradnoise.noise.until import Endings
 
 by_hand: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
-"""Gradients that got noise by `add_gradient_noise_`, and the last update in which they did."""
+"""Gradients that got noise by `add_gradient_noise_`: a set, as its keys; torch has no weak set of tensors."""
 
 
 class Group(NamedTuple):
@@ -174,4 +174,4 @@ def add_gradient_noise_(
     gradients = [stream.parameter.grad for stream in streams]
     add_doses_(doses([Group(0, schedule, streams, gradients)], t, rows), rows)
     for stream in streams:
-        by_hand[cast(Tensor, stream.parameter.grad)] = t
+        by_hand[cast(Tensor, stream.parameter.grad)] = None

@@ -241,7 +241,7 @@ def _takes_t(function: Callable[..., Any]) -> bool:
     except TypeError:
         return False
     except ValueError:  # built in, and tells no signature
-        return True
+        pass
     return True
 
 

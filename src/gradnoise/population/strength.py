@@ -98,7 +98,8 @@ class Strength:
         """
         if table is None or not self._state:
             return None if table is None else self._rows.at(table, self._t)
-        if (noisy := self._rows.noisy) is not None:
+        noisy, looked_at = self._rows.noisy, self._rows.relative is not None or self._rows.share is not None
+        if noisy is not None and looked_at:
             own = noisy.norms(self._g) if scale is None else noisy.norms(self._g) * scale
             norm = torch.where(noisy.each.all(0), norm, own.to(norm.dtype))
         sigma = self._sigma(table, norm)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import shlex
@@ -41,11 +42,9 @@ def arms_of(named: Sequence[str], further: Sequence[str]) -> tuple[Arm, ...]:
     names = [arm.name for arm in arms]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise StudyError(f"the arm {twice[0]!r} is given twice; give each arm a name of its own")
-    for i, arm in enumerate(arms):
-        what = {key: value for key, value in arm.values.items() if key != "arm"}
-        for other in arms[:i]:
-            if {key: value for key, value in other.values.items() if key != "arm"} == what:
-                raise StudyError(f"the arms {other.name!r} and {arm.name!r} are the same; leave one of them out")
+    for one, other in itertools.combinations(arms, 2):
+        if {**one.values, "arm": None} == {**other.values, "arm": None}:
+            raise StudyError(f"the arms {one.name!r} and {other.name!r} are the same; leave one of them out")
     if len(arms) < 2:
         raise StudyError(
             f"there is {'one arm' if arms else 'no arm'}: {', '.join(names) or 'nothing'}; a comparison needs two, such"
