@@ -53,6 +53,9 @@ IDS = [
     ("neural-programmer", "cell", "smoke", 16, "20d80f437dfe73b0"),
     ("neural-programmer", "cell", "half", 72, "9bf75d12461fe9b3"),
     ("neural-programmer", "cell", "paper", 72, "c6b282a31c0b112f"),
+    ("neural-programmer", "plateau", "smoke", 4, "4ea745d8e77dc036"),
+    ("neural-programmer", "plateau", "half", 20, "7fd8de6aad7d749a"),
+    ("neural-programmer", "plateau", "paper", 20, "884effb76d5c0503"),
     ("nram", "table4", "smoke", 8, "d61cfab84398458f"),
     ("nram", "table4", "quick", 64, "f4da406ced824d98"),
     ("nram", "table4", "paper", 1200, "d5e62f3b4407c23e"),
@@ -200,6 +203,11 @@ def test_fewer_seeds_and_another_length_are_said(name):
     assert f"{scale.length // 2:,} {system.length_unit} a run instead of {scale.length:,}." in made.deviations
     assert f"2 {system.seeds_are} instead of {scale.seeds}." in made.deviations
     assert {t.seed for t in made.trials()} == {0, 1}
+
+
+def test_seeds_that_were_looked_at_are_left_out():
+    made = built("neural-programmer", "plateau", "half", seeds=4)
+    assert {t.seed for t in made.trials()} == {3, 4, 5, 6}
 
 
 @pytest.mark.parametrize("name", SYSTEMS)

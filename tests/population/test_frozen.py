@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gradnoise.noise.schedule import Annealed
 from gradnoise.population import Course, Population, PopulationError
+from gradnoise.population.frozen import Watch
 
 RUNS = [replica(0, lr=0.05), replica(1, lr=0.02, noise=Annealed(0.1)), replica(1, lr=0.02)]
 WARM_UP = 100_000
@@ -103,6 +104,16 @@ def test_it_is_found_in_the_first_update(experiment):
     ):
         engine.step()
     assert engine.t == 0
+
+
+def test_a_tensor_from_outside_is_seen_where_what_was_computed_lay_before():
+    x = torch.zeros_like(torch.get_rng_state())
+    with Watch(x) as seen:
+        for _ in range(20):
+            x + 1  # its memory is free at once, and the next tensor of this size gets it
+            torch.equal(torch.get_rng_state(), x)
+    compared = [numbers for name, *numbers in seen.path if name == "aten.equal.default"]
+    assert len(compared) == 20 and all(state is not None and given is None for state, given in compared)
 
 
 def test_what_changes_later_is_found_at_the_next_evaluation():

@@ -108,6 +108,18 @@ def spectral() -> nn.Module:
     return nn.Sequential(parametrizations.spectral_norm(nn.Linear(FEATURES, 1)), nn.Flatten(0))
 
 
+class Graph(nn.Module):
+    """Multiplies by a sparse matrix that is neither parameter nor buffer."""
+
+    def __init__(self, layout: torch.layout) -> None:
+        super().__init__()
+        self.out = nn.Linear(FEATURES, 1)
+        self.neighbours = torch.eye(FEATURES, dtype=torch.float64).roll(1, 0).to_sparse(layout=layout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(torch.sparse.mm(self.neighbours, x.T).T).squeeze(-1)
+
+
 VMAPPED = {
     "linear": (plain, (BATCH, FEATURES)),
     "convolution": (convolution, (BATCH, FEATURES)),
@@ -161,6 +173,15 @@ def test_any_model_trains_as_it_does_alone(build, shape):
         with torch.no_grad():
             for name, value in experiment.evaluate(model.eval(), experiment.held_out(config), config).items():
                 assert metrics[name][p].item() == pytest.approx(value.item(), rel=1e-10)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support", "ignore::gradnoise.population.fallbacks.SlowOperation")
+@pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr, torch.sparse_csc])
+def test_a_sparse_constant_trains_recorded_or_not(layout):
+    recorded, interpreted = (population(lambda: Graph(layout), trace=trace) for trace in (True, False))
+    assert_close(trajectories(recorded, 3), trajectories(interpreted, 3))
+    reason = recorded.modules.loop_reasons.get("loss", "")
+    assert ("sparse tensor has no strides" in reason) == (layout != torch.sparse_coo)
 
 
 @pytest.mark.parametrize("name", VMAPPED)

@@ -31,6 +31,7 @@ class Scale:
         departures: from the published protocol, one sentence each.
         data: what "auto" stands for at this scale.
         tests_claims: whether the published claims speak of this scale's rows.
+        first_seed: seeds count from here; above 0 where those before it were looked at when the question was put.
     """
 
     arms: tuple[Arm, ...]
@@ -40,6 +41,7 @@ class Scale:
     departures: tuple[str, ...] = ()
     data: str = AUTO
     tests_claims: bool = True
+    first_seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -271,7 +273,8 @@ def sized(system: System[S], recipe: Recipe) -> Request[S]:
         departures.append(f"{length:,} {system.length_unit} a run instead of {scale.length:,}.")
     if seeds < scale.seeds:
         departures.append(f"{seeds} {system.seeds_are} instead of {scale.seeds}.")
-    return Request(system, recipe, scale, tuple(range(seeds)), length, tuple(departures), options)
+    trial_seeds = tuple(range(scale.first_seed, scale.first_seed + seeds))
+    return Request(system, recipe, scale, trial_seeds, length, tuple(departures), options)
 
 
 T = TypeVar("T")

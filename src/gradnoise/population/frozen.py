@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -33,7 +34,7 @@ class Watch(TorchDispatchMode):
     def __init__(self, inputs: Any) -> None:
         super().__init__()
         self.path: Path = []
-        self._known = set(_places(pytree.tree_leaves(inputs)))
+        self._known = set(_storages(pytree.tree_leaves(inputs)))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Note an operation and do it."""
@@ -41,12 +42,12 @@ class Watch(TorchDispatchMode):
         fresh = "lift_fresh" in str(func)  # a tensor that Python makes of numbers
         self.path.append((str(func), *(self._seen(x, fresh) for x in leaves)))
         made = func(*args, **(kwargs or {}))
-        self._known.update(_places(pytree.tree_leaves(made)))
+        self._known.update(_storages(pytree.tree_leaves(made)))
         return made
 
     def _seen(self, x: Any, fresh: bool) -> Any:
         if isinstance(x, Tensor):
-            return None if not fresh and set(_places([x])) <= self._known else _values(x)
+            return None if not fresh and set(_storages([x])) <= self._known else " ".join(map(_values, _parts(x)))
         if isinstance(x, float) and x != x:
             return "nan"
         if isinstance(x, int | float | complex | bool | str | None):
@@ -54,8 +55,20 @@ class Watch(TorchDispatchMode):
         return str(x) if isinstance(x, NAMED) else type(x).__name__
 
 
-def _places(leaves: Iterable[Any]) -> Iterable[int]:
-    return (x.untyped_storage().data_ptr() for x in leaves if isinstance(x, Tensor))
+def _storages(leaves: Iterable[Any]) -> Iterable[StorageWeakRef]:
+    # an address would be used again, by a tensor from outside, once what lay there is freed; these refs never are
+    return (StorageWeakRef(part.untyped_storage()) for x in leaves if isinstance(x, Tensor) for part in _parts(x))
+
+
+def _parts(x: Tensor) -> tuple[Tensor, ...]:
+    """Return the tensors with memory of their own that a tensor is made of: itself, unless it is sparse."""
+    if x.layout == torch.sparse_coo:
+        return x._indices(), x._values()
+    if x.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return x.crow_indices(), x.col_indices(), x.values()
+    if x.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return x.ccol_indices(), x.row_indices(), x.values()
+    return (x,)
 
 
 def _values(x: Tensor) -> str:

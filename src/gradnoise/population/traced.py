@@ -79,8 +79,15 @@ def losses_and_gradients(
     return values.detach(), {n: x.detach() for n, x in metrics.items()}, list(gradients)
 
 
+#: What torch says of a step that it cannot record, and what that means.
+UNRECORDABLE = {
+    "tracing tensor": "a value of a tensor is read in Python",
+    "do not have strides": "a compressed sparse tensor has no strides",
+}
+
+
 class NotRecordableError(RuntimeError):
-    """The step reads a value of a tensor in Python, so that its course cannot be recorded."""
+    """The step is one of those that `UNRECORDABLE` names."""
 
 
 class Traced:
@@ -177,8 +184,7 @@ def _recorded(run: Callable[..., Any], inputs: Sequence[Tensor]) -> fx.GraphModu
         with tracing(context):
             return make_fx(run)(*inputs)
     except RuntimeError as error:
-        if "tracing tensor" not in str(error):
+        why = next((why for sign, why in UNRECORDABLE.items() if sign in str(error)), None)
+        if why is None:
             raise
-        raise NotRecordableError(
-            "a value of a tensor is read in Python, so that the step cannot be recorded"
-        ) from error
+        raise NotRecordableError(f"{why}, so that the step cannot be recorded") from error
