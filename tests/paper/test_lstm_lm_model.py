@@ -108,6 +108,15 @@ def test_gradient_against_finite_differences():
             assert difference < 1e-6
 
 
+def test_without_gradient_the_states_are_the_same():
+    g = torch.Generator().manual_seed(4)
+    shapes = ((P, T, B, 4 * H), (P, 4 * H, H), (P, B, H), (P, B, H))
+    z, w, h, c = (torch.randn(shape, generator=g, dtype=torch.float64) for shape in shapes)
+    kept = vmap(lstm)(z, w, h, c)
+    with torch.no_grad():
+        torch.testing.assert_close(vmap(lstm)(z, w, h, c), kept, rtol=1e-13, atol=1e-15)
+
+
 def test_gradients_of_the_states_too():
     """They are not needed in training, where a window's states come in without gradient."""
     w = model().layers[0].recurrent.weight.detach().requires_grad_()

@@ -15,10 +15,7 @@ from gradnoise.paper import load_system
 from gradnoise.paper.lstm_lm import Config, LanguageModelExperiment
 from gradnoise.paper.lstm_lm.reader import Reader, Reading, Word, known_words
 from gradnoise.paper.lstm_lm.show import SHADES, legend, measured, shown
-from gradnoise.study import Options, StudyError, run_study
-
-#: Recording a step of so few would take longer than it saves.
-INTERPRETED = Options(trace=False)
+from gradnoise.study import StudyError, run_study
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +30,7 @@ def reader() -> Reader:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("study")
-    run_study(load_system("lstm-lm").study("smoke", "generated", seeds=1), place, options=INTERPRETED)
+    run_study(load_system("lstm-lm").study("smoke", "generated", seeds=1), place)
     return place
 
 
@@ -169,7 +166,7 @@ def test_unknown_words_are_told(tmp_path, capsys):
     for part in ("train", "valid", "test"):
         (tmp_path / "words" / f"{part}.txt").write_bytes(b" the <unk> sat \n a dog ran on the mat \n" * 120)
     study = load_system("lstm-lm").study("smoke", "words", 1, rows=["plain"], options={"any_corpus": True})
-    run_study(study, tmp_path / "study", options=INTERPRETED)
+    run_study(study, tmp_path / "study")
     assert gradnoise("lstm-lm", "sample", "study", "--text", "the zebra sat", "--words", "0") == 0
     out, _ = said(capsys)
     assert "Read as <unk>, since the network does not know them: zebra." in out and "<unk> (" in out

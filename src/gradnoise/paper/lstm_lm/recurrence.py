@@ -14,8 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradnoise.paper.lstm_lm.replicated import alone
-from gradnoise.population import CudaGraphs, side_by_side
+from gradnoise.population import CudaGraphs, vmap_rule
 
 _graphs: CudaGraphs | None = None
 
@@ -44,37 +43,27 @@ def lstm(z: Tensor, w: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         w: recurrent weights W [4H, H].
         h, c: hidden and cell state before the first step [B, H].
     """
-    hidden, last, *_ = alone(_Layer.apply, z, w, h, c)
-    return hidden, last
+    hidden, last, *_ = _forward(*(x[None] for x in (z, w, h, c)), torch.is_grad_enabled())
+    return hidden[0], last[0]
 
 
-class _Layer(torch.autograd.Function):
-    """`lstm` of tensors with a leading [P]; the outputs after the second are what the way back needs."""
+@torch.library.custom_op("gradnoise::lstm", mutates_args=())
+def _forward(z: Tensor, w: Tensor, h: Tensor, c: Tensor, keep: bool) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return hidden states [P, T, B, H], the last cell state [P, B, H]; gates, cell states and their tanh over time.
 
-    @staticmethod
-    def forward(z: Tensor, w: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        if _graphs is None:
-            return _forward(z, w, h, c)
-        return tuple(x.clone() for x in _graphs(lambda inputs, _: _forward(*inputs), (z, w, h, c)))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
-        _, w, h, c = inputs
-        hidden, _, *inside = output
-        ctx.mark_non_differentiable(*inside)
-        ctx.save_for_backward(w, h, c, hidden, *inside)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
-        return _backward(grads[0], grads[1], *ctx.saved_tensors)
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Tensor) -> tuple[Any, Any]:
-        return side_by_side(_Layer.apply, info.batch_size, in_dims, inputs)
+    The last three are for the way back, and empty unless `keep`.
+    """
+    if keep:
+        return _kept(z, w, h, c)
+    if _graphs is None:
+        hidden, last = _passing(z, w, h, c)
+    else:
+        hidden, last = (x.clone() for x in _graphs(lambda inputs, _: _passing(*inputs), (z, w, h, c)))
+    gates, cells, squashed = (z.new_empty(len(z), 0) for _ in range(3))
+    return hidden, last, gates, cells, squashed
 
 
-def _forward(z: Tensor, w: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, ...]:
-    """Return hidden states [P, T, B, H], the last cell state [P, B, H]; gates, cell states and their tanh over time."""
+def _kept(z: Tensor, w: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     p, steps, b, four = z.shape
     size = four // 4
     gates = z.new_empty(p, steps, b, four)
@@ -95,6 +84,21 @@ def _forward(z: Tensor, w: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, ...]:
     return hidden, c, gates, cells, squashed
 
 
+def _passing(z: Tensor, w: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the first two of `_forward` in half as many operations."""
+    size, hidden, transposed = w.shape[-1], [], w.mT
+    for at in z.unbind(1):
+        a = torch.baddbmm(at, h, transposed)
+        i, f, g, o = a.split(size, -1)
+        g = torch.tanh(g)
+        a.sigmoid_()
+        c = torch.addcmul(f * c, i, g)
+        h = o * torch.tanh(c)
+        hidden.append(h)
+    return torch.stack(hidden, 1), c
+
+
+@torch.library.custom_op("gradnoise::lstm_backward", mutates_args=())
 def _backward(
     d_hidden: Tensor,
     d_last: Tensor,
@@ -105,7 +109,7 @@ def _backward(
     gates: Tensor,
     cells: Tensor,
     squashed: Tensor,
-) -> tuple[Tensor, ...]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of z [P, T, B, 4H], w, h and c."""
     steps, size = hidden.shape[1], hidden.shape[3]
     i, f, g, o = gates.split(size, -1)
@@ -125,3 +129,37 @@ def _backward(
     earlier = torch.cat([h[:, None], hidden[:, :-1]], 1)
     d_w = torch.bmm(dz.flatten(1, 2).mT, earlier.flatten(1, 2))
     return dz, d_w, d_h, d_c
+
+
+# --- autograd, vmap, shapes ---------------------------------------------------------------------------
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    _, w, h, c, _ = inputs
+    hidden, _, *inside = output
+    ctx.mark_non_differentiable(*inside)
+    ctx.save_for_backward(w, h, c, hidden, *inside)
+
+
+def _gradient(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    return *_backward(grads[0], grads[1], *ctx.saved_tensors), None
+
+
+_forward.register_autograd(_gradient, setup_context=_setup)
+_forward.register_vmap(vmap_rule(_forward, 4))
+_backward.register_vmap(vmap_rule(_backward, 9))
+
+
+@_forward.register_fake
+def _(z: Tensor, w: Tensor, h: Tensor, c: Tensor, keep: bool) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    hidden = z.new_empty(*z.shape[:-1], w.shape[-1])
+    inside = (z, hidden, hidden) if keep else [z.new_empty(len(z), 0)] * 3
+    hidden, last, gates, cells, squashed = (x.new_empty(x.shape) for x in (hidden, c, *inside))
+    return hidden, last, gates, cells, squashed
+
+
+@_backward.register_fake
+def _(
+    d_hidden: Tensor, d_last: Tensor, w: Tensor, h: Tensor, c: Tensor, hidden: Tensor, gates: Tensor, *rest: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return gates.new_empty(gates.shape), w.new_empty(w.shape), h.new_empty(h.shape), c.new_empty(c.shape)
