@@ -128,7 +128,7 @@ class TestStudies:
     def test_looks_through_reports_keep_the_level(self, metric, declared):
         # 30 studies of equal arms, read at 6, 8, 10, 12 and 14 seeds: 4 standard errors.
         generator, found = rng(5), 0
-        for _ in range(60):
+        for _ in range(30):
             values = (
                 100.0 * (generator.random((1, 2, 14)) < 0.5) if metric is RATE else generator.normal(size=(1, 2, 14))
             )

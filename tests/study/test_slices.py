@@ -14,7 +14,7 @@ from support.small import CHUNK, EVERY, STEPS, Toy, job_of, small
 from gradnoise import Annealed
 from gradnoise.population import SGD, Adam, PopulationError, checkpoint
 from gradnoise.study.engine import Job, SliceResult
-from gradnoise.study.run import population_engine
+from gradnoise.study.run import population_engine, population_slice
 from gradnoise.study.run.keep import FolderKeep
 from gradnoise.study.run.population_engine import PopulationEngine, PopulationWorker
 
@@ -87,6 +87,31 @@ def test_every_trial_results_every_metric_at_every_evaluation(tmp_path):
     assert {row[:3] for row in whole.rows} == set(itertools.product(ids, names, range(EVERY, STEPS + 1, EVERY)))
     last = {(i, m): v for i, m, step, v in whole.rows if step == STEPS}
     assert whole.final == {i: {m: last[i, m] for m in names} for i in ids}
+
+
+# What was timed for the plan
+
+
+@pytest.mark.parametrize("base", [{}, {"optimizer": Adam(), "clip": 0.5}])
+def test_a_population_that_was_timed_is_trained_as_if_it_were_fresh(tmp_path, base):
+    one, chunk = worker(tmp_path / "timed"), job(base=base)
+    found = one.measure(chunk, True)
+    assert found.size == len(chunk.trials) and one._held is not None and one._held[1].t == 0
+    timed = one._held[1]
+    results = [one.advance(chunk, 0, 0.0)]
+    assert one._held[1] is timed
+    while not results[-1].done:
+        results.append(one.advance(chunk, results[-1].step, 0.0))
+    assert_same(results, trained(tmp_path / "fresh", chunk, FOREVER))
+
+
+def test_one_that_cannot_be_taken_back_is_not_kept(tmp_path):
+    """Python code that runs in every update may have kept something, and a replica that ended is gone."""
+    interpreted = PopulationEngine(Toy(), trace=False).worker(FolderKeep(tmp_path))
+    poisoned = worker(tmp_path, Toy(poison={1: 2}))
+    for one in (interpreted, poisoned):
+        one.measure(job(), True)
+        assert one._held is None
 
 
 # What is lost or damaged
@@ -204,7 +229,9 @@ def test_any_history_gives_the_same_run(tmp_path_factory, history):
     folder, experiment = tmp_path_factory.mktemp("history"), Toy(poison={1: 7})
     one, chunk, results, step = worker(folder, experiment), job(), [], 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(population_engine, "time", Clock())
+        clock = Clock()
+        patch.setattr(population_engine, "time", clock)
+        patch.setattr(population_slice, "time", clock)
         for action in [*history, {"evaluations": 99, "lost": False, "forget": True, "damage": False}]:
             if action["damage"] and (steps := checkpoint.steps(folder / CHUNK)):
                 truncate(checkpoint.path_for(folder / CHUNK, steps[-1]))

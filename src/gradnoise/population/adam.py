@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gradnoise.noise.gaussian import split
-
-#: Precisions that the compiled pass is made for.
-REAL = (torch.float32, torch.float64)
+from gradnoise.population.kernels import kernel, on_cpu_in
 
 
 def correction(beta: float, t: Tensor) -> Tensor:
@@ -28,7 +25,7 @@ def adam(
     """Update theta and the moments m and v [P, N] by Adam's rule, see `Optimizer.update`; g is overwritten."""
     rate, root = lr / correction(beta1, t).to(lr.dtype), _root(correction(beta2, t)).to(v.dtype)
     laid = [theta, g, m, v]
-    compiled = _compiled() if theta.numel() and all(map(_is_compiled_for, laid)) else None
+    compiled = kernel("adam_kernel", "rows") if theta.numel() and all(map(_is_compiled_for, laid)) else None
     if compiled is None:
         _by_operations(theta, g, m, v, rate, root, beta1, beta2, eps)
         return
@@ -42,7 +39,7 @@ def adam(
 
 
 def _is_compiled_for(x: Tensor) -> bool:
-    return x.device.type == "cpu" and x.dtype in REAL and x.stride(1) == 1
+    return on_cpu_in(x) and x.stride(1) == 1
 
 
 def _memory(x: Tensor) -> NDArray[Any]:
@@ -63,13 +60,3 @@ def _by_operations(
     # what follows is made in g's memory: new memory of this size costs as much as the arithmetic
     scale = torch.sqrt(v, out=g).div_(root).add_(eps)
     theta.sub_(torch.div(m, scale, out=g).mul_(rate))
-
-
-@functools.cache
-def _compiled() -> Callable[..., None] | None:
-    """Return the pass that Numba compiles, None where it cannot be had: the noise then says so."""
-    try:
-        from gradnoise.population.adam_kernel import rows
-    except Exception:  # an installation of Numba or LLVM may fail in any way
-        return None
-    return rows

@@ -96,16 +96,13 @@ class Feed:
     def _gathered(self, batches: Sequence[Examples]) -> tuple[Tensor, ...]:
         """Fetch the examples of R seeds straight into tensors [R, B, ...]."""
         source, found = batches[0].source, []
+        rows = torch.cat([b.rows for b in batches]).to(self._device)
         for tensor in source.tensors:
             x = self._place(tensor)
             floats = converted(x, source.bytes_over) or x.is_floating_point()
             shape = (len(batches), source.size, *x.shape[1:])
             out = torch.empty(shape, dtype=self._dtype if floats else x.dtype, device=self._device)
-            if self._device.type == "cpu":
-                for row, batch in zip(out, batches, strict=True):  # a row at a time stays in the processor's cache
-                    fetch(x, batch.rows, source.bytes_over, row)
-            else:  # all at once: here it is launches that cost
-                fetch(x, torch.cat([b.rows for b in batches]).to(self._device), source.bytes_over, out.flatten(0, 1))
+            fetch(x, rows, source.bytes_over, out.flatten(0, 1))
             found.append(out)
         return tuple(found)
 

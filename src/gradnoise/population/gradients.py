@@ -107,13 +107,18 @@ class Gradients:
                 self._modules.loop_reasons[self._role] = reason_of(error)
         return self._interpret(leaves, buffers, batch, shared)
 
+    @property
+    def recorded(self) -> bool:
+        """Whether updates are replayed."""
+        return self._trace and self._checked
+
     def check(self, buffers: dict[str, Tensor], batch: Batch, shared: bool) -> None:
         """Compare what was recorded with the code as it runs now.
 
         Raises:
             PopulationError: they differ by more than rounding.
         """
-        if self._trace and self._checked:
+        if self.recorded:
             self._traced.check(self._copied(), buffers, batch, shared)
 
     def _copied(self) -> list[Tensor]:

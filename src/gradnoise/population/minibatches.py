@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,7 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from gradnoise.noise.gaussian import split
 from gradnoise.population.course import Batch
+from gradnoise.population.kernels import kernel, on_cpu_in
 from gradnoise.population.randomness import permutation
 
 
@@ -131,11 +134,22 @@ def fetch(x: Tensor, rows: Tensor, bytes_over: float | None, out: Tensor) -> Non
         out: [B, ...], contiguous.
     """
     if bytes_over is not None and converted(x, bytes_over):
-        out.copy_(x.index_select(0, rows)).div_(bytes_over)
+        _as_floats(x, rows, bytes_over, out)
     elif out.dtype == x.dtype:
         torch.index_select(x, 0, rows, out=out)
     else:
         out.copy_(x.index_select(0, rows))
+
+
+def _as_floats(x: Tensor, rows: Tensor, over: float, out: Tensor) -> None:
+    fits = on_cpu_in(x, (torch.uint8,)) and on_cpu_in(out) and x.is_contiguous() and out.numel()
+    compiled = kernel("fetch_kernel", "examples") if fits else None
+    if compiled is None:
+        out.copy_(x.index_select(0, rows)).div_(over)
+        return
+    place = out.view(-1).numpy()
+    work = functools.partial(compiled, x.view(len(x), -1).numpy(), rows.numpy(), place.dtype.type(over), place)
+    split(work, place.size, torch.get_num_threads())
 
 
 def fetched(batch: Batch) -> Batch:

@@ -225,6 +225,11 @@ class Population:
             self._masks.select(index)
         self._set_rows()
 
+    @property
+    def recorded(self) -> bool:
+        """Whether updates are replayed, so that no Python code of the loss runs in them."""
+        return all(part.gradients.recorded for part in self._parts)
+
     def keeps(self) -> list[str]:
         """Return what the code of the loss changes while it runs, such as "Toy.calls (2, then 3)"."""
         inputs = self._inputs(*self._feed(self.t, self._live.course))
@@ -302,6 +307,7 @@ class Population:
         """Return everything that the next update depends on, as tensors (not copies of them) and plain values."""
         self.settle()
         named = zip(self.modules.names, self.modules.shapes, strict=True)
+        seldom = {"noise": self._live.noise, "watched": self._live.watched, "goal": self._goal}
         return {
             "replicas": [r.identity for r in self.replicas],
             "parameters": [f"{n} {tuple(s)}" for n, s in named],
@@ -316,11 +322,7 @@ class Population:
             "optimizer": self._live.optimizer,
             "sums": self._live.sums,
             "since": self._since,
-        } | {name: x for name, x in self._seldom().items() if x}
-
-    def _seldom(self) -> dict[str, dict[str, Tensor]]:
-        """Return what only some populations keep, empty in the others."""
-        return {"noise": self._live.noise, "watched": self._live.watched, "goal": self._goal}
+        } | {name: x for name, x in seldom.items() if x}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict` of a population of the same replicas, bit for bit.

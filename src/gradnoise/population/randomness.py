@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import random
 from collections.abc import Callable, Iterator
@@ -49,10 +50,23 @@ def seeded(seed: int) -> Iterator[None]:
     constructor a function of the seed alone without touching the user's own stream.
     """
     with kept_generators():
-        torch.manual_seed(seed)
+        _seed_torch(seed)
         np.random.seed(seed % 2**32)
         random.seed(seed)
         yield
+
+
+def _seed_torch(seed: int) -> None:
+    """Seed torch's generators; `torch.manual_seed` takes most of its time to prepare for devices that come later."""
+    if _has_accelerator():
+        torch.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
+
+
+@functools.cache
+def _has_accelerator() -> bool:
+    return torch.cuda.is_available() or torch.backends.mps.is_available() or torch.xpu.is_available()
 
 
 @contextmanager

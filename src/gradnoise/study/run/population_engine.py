@@ -1,6 +1,6 @@
 """The engine that trains a chunk of trials as one population of an `Experiment`.
 
-Everything of the study lab that knows populations stands in this file.
+What else of the study lab knows populations stands in files beside it: a slice, what is timed, the probe, the facts.
 """
 
 from __future__ import annotations
@@ -16,19 +16,23 @@ from typing import Protocol
 
 import torch
 
-from gradnoise.errors import PopulationError, StudyError
+from gradnoise.errors import StudyError
 from gradnoise.population import Experiment, Population, Replica, Training, best_size
 from gradnoise.population.chunks import CANDIDATES, usual_seconds
 from gradnoise.population.fallbacks import ExperimentWarning
-from gradnoise.study.engine import Job, Keep, Measurement, MetricRow, Probed, SliceResult
+from gradnoise.study.engine import Job, Keep, Measurement, Probed, SliceResult
 from gradnoise.study.run.facts import facts
 from gradnoise.study.run.memory import first_line, memory_told, peak_bytes
 from gradnoise.study.run.own_code import not_ended
+from gradnoise.study.run.population_slice import train
 from gradnoise.study.run.probing import device_problem, probed
+from gradnoise.study.run.rewinding import Begun
 from gradnoise.study.spec import STUDY_KEYS, Config, Subject, known_keys
 
 #: Settings of the engine that may differ between the replicas of a population.
 PER_REPLICA = frozenset({"lr", "noise", "clip", "dropout", "early_stop", "noise_first", "noise_on", "weight_noise"})
+#: Seconds to a first update above which some may be of what is slow once in a process.
+ONCE = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,7 +218,7 @@ class TrialLike(Protocol):
 
 
 class PopulationWorker:
-    """Trains chunks in one process; the population of the last slice stays in memory, ready for the next one.
+    """Trains chunks in one process; the population of the last slice, or the one that was timed, stays in memory.
 
     Args:
         engine: what is trained and where.
@@ -223,26 +227,30 @@ class PopulationWorker:
 
     def __init__(self, engine: PopulationEngine, keep: Keep) -> None:
         self.engine, self.keep = engine, keep
-        self._held: tuple[Job, Population] | None = None
+        self._held: tuple[Sequence[TrialLike], Population] | None = None
 
     def measure(self, job: Job, whole: bool) -> Measurement:
         """Time some updates and an evaluation, see `best_size`; on an accelerator more replicas together always pay."""
-        most, built = len(job.trials), list[Population]()
+        most, begun = len(job.trials), dict[int, Begun]()
         candidates = CANDIDATES if self.engine.on_cpu and not whole else (most,)
 
         def build(size: int) -> Population:
-            built.append(self.engine.build(job.trials[:size]))
-            return built[-1]
+            begun[size] = self._begun(job.trials[:size], keep=self.engine.on_cpu)
+            return begun[size].population
 
         with memory_told(most, self._let_go), self.engine.threads():
             size, seconds = best_size(build, most, candidates=candidates)
-            population = next(p for p in built if len(p.replicas) == size)
-            usual = usual_seconds(population, job.steps, job.config["eval_every"])
+            chosen = begun[size]
+            usual = usual_seconds(chosen.population, job.steps, job.config["eval_every"])
             seconds = max(seconds, usual / size)
-            before = time.monotonic()
-            self.engine.build(job.trials[:size]).step()  # again, as what is slow once in a process was done by now
-            start = time.monotonic() - before
+            start = chosen.seconds
+            if start > ONCE:  # again, as what is slow once in a process was done by now
+                start = self._begun(job.trials[:size], keep=False).seconds
+            self._held = (job.trials[:size], chosen.population) if chosen.rewound() else None
         return Measurement(size, seconds, peak_bytes(), start)
+
+    def _begun(self, trials: Sequence[TrialLike], *, keep: bool) -> Begun:
+        return Begun.of(lambda: self.engine.build(trials), keep=keep)
 
     def advance(self, job: Job, step: int, seconds: float) -> SliceResult:
         """Train a chunk from `step` for about `seconds`, up to an evaluation, and keep a checkpoint of it.
@@ -256,12 +264,12 @@ class PopulationWorker:
         with memory_told(len(job.trials), self._let_go), self.engine.threads():
             population, events = self._take(job, step)
             before = set(population.diverged)
-            rows, final = _train(job, population, started + seconds)
+            rows, final = train(job, population, started + seconds)
             population.settle()
             done = not population.alive or population.t >= job.steps
             if not done:
                 self.keep.save(job.chunk, population.t, population.state_dict())
-                self._held = job, population
+                self._held = job.trials, population
         broken = population.diverged.keys() - before
         return SliceResult(
             chunk=job.chunk,
@@ -287,7 +295,7 @@ class PopulationWorker:
         updated.
         """
         held, self._held = self._held, None
-        if held and held[0] == job and held[1].t == step:
+        if held and held[0] == job.trials and held[1].t == step:
             return held[1], ()
         population = self.engine.build(job.trials)
         if not step:
@@ -306,45 +314,3 @@ class PopulationWorker:
             return population, ()
         again = f"trained again from update {population.t}" if population.t else "trained again from the start"
         return population, tuple(f"{loss}: {again}" for loss in losses)
-
-
-def _train(job: Job, population: Population, deadline: float) -> tuple[list[MetricRow], dict[str, dict[str, float]]]:
-    """Train up to the first evaluation after the deadline.
-
-    Returns:
-        All metric rows, and for each trial that has ended its final metrics (those of its last evaluation).
-    """
-    every = job.config["eval_every"]
-    rows: list[MetricRow] = []
-    final: dict[str, dict[str, float]] = {}
-    while population.alive and population.t < job.steps:
-        population.step()
-        if population.alive and (population.t % every == 0 or population.t == job.steps):
-            names, metrics = _measure(job, population)
-            rows += [
-                (trial, metric, population.t, value)
-                for metric, values in metrics.items()
-                for trial, value in zip(names, values, strict=True)
-            ]
-            left = set() if population.t == job.steps else {job.trials[i].id for i in population.alive}
-            final |= {
-                trial: {metric: values[row] for metric, values in metrics.items()}
-                for row, trial in enumerate(names)
-                if trial not in left
-            }
-            if time.monotonic() > deadline:
-                break
-    return rows, final
-
-
-def _measure(job: Job, population: Population) -> tuple[list[str], dict[str, list[float]]]:
-    """Evaluate, and let finished replicas go; returns the ids of the trials that were evaluated, and their metrics."""
-    metrics, telemetry = population.evaluate(), population.telemetry()
-    if both := sorted(metrics.keys() & telemetry.keys()):
-        raise PopulationError(f"{both[0]!r} is both a metric and what the course records; give one another name")
-    measured = metrics | telemetry
-    ids = [job.trials[i].id for i in population.alive]
-    population.reset_telemetry()
-    if metrics:
-        population.retire(metrics)
-    return ids, {name: value.detach().double().tolist() for name, value in measured.items()}
