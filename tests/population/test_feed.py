@@ -122,6 +122,18 @@ def test_bytes_become_numbers_of_the_default_type():
     assert pixels.dtype == torch.float64 and torch.equal(pixels, BYTES[rows_of(0, 0)].double() / 255)
 
 
+@pytest.mark.parametrize("row", [N, -1])
+def test_an_example_that_is_not_there_is_an_error(row):
+    with pytest.raises(IndexError, match="out of range"):
+        Examples(Minibatches(DATA, B, 255), torch.tensor([0, 1, 2, row]))[0]
+
+
+def test_without_numba_the_numbers_are_the_same(monkeypatch):
+    compiled = Minibatches(DATA, B, 255)(0, 0)[0]
+    monkeypatch.setattr("gradnoise.population.minibatches.kernel", lambda *_: None)
+    assert torch.equal(Minibatches(DATA, B, 255)(0, 0)[0], compiled)
+
+
 def test_examples_unpack_and_can_be_asked_twice():
     pixels, floats, doubles, labels, flags = examples = Minibatches(DATA, B)(1, 2)
     assert_bits((pixels, floats, doubles, labels, flags), [*examples])

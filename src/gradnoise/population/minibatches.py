@@ -143,13 +143,19 @@ def fetch(x: Tensor, rows: Tensor, bytes_over: float | None, out: Tensor) -> Non
 
 def _as_floats(x: Tensor, rows: Tensor, over: float, out: Tensor) -> None:
     fits = on_cpu_in(x, (torch.uint8,)) and on_cpu_in(out) and x.is_contiguous() and out.numel()
-    compiled = kernel("fetch_kernel", "examples") if fits else None
+    compiled = kernel("fetch_kernel", "examples") if fits and _all_exist(rows, len(x)) else None
     if compiled is None:
         out.copy_(x.index_select(0, rows)).div_(over)
         return
     place = out.view(-1).numpy()
     work = functools.partial(compiled, x.view(len(x), -1).numpy(), rows.numpy(), place.dtype.type(over), place)
     split(work, place.size, torch.get_num_threads())
+
+
+def _all_exist(rows: Tensor, n: int) -> bool:
+    """Say whether rows are 0 to n - 1: what is compiled does not look, and torch says what is wrong with others."""
+    low, high = rows.aminmax()
+    return bool((low >= 0) & (high < n))
 
 
 def fetched(batch: Batch) -> Batch:
