@@ -105,6 +105,12 @@ def test_a_population_that_was_timed_is_trained_as_if_it_were_fresh(tmp_path, ba
     assert_same(results, trained(tmp_path / "fresh", chunk, FOREVER))
 
 
+def test_what_was_timed_is_not_timed_again(tmp_path):
+    one, chunk = worker(tmp_path), job()
+    assert one.measure(chunk, True) is one.measure(chunk, False)  # eight trials or fewer are one size in both
+    assert one.measure(chunk, True) is not one.measure(dataclasses.replace(chunk, trials=chunk.trials[:2]), True)
+
+
 def test_one_that_cannot_be_taken_back_is_not_kept(tmp_path):
     """Python code that runs in every update may have kept something, and a replica that ended is gone."""
     interpreted = PopulationEngine(Toy(), trace=False).worker(FolderKeep(tmp_path))

@@ -77,14 +77,14 @@ class InProcess:
 
     slots = 1
 
-    def __init__(self, workers: int | None = None) -> None:
+    def __init__(self, workers: int | None = None, worker: Worker | None = None) -> None:
         if workers not in (None, 1):
             raise StudyError(f"executor 'here' is one worker, not {workers}; use 'processes' or leave out --workers")
-        self._worker: Worker | None = None
+        self._worker = worker
 
     def start(self, engine: Engine, keep: Keep) -> None:
-        """Make the worker."""
-        self._worker = engine.worker(keep)
+        """Make the worker, unless there is one that has looked at the work already."""
+        self._worker = self._worker or engine.worker(keep)
 
     def measure(self, job: Job, whole: bool) -> Measurement:
         """Measure now."""

@@ -228,11 +228,15 @@ class PopulationWorker:
     def __init__(self, engine: PopulationEngine, keep: Keep) -> None:
         self.engine, self.keep = engine, keep
         self._held: tuple[Sequence[TrialLike], Population] | None = None
+        self._timed: tuple[object, Measurement] | None = None
 
     def measure(self, job: Job, whole: bool) -> Measurement:
         """Time some updates and an evaluation, see `best_size`; on an accelerator more replicas together always pay."""
         most, begun = len(job.trials), dict[int, Begun]()
         candidates = CANDIDATES if self.engine.on_cpu and not whole else (most,)
+        asked = job.trials, {min(size, most) for size in candidates}
+        if self._timed and self._timed[0] == asked:
+            return self._timed[1]
 
         def build(size: int) -> Population:
             begun[size] = self._begun(job.trials[:size], keep=self.engine.on_cpu)
@@ -247,7 +251,8 @@ class PopulationWorker:
             if start > ONCE:  # again, as what is slow once in a process was done by now
                 start = self._begun(job.trials[:size], keep=False).seconds
             self._held = (job.trials[:size], chosen.population) if chosen.rewound() else None
-        return Measurement(size, seconds, peak_bytes(), start)
+        self._timed = asked, Measurement(size, seconds, peak_bytes(), start)
+        return self._timed[1]
 
     def _begun(self, trials: Sequence[TrialLike], *, keep: bool) -> Begun:
         return Begun.of(lambda: self.engine.build(trials), keep=keep)

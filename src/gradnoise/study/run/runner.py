@@ -217,8 +217,9 @@ def _started(executor: Executor | str, left: Remaining, options: Options, keep: 
         yield InProcess()
         return
     if isinstance(executor, str):  # auto
-        workers = count_workers(left, options, engine.worker(keep))
-        executor = executor_named("processes" if workers > 1 else "here", workers)
+        looked = engine.worker(keep)
+        workers = count_workers(left, options, looked)
+        executor = executor_named("processes", workers) if workers > 1 else InProcess(worker=looked)
     finished = False
     try:
         executor.start(engine, keep)
