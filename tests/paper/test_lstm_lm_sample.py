@@ -30,7 +30,7 @@ def reader() -> Reader:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("study")
-    run_study(load_system("lstm-lm").study("smoke", "generated", seeds=1), place)
+    run_study(load_system("lstm-lm").study("smoke", "generated", seeds=1, arms=["eta-0.01"]), place)
     return place
 
 
