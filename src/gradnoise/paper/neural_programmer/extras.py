@@ -52,7 +52,7 @@ def answers(results: StudyResults) -> Extras:
         return []
     found: list[tuple[str, Figure | Table]] = [
         (
-            "Test accuracy over training, and runs that have answered everything by then",
+            "Test accuracy over training, and runs that have succeeded by then",
             learning_curves(results, "test_accuracy", y="test accuracy in %", y_success="% of runs by then"),
         ),
         ("What is answered", by_category(results)),
