@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import random
 from collections.abc import Callable, Iterator
@@ -58,15 +57,11 @@ def seeded(seed: int) -> Iterator[None]:
 
 def _seed_torch(seed: int) -> None:
     """Seed torch's generators; `torch.manual_seed` takes most of its time to prepare for devices that come later."""
-    if _has_accelerator():
+    accelerator = getattr(torch, "accelerator", None)  # torch 2.6 and newer tell of a device of any kind
+    if accelerator is None or accelerator.is_available():
         torch.manual_seed(seed)
     else:
         torch.default_generator.manual_seed(seed)
-
-
-@functools.cache
-def _has_accelerator() -> bool:
-    return torch.cuda.is_available() or torch.backends.mps.is_available() or torch.xpu.is_available()
 
 
 @contextmanager

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from gradnoise.paper.lstm_lm.replicated import alone
 from gradnoise.population import CudaGraphs, vmap_rule
 
 _graphs: CudaGraphs | None = None
@@ -43,8 +45,8 @@ def lstm(z: Tensor, w: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         w: recurrent weights W [4H, H].
         h, c: hidden and cell state before the first step [B, H].
     """
-    hidden, last, *_ = _forward(*(x[None] for x in (z, w, h, c)), torch.is_grad_enabled())
-    return hidden[0], last[0]
+    hidden, last, *_ = alone(partial(_forward, keep=torch.is_grad_enabled()), z, w, h, c)
+    return hidden, last
 
 
 @torch.library.custom_op("gradnoise::lstm", mutates_args=())
