@@ -55,6 +55,7 @@ IDS = [
     ("neural-programmer", "cell", "paper", 72, "c6b282a31c0b112f"),
     ("neural-programmer", "plateau", "smoke", 4, "4ea745d8e77dc036"),
     ("neural-programmer", "plateau", "half", 20, "7fd8de6aad7d749a"),
+    ("neural-programmer", "plateau", "again", 32, "ef1b1fde3ab7fd9f"),
     ("neural-programmer", "plateau", "paper", 20, "884effb76d5c0503"),
     ("nram", "table4", "smoke", 8, "d61cfab84398458f"),
     ("nram", "table4", "quick", 64, "f4da406ced824d98"),
