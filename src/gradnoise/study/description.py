@@ -11,6 +11,7 @@ from typing import Annotated, Any, cast
 from gradnoise.directions import BEST, LEAST, MOST, Directed, directed, told_higher
 from gradnoise.errors import StudyError, nearest
 from gradnoise.given import FINITE, STORED, Between, Name, settle
+from gradnoise.study.threshold import KEPT, Threshold, threshold
 
 Config = Mapping[str, Any]
 
@@ -111,6 +112,9 @@ class Metric:
             one where another measure of the same evaluations is lowest or highest, such as "min:validation_loss" for
             early stopping, the first of several equal ones. "best:NAME" does for a name that tells its direction. Away
             from "last" a run that diverged counts with what it had reached by then.
+        of: a bound on what is measured, such as "accuracy >= 90": the metric then is the rate, in %, of the runs that
+            keep it, each of which counts as 100 and any other as 0. It follows that `rate` is True, `success` 100, the
+            unit "%", and more is better; a run without a finite value has not kept it.
     """
 
     name: Name
@@ -123,9 +127,12 @@ class Metric:
     rate: bool = False
     broken: float | None = None
     at: str = field(default=LAST, metadata={"later": True})
+    of: str | None = field(default=None, metadata={"later": True})
 
     def __post_init__(self) -> None:
         """Check types, that a margin is one, that a rate has a success, and that a broken run counts as a number."""
+        if isinstance(self.of, str):
+            self._settle_of(self.of)
         said = cast(bool | None, self.higher_is_better)
         if said is None:
             object.__setattr__(self, "higher_is_better", True)
@@ -144,6 +151,20 @@ class Metric:
                 f"metric {self.name!r}: a rate needs success > 0, the value of a run that succeeds, and"
                 " higher_is_better=True"
             )
+
+    def _settle_of(self, of: str) -> None:
+        where = f"metric {self.name!r}: of"
+        bound = threshold(of, where)
+        if bound.name == self.name:
+            raise StudyError(f"{where} = {of!r} is a bound on {bound.name!r}, whose name the metric cannot have, too")
+        follows = {"unit": ("", "%"), "higher_is_better": (None, True), "success": (None, KEPT), "rate": (False, True)}
+        for name, (silent, value) in follows.items():
+            if (said := getattr(self, name)) not in (silent, value):
+                raise StudyError(f"{where} = {of!r} makes {name} {value!r}, and it is given as {said!r}: leave it out")
+            object.__setattr__(self, name, value)
+        if self.broken is not None:
+            raise StudyError(f"{where} = {of!r} counts a run without a finite value as 0: leave out broken")
+        object.__setattr__(self, "of", str(bound))
 
     def _settle_direction(self, said: bool | None) -> None:
         told = True if self.rate else told_higher(self.name)
@@ -185,6 +206,20 @@ class Metric:
         if self.at in (LAST, BEST):
             return Directed(self.name, self.higher_is_better) if self.at == BEST else None
         return directed(self.at, self.name, StudyError)
+
+    @property
+    def bound(self) -> Threshold | None:
+        """The bound of `of`; None without one."""
+        return None if self.of is None else threshold(self.of, self.name)
+
+    @property
+    def measured(self) -> str:
+        """The name of what has to be measured for it: its own, without a bound."""
+        return self.name if self.bound is None else self.bound.name
+
+    def read(self, value: float) -> float:
+        """Return what a measured value counts as."""
+        return value if self.bound is None else self.bound.share(value)
 
     def succeeded(self, value: float) -> bool:
         """Say whether a value counts as success; nan never does."""

@@ -67,8 +67,7 @@ def read_results(folder: str | Path, *, curves: bool = False) -> StudyResults:
     config = [name for name in (lines[0] if lines else ()) if name.startswith("config.")]
     nothing = {name for name in config if not any(line[name] for line in lines)}
     trials = _parsed(folder / TRIALS, lines, lambda line: _trial(line, record.metric.name, nothing))
-    selection = record.selection
-    if curves or any(m.by is not None for m in (record.metric, *(selection.report if selection else ()))):
+    if curves or any(m.by is not None for m in record.metrics):
         drawn = _curves(folder / CURVES)
         if unknown := drawn.keys() - {t.id for t in trials}:
             raise StudyError(

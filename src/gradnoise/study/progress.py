@@ -84,10 +84,11 @@ class Means:
 
     def take_in(self, rows: Iterable[MetricRow]) -> None:
         """Note what was measured; the row of the last trial is the one that is shown."""
-        for trial, metric, _, value in rows:
-            if metric == self.study.metric.name and trial in self.plan.arms and math.isfinite(value):
+        metric = self.study.metric
+        for trial, name, _, value in rows:
+            if name == metric.measured and trial in self.plan.arms and math.isfinite(metric.read(value)):
                 self.row = self.plan.rows.get(trial, "")
-                self.latest.setdefault((self.row, self.plan.arms[trial]), {})[trial] = value
+                self.latest.setdefault((self.row, self.plan.arms[trial]), {})[trial] = metric.read(value)
 
     def text(self) -> str:
         """Write the means of all arms of a row, such as "test accuracy so far: no noise 11.4, noise 96.8"."""
@@ -163,7 +164,8 @@ class _Terminal(Observer):
             metric = self.study.metric
             self.means.take_in(progress.result.rows)
             for trial, final in progress.result.final.items():
-                if metric.by is None and trial in self.arms and metric.succeeded(final.get(metric.name, math.nan)):
+                value = metric.read(final.get(metric.measured, math.nan))
+                if metric.by is None and trial in self.arms and metric.succeeded(value):
                     self.succeeded[self.arms[trial]] += 1
             for sentence in progress.result.events:
                 self.bars.console.print(Text(f"chunk {progress.result.chunk}: {sentence}", style="yellow"))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from gradnoise.study.description import Description
+from gradnoise.study.description import Description, Metric
 from gradnoise.study.spec import Study
 
 #: Measures of training that may tell runs apart: metrics that are counts, flags or rounded may agree by chance.
@@ -57,6 +58,18 @@ class TrialResult:
     final: Mapping[str, float] = field(default_factory=dict)
     curves: Mapping[str, Curve] = field(default_factory=dict)
     waiting: bool = False
+
+    def with_rates(self, record: StudyRecord) -> TrialResult:
+        """Return it with the values of metrics that are bounds on what was measured, see `Metric.of`."""
+        final, curves = dict(self.final), dict(self.curves)
+        for metric in record.metrics:
+            if (bound := metric.bound) is None:
+                continue
+            if self.status in ("finished", "diverged"):
+                final[metric.name] = bound.share(final.get(bound.name, math.nan))
+            if curve := curves.get(bound.name):
+                curves[metric.name] = Curve(curve.steps, bound.shares(curve.values))
+        return dataclasses.replace(self, final=final, curves=curves)
 
     @property
     def done(self) -> bool:
@@ -119,6 +132,11 @@ class StudyRecord(Description):
     rows: tuple[tuple[str, str], ...]
     study_seed: int
     provenance: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """The primary metric, and those that are reported of chosen runs."""
+        return (self.metric, *(self.selection.report if self.selection else ()))
 
     @classmethod
     def of(cls, study: Study, provenance: tuple[tuple[str, str], ...] = ()) -> StudyRecord:

@@ -272,7 +272,7 @@ class Store(Database):
             )
             notes = record.notes + accepted + self.notes()
         record = dataclasses.replace(record, provenance=record.provenance + events, notes=notes)
-        return StudyResults(record, trials, looks)
+        return StudyResults(record, tuple(t.with_rates(record) for t in trials), looks)
 
     def _all(self, table: str, *columns: str, order: str) -> Iterator[dict[str, Any]]:
         """Yield the rows of a table by column, every value checked; all columns where none is named."""

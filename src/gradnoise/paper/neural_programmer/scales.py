@@ -36,6 +36,8 @@ ACCURACY = Metric("accuracy", "test accuracy at the best validation", unit="%", 
 FINAL = Metric("test_accuracy", "test accuracy", unit="%", margin=1.0, success=100.0)
 #: Success is a loss a tenth below the plateau of delta 25 without empty pairs, 1,970.
 LEAVES = Metric("train_loss", "training loss of the last epoch", margin=40.0, success=1770.0)
+#: The same bound as a rate.
+LEFT = Metric("left", "runs that leave the plateau", of=f"{LEAVES.name} <= {LEAVES.success:g}", chance=0.0, margin=2.0)
 
 # --- rows ---------------------------------------------------------------------------------------------
 
@@ -220,6 +222,7 @@ PLATEAU = {
     "again": replace(
         WIDE,
         title="the plateau again, half the units",
+        metric=LEFT,
         seeds=16,
         first_seed=17,
         shrink={"dim": 128},

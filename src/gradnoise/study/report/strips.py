@@ -16,8 +16,8 @@ from matplotlib.ticker import MaxNLocator
 from gradnoise.study.analysis.comparison import Outcome
 from gradnoise.study.analysis.shapes import Effect, Fates, Summary
 from gradnoise.study.report.limits import Limits, limits
-from gradnoise.study.report.numbers import attached, bounds, decimals, number
-from gradnoise.study.report.text import difference_heading
+from gradnoise.study.report.numbers import bounds, decimals, number
+from gradnoise.study.report.text import difference_heading, success_words
 
 #: Single seeds are drawn as dots up to so many on a page; beyond, a pale bar spans the middle 80% of them.
 DOTS = 4_000
@@ -208,9 +208,7 @@ def rates(summary: Summary) -> Strips | None:
 
 def rate_caption(summary: Summary) -> str:
     """Explain a chart of success rates."""
-    metric = summary.record.metric
-    bound = "at least" if metric.higher_is_better else "at most"
-    return f"Share of runs that end with {bound} {attached(metric.success or 0.0, metric.unit)}, with its interval."
+    return f"Share of runs that end with {success_words(summary.record.metric)}, with its interval."
 
 
 def _rate(arm: str, fates: Fates) -> Strip:

@@ -221,12 +221,19 @@ def glossary(summary: Summary) -> dict[str, str]:
             f"probability that the arm is better{same}, under a flat prior; decides nothing"
         )
     if metric.success is not None:
-        bound = "at least" if metric.higher_is_better else "at most"
         end = "end with" if metric.by is None else "then have"
-        terms["Success"] = f"runs that {end} {bound} {attached(metric.success, metric.unit)}"
+        terms["Success"] = f"runs that {end} {success_words(metric)}"
     if metric.margin:
         terms["No difference"] = f"proved to lie within {attached_margin(metric)}"
     return terms
+
+
+def success_words(metric: Metric) -> str:
+    """Say what a run has that succeeds, such as "at least 90%"; of a bound, the bound itself."""
+    if metric.of is not None:
+        return metric.of
+    bound = "at least" if metric.higher_is_better else "at most"
+    return f"{bound} {attached(metric.success or 0.0, metric.unit)}"
 
 
 def has_probable(summary: Summary) -> bool:

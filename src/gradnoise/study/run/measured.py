@@ -19,11 +19,18 @@ def check_names(metric: Metric, names: Collection[str], experiment: str) -> None
         experiment: its name.
 
     Raises:
-        StudyError: one of them is not; the message has the nearest name that is.
+        StudyError: one of them is not; the message has the nearest name that is. Or a rate of what is measured has the
+            name of something else that is.
     """
-    for name, what in ((metric.name, "metric is"), (metric.by.name if metric.by else metric.name, "metric counts at")):
+    if metric.of is not None and metric.name in names:
+        raise StudyError(
+            f"the study's metric, {metric.of}, has the name {metric.name!r}, by which {experiment} measures something"
+            " else; give it another"
+        )
+    by = metric.measured if metric.by is None or metric.by.name == metric.name else metric.by.name
+    for name, what in ((metric.measured, "metric is"), (by, "metric counts at")):
         if name not in names:
-            said = metric.name if what == "metric is" else metric.at
+            said = (metric.of or metric.name) if what == "metric is" else metric.at
             raise StudyError(
                 f"the study's {what} {said!r}, but {experiment} measures no {name!r}: there are"
                 f" {', '.join(sorted(names))}{nearest(name, names)}"
@@ -36,7 +43,8 @@ def check_slice(metric: Metric, experiment: str, result: SliceResult) -> None:
     Raises:
         StudyError: the metric is not measured, not where the evaluation that counts is looked for, or no rate.
     """
-    values = [v for _, name, _, v in result.rows if metric.rate and name == metric.name and not math.isnan(v)]
+    declared = metric.rate and metric.of is None
+    values = [v for _, name, _, v in result.rows if declared and name == metric.name and not math.isnan(v)]
     wrong = [v for v in values if v and not math.isclose(v, metric.success or 1.0, rel_tol=1e-6)]
     if wrong:
         raise StudyError(
@@ -48,10 +56,10 @@ def check_slice(metric: Metric, experiment: str, result: SliceResult) -> None:
     check_names(metric, {name for _, name, _, _ in result.rows}, experiment)
     if metric.by is None:
         return
-    own = {(trial, step) for trial, name, step, _ in result.rows if name == metric.name}
+    own = {(trial, step) for trial, name, step, _ in result.rows if name == metric.measured}
     for trial, name, step, _ in result.rows:
         if name == metric.by.name and (trial, step) not in own:
             raise StudyError(
                 f"the study's metric counts at {metric.at!r}, but after {step:,} updates a run has {name!r} and no"
-                f" {metric.name!r}; measure both at the same evaluations"
+                f" {metric.measured!r}; measure both at the same evaluations"
             )

@@ -109,10 +109,12 @@ def _trial(found: TrialResult, results: StudyResults, resolved: Resolved, folder
 
 
 def _slice(done: list[TrialResult], results: StudyResults) -> SliceResult:
+    rates = {m.name for m in results.record.metrics if m.of is not None}  # of what was measured, which is kept
     rows = [
         (t.id, name, int(step), float(value))
         for t in done
         for name, curve in t.curves.items()
+        if name not in rates
         for step, value in zip(curve.steps, curve.values, strict=True)
     ]
     hours = re.match(r"[\d.]+(?= hours)", dict(results.record.provenance).get("training time", ""))
@@ -122,7 +124,7 @@ def _slice(done: list[TrialResult], results: StudyResults) -> SliceResult:
         done=True,
         rows=rows,
         diverged={t.id: t.diverged_at for t in done if t.status == "diverged" and t.diverged_at is not None},
-        final={t.id: dict(t.final) for t in done},
+        final={t.id: {name: value for name, value in t.final.items() if name not in rates} for t in done},
         seconds=3600 * float(hours.group()) if hours else 0.0,
         finished={t.id: t.step for t in done if t.status == "finished"},
     )

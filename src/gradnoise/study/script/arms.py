@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from gradnoise.errors import StudyError, nearest
 from gradnoise.study.description import LAST
 from gradnoise.study.spec import Arm, Metric
+from gradnoise.study.threshold import AT_LEAST, AT_MOST, threshold
 
 GAMMA = 0.55
 #: Kinds of arms that need no argument of the script.
@@ -109,20 +110,24 @@ def metric_of(
     success: float | None = None,
     broken: float | None = None,
 ) -> Metric:
-    """Return the metric that decides, from its name and direction, such as "accuracy:max" or "loss:min".
+    """Return the metric that decides, from its name and direction, such as "accuracy:max", or a bound, "loss <= 0.1".
 
     Args:
-        text: name and direction.
+        text: name and direction, or a name, >= or <=, and a number for the rate of the runs that keep this bound.
         at, margin, chance, success, broken: see `Metric`.
 
     Raises:
         StudyError: the direction is missing or unknown, or a number is unusable.
     """
+    if AT_LEAST in text or AT_MOST in text:
+        bound = str(threshold(text, "--metric"))
+        numbers = {"margin": margin, "chance": chance, "success": success, "broken": broken}
+        return Metric(bound, f"runs with {bound}", at=at, of=bound, **numbers)  # type: ignore[arg-type]
     name, _, direction = text.rpartition(":")
     if not name or direction not in ("max", "min"):
         raise StudyError(
             f"--metric {text!r} does not say which direction is better; write NAME:max or NAME:min, such as"
-            f" {(name or direction or 'accuracy')}:max"
+            f" {(name or direction or 'accuracy')}:max, or 'NAME >= NUMBER' for the rate of the runs that reach it"
         )
     numbers = {"margin": margin, "chance": chance, "success": success, "broken": broken}
     return Metric(name, name, higher_is_better=direction == "max", at=at, **numbers)  # type: ignore[arg-type]

@@ -62,7 +62,7 @@ class ScriptStudy:
         engine = ScriptEngine(
             self.command,
             self.folder,
-            self.metric.name,
+            self.metric.measured,
             tuple(arm.name for arm in self.arms),
             self.code,
             self.timeout,
