@@ -42,11 +42,18 @@ def said(capsys) -> str:
     return re.sub(r"\s+", " ", out + err)
 
 
-def compare(path: Path, *options: str, arms: str = "none,noise:0.01", seeds: int = 2, blind: bool = True) -> int:
+def compare(
+    path: Path,
+    *options: str,
+    arms: str = "none,noise:0.01",
+    seeds: int = 2,
+    blind: bool = True,
+    metric: str = "accuracy:max",
+) -> int:
     """The exit code of a comparison of a script, in runs/compare-SCRIPT; it is looked at once unless not `blind`."""
     options = (*options, *(("--blind",) if blind else ()))
     command = ("--", sys.executable, "-S", str(path), "{seed}")
-    return gradnoise("compare", "--arms", arms, "--seeds", str(seeds), "--metric", "accuracy:max", *options, *command)
+    return gradnoise("compare", "--arms", arms, "--seeds", str(seeds), "--metric", metric, *options, *command)
 
 
 def results(folder: Path) -> StudyResults:

@@ -50,9 +50,9 @@ class Compare:
     """
 
     metric: str
-    """What decides and which direction is better: accuracy:max, loss:min. The script tells it by
-    gradnoise.report(accuracy=...); or it is found in {dir}/all_results.json, metrics.csv, TensorBoard events, or a last
-    line of JSON on the output."""
+    """What decides and which direction is better: accuracy:max, loss:min; or a bound, 'accuracy >= 0.9', for the rate
+    of the runs that keep it. The script tells it by gradnoise.report(accuracy=...); or it is found in
+    {dir}/all_results.json, metrics.csv, TensorBoard events, or a last line of JSON on the output."""
     arms: str = ""
     """Arms, the first of them the baseline: none, noise:ETA, noise:ETA:GAMMA, fixed:SIGMA, relative:RHO, with commas
     between them."""
@@ -70,7 +70,7 @@ class Compare:
     chance: Annotated[float | None, arg(help_behavior_hint="(default: none)")] = None
     """What guessing scores."""
     success: Annotated[float | None, arg(help_behavior_hint="(default: none)")] = None
-    """A run whose metric is at least this (at most, for min) succeeds."""
+    """A run whose metric is at least this (at most, for min) succeeds; not with a bound, which says it."""
     broken: Annotated[float | None, arg(help_behavior_hint="(default: none, and then no verdict)")] = None
     """What a run counts as that ends in nan or inf, in the time limit, or with an error."""
     metric_regex: Annotated[str | None, arg(help_behavior_hint="(default: none)")] = None

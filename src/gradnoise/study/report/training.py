@@ -55,7 +55,8 @@ class _Panel:
 def training_curves(results: StudyResults, rows: int) -> Plot:
     """Draw the primary metric over training: every run thin, the median over seeds thick.
 
-    Of many runs only the middle 80% and the median are drawn, and of successes only their share.
+    Of many runs only the middle 80% and the median are drawn, and of successes only their share. Nothing is drawn where
+    every run was evaluated once.
 
     Args:
         results: a study with the rows to draw; those with many settings are pooled.
@@ -63,6 +64,8 @@ def training_curves(results: StudyResults, rows: int) -> Plot:
     """
     record, metric = results.record, results.record.metric
     trials = [t for t in results.trials if metric.name in t.curves and t.curves[metric.name].steps.size]
+    if all(len(set(t.curves[metric.name].steps)) < 2 for t in trials):
+        trials = []  # one evaluation is no curve
     shown = limits({a.name: _values(trials, a.name, metric) for a in record.arms})
     most = max(Counter(t.row for t in trials).values(), default=0)
     single = not metric.rate and len(trials) <= RUNS and most <= RUNS_EACH

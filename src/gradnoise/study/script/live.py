@@ -70,7 +70,7 @@ class Live(Observer):
             self._show(results)
 
     def _line(self, results: StudyResults, ids: set[str]) -> str:
-        name = self.study.metric.name
+        name = self.study.metric.measured
         trials = [t for t in results.trials if t.id in ids]
         said = ", ".join(f"{t.arm} {t.final[name]:.6g}" if name in t.final else f"{t.arm} –" for t in trials)
         values = f": {name} {said}" if not self.blind else ""
