@@ -18,6 +18,7 @@ from gradnoise.study.analysis.summary import summarise
 from gradnoise.study.exported import read_folder, read_results
 from gradnoise.study.report import write_report
 from gradnoise.study.results import Curve, TrialResult
+from gradnoise.study.store import note_look
 from gradnoise.study.threshold import Threshold, threshold
 
 OPTIONS = Options(workers=1, chunk=4)
@@ -141,6 +142,15 @@ def test_a_study_by_a_bound_and_one_by_its_measure_train_the_same(tmp_path):
     assert {t.final["fits"] for t in after.trials} == {0.0, 100.0}
     fresh = run_study(small(metric=fits), tmp_path / "fresh", options=OPTIONS)
     assert [dict(t.final) for t in fresh.trials] == [dict(t.final) for t in after.trials]
+
+
+def test_a_bound_that_is_chosen_after_a_look_is_said(tmp_path):
+    for number in (3.0, 4.0):
+        fits = dataclasses.replace(FITS, of=f"error <= {number}")
+        results = run_study(small(metric=fits), tmp_path, options=OPTIONS)
+        note_look(tmp_path, 3, {0, 1, 2})
+    (said,) = (line for line in results.record.deviations if "decided" in line)
+    assert "'fits' (error <= 3, at 'last') decided; 'fits' (error <= 4, at 'last') was chosen after" in said
 
 
 def test_the_report_says_the_bound_and_its_tables_read_back(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import cProfile
+import importlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -69,6 +70,7 @@ def without_surprises(name: str, in_one_program: Callable[[], bool]) -> Iterator
     Raises:
         PopulationError: the block used one of them.
     """
+    importlib.import_module("torch._dynamo")  # torch does so in the block, twice as slowly while calls are watched
     before, seen = sys.getprofile(), {}
 
     def look(frame: FrameType, event: str, argument: object) -> None:

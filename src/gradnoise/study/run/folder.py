@@ -12,7 +12,7 @@ from gradnoise.study.provenance import now, provenance
 from gradnoise.study.results import StudyRecord
 from gradnoise.study.run.measured import check_names
 from gradnoise.study.run.resolve import Resolved
-from gradnoise.study.spec import Config, Trial
+from gradnoise.study.spec import Config, Metric, Trial
 from gradnoise.study.store import Store
 
 #: How a sentence of a metric that decided before begins.
@@ -121,10 +121,14 @@ def _other_metrics(old: StudyRecord, new: StudyRecord, store: Store) -> list[str
     said = [sentence for sentence in old.deviations if sentence.startswith(DECIDED)]
     if old.metric != new.metric and store.looks():
         said.append(
-            f"{DECIDED} {old.metric.name!r} (at {old.metric.at!r}) decided; {new.metric.name!r} (at {new.metric.at!r})"
-            " was chosen after its results had been seen."
+            f"{DECIDED} {_named(old.metric)} decided; {_named(new.metric)} was chosen after its results had been seen."
         )
     return said
+
+
+def _named(metric: Metric) -> str:
+    """Name a metric so that it differs from what it was, such as "'learned' (accuracy >= 90, at 'last')"."""
+    return f"{metric.name!r} ({f'{metric.of}, ' if metric.of else ''}at {metric.at!r})"
 
 
 def _of_each_group(resolved: Resolved) -> list[Trial]:
