@@ -111,6 +111,20 @@ def test_verdicts_are_those_of_a_rate_that_was_measured():
     assert [c.fates.successes for c in ours.cells] == [c.fates.successes for c in theirs.cells]
 
 
+@pytest.mark.parametrize(("bound", "said"), [("0.9", "Every run keeps"), ("90", "No run keeps")])
+def test_a_bound_in_another_unit_is_told(bound, said):
+    """Accuracies from 0.9 on, and a bound in %."""
+    results = study(paired(lambda arm, seed: 0.9 + seed / 100))
+    record = dataclasses.replace(results.record, metric=dataclasses.replace(LEARNED, of=f"accuracy >= {bound}"))
+    summary = summarise(
+        dataclasses.replace(results, record=record, trials=tuple(t.with_rates(record) for t in results.trials))
+    )
+    (sentence,) = summary.cautions
+    assert sentence.startswith(f"{said} accuracy >= {bound}, which so tells no arm from another")
+    assert "accuracy ends between 0.9 and 0.9" in sentence
+    assert summarise(rated(study(paired(lambda arm, seed: 58.0 + seed)))).cautions == ()
+
+
 def test_a_run_that_broke_has_not_kept_it_and_one_that_runs_is_not_counted():
     base = {"row": "r", "setting": "", "arm": "none", "seed": 0, "config": {}, "step": 3}
     record = study([], metric=LEARNED).record

@@ -1,4 +1,4 @@
-"""What makes a margin, or the choice of an evaluation, meaningless: said before anything rests on it."""
+"""What makes a margin, a bound or the choice of an evaluation meaningless: said before anything rests on it."""
 
 from __future__ import annotations
 
@@ -26,6 +26,20 @@ def chosen_of_one(trials: Sequence[TrialResult], metric: Metric) -> tuple[str, .
     if metric.by is None or not curves or any(len(set(curve.steps)) > 1 for curve in curves):
         return ()
     return (f"Every run was evaluated once: {metric.at!r} of one evaluation is the last one.",)
+
+
+def bound_of_none(trials: Sequence[TrialResult], metric: Metric) -> tuple[str, ...]:
+    """Say that no run keeps a bound, or that all do, and between which values they end: the unit may be another."""
+    done = [t for t in trials if t.done]
+    kept = {counted_value(t, metric) for t in done}
+    ends = [v for v in (t.final.get(metric.measured, math.nan) for t in done) if math.isfinite(v)]
+    if metric.of is None or len(kept) != 1 or not ends:
+        return ()
+    who = "No run keeps" if kept == {0.0} else "Every run keeps"
+    return (
+        f"{who} {metric.of}, which so tells no arm from another: {metric.measured} ends between {min(ends):.3g} and"
+        f" {max(ends):.3g}.",
+    )
 
 
 def usable(trials: Sequence[TrialResult], record: StudyRecord) -> tuple[Metric, tuple[str, ...]]:

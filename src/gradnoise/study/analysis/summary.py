@@ -12,7 +12,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
-from gradnoise.study.analysis.cautions import chosen_of_one, reach, usable
+from gradnoise.study.analysis.cautions import bound_of_none, chosen_of_one, reach, usable
 from gradnoise.study.analysis.claims import Finding, judge
 from gradnoise.study.analysis.effects import Question, effects_of
 from gradnoise.study.analysis.evidence import Chance
@@ -45,7 +45,7 @@ def summarise(results: StudyResults, *, level: float = 0.95) -> Summary:
         StudyError: if a claim expects something that is not one of `EXPECTATIONS`.
     """
     metric, cautions = usable(results.trials, results.record)
-    cautions += chosen_of_one(results.trials, metric)
+    cautions += chosen_of_one(results.trials, metric) + bound_of_none(results.trials, metric)
     record = dataclasses.replace(results.record, metric=metric)
     baseline, *treatments = (a.name for a in record.arms)
     groups: dict[tuple[str, str], list[TrialResult]] = {}
