@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gradnoise.noise.schedule import Annealed
 from gradnoise.population import Course, Population, PopulationError
-from gradnoise.population.frozen import Watch
+from gradnoise.population.frozen import Transcript
 
 RUNS = [replica(0, lr=0.05), replica(1, lr=0.02, noise=Annealed(0.1)), replica(1, lr=0.02)]
 WARM_UP = 100_000
@@ -108,7 +108,7 @@ def test_it_is_found_in_the_first_update(experiment):
 
 def test_a_tensor_from_outside_is_seen_where_what_was_computed_lay_before():
     x = torch.zeros_like(torch.get_rng_state())
-    with Watch(x) as seen:
+    with Transcript(x) as seen:
         for _ in range(20):
             x + 1  # its memory is free at once, and the next tensor of this size gets it
             torch.equal(torch.get_rng_state(), x)

@@ -20,7 +20,7 @@ NAMED = (torch.dtype, torch.device, torch.layout, torch.memory_format)
 Path = list[tuple[Any, ...]]
 
 
-class Watch(TorchDispatchMode):
+class Transcript(TorchDispatchMode):
     """Writes down, within a block, every operation with its numbers and with tensors that come from outside.
 
     Args:

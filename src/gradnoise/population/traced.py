@@ -20,7 +20,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 from gradnoise.errors import PopulationError
-from gradnoise.population.frozen import Path, Watch, difference
+from gradnoise.population.frozen import Path, Transcript, difference
 from gradnoise.population.simplified import simplify
 
 #: Recorded graphs that are kept, one for each tuple of shapes; the oldest goes first.
@@ -169,7 +169,7 @@ class Traced:
             PopulationError: it does something else, if only by a last digit: what is recorded would go on as before.
         """
         flat, spec = pytree.tree_flatten((list(leaves), buffers, batch))
-        with Watch(flat) as seen:
+        with Transcript(flat) as seen:
             output = self.losses(leaves, buffers, batch, shared)
         before = self._paths.setdefault((shared, spec, *((x.shape, x.dtype) for x in flat)), seen.path)
         if what := difference(before, seen.path):
