@@ -75,6 +75,7 @@ def committed(folder: str) -> dict[str, tuple[str, str, int]]:
         ("neural_programmer/cell_full", ("neural-programmer/cell", "half", "auto", None, 60)),
         ("neural_programmer/cell_pairs", ("neural-programmer/cell", "half", "auto", None, 60)),
         ("neural_programmer/plateau", ("neural-programmer/plateau", "half", "auto", 14)),
+        ("neural_programmer/plateau_again", ("neural-programmer/plateau", "again")),
         ("nram/lists", ("nram", "paper")),
         ("nram/ablations", ("nram/ablations", "paper")),
         ("nram/to_the_end", ("nram/ablations", "paper")),
