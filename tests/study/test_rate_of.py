@@ -94,9 +94,10 @@ def test_a_metric_without_a_bound_keeps_its_bytes(tmp_path):
 # --- what counts --------------------------------------------------------------------------------------
 
 
-def rated(results):
-    """The same results by the rate of runs of 60 and more."""
-    record = dataclasses.replace(results.record, metric=dataclasses.replace(LEARNED, of="accuracy >= 60", margin=5.0))
+def rated(results, bound="60", margin=5.0):
+    """The same results by the rate of runs of so much and more."""
+    metric = dataclasses.replace(LEARNED, of=f"accuracy >= {bound}", margin=margin)
+    record = dataclasses.replace(results.record, metric=metric)
     return dataclasses.replace(results, record=record, trials=tuple(t.with_rates(record) for t in results.trials))
 
 
@@ -114,12 +115,7 @@ def test_verdicts_are_those_of_a_rate_that_was_measured():
 @pytest.mark.parametrize(("bound", "said"), [("0.9", "Every run keeps"), ("90", "No run keeps")])
 def test_a_bound_in_another_unit_is_told(bound, said):
     """Accuracies from 0.9 on, and a bound in %."""
-    results = study(paired(lambda arm, seed: 0.9 + seed / 100))
-    record = dataclasses.replace(results.record, metric=dataclasses.replace(LEARNED, of=f"accuracy >= {bound}"))
-    summary = summarise(
-        dataclasses.replace(results, record=record, trials=tuple(t.with_rates(record) for t in results.trials))
-    )
-    (sentence,) = summary.cautions
+    (sentence,) = summarise(rated(study(paired(lambda arm, seed: 0.9 + seed / 100)), bound, margin=None)).cautions
     assert sentence.startswith(f"{said} accuracy >= {bound}, which so tells no arm from another")
     assert "accuracy ends between 0.9 and 0.9" in sentence
     assert summarise(rated(study(paired(lambda arm, seed: 58.0 + seed)))).cautions == ()

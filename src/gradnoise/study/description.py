@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated, Any, cast
 
 from gradnoise.directions import BEST, LEAST, MOST, Directed, directed, told_higher
@@ -207,9 +208,9 @@ class Metric:
             return Directed(self.name, self.higher_is_better) if self.at == BEST else None
         return directed(self.at, self.name, StudyError)
 
-    @property
+    @cached_property
     def bound(self) -> Threshold | None:
-        """The bound of `of`; None without one."""
+        """The bound of `of`, read once; None without one."""
         return None if self.of is None else threshold(self.of, self.name)
 
     @property

@@ -61,14 +61,15 @@ class TrialResult:
 
     def with_rates(self, record: StudyRecord) -> TrialResult:
         """Return it with the values of metrics that are bounds on what was measured, see `Metric.of`."""
+        bounds = {metric.name: metric.bound for metric in record.metrics if metric.bound is not None}
+        if not bounds:
+            return self
         final, curves = dict(self.final), dict(self.curves)
-        for metric in record.metrics:
-            if (bound := metric.bound) is None:
-                continue
+        for name, bound in bounds.items():
             if self.status in ("finished", "diverged"):
-                final[metric.name] = bound.share(final.get(bound.name, math.nan))
+                final[name] = bound.share(final.get(bound.name, math.nan))
             if curve := curves.get(bound.name):
-                curves[metric.name] = Curve(curve.steps, bound.shares(curve.values))
+                curves[name] = Curve(curve.steps, bound.shares(curve.values))
         return dataclasses.replace(self, final=final, curves=curves)
 
     @property

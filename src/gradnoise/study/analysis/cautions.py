@@ -30,10 +30,12 @@ def chosen_of_one(trials: Sequence[TrialResult], metric: Metric) -> tuple[str, .
 
 def bound_of_none(trials: Sequence[TrialResult], metric: Metric) -> tuple[str, ...]:
     """Say that no run keeps a bound, or that all do, and between which values they end: the unit may be another."""
+    if metric.of is None:
+        return ()
     done = [t for t in trials if t.done]
     kept = {counted_value(t, metric) for t in done}
     ends = [v for v in (t.final.get(metric.measured, math.nan) for t in done) if math.isfinite(v)]
-    if metric.of is None or len(kept) != 1 or not ends:
+    if len(kept) != 1 or not ends:
         return ()
     who = "No run keeps" if kept == {0.0} else "Every run keeps"
     return (

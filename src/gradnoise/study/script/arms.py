@@ -119,9 +119,9 @@ def metric_of(
     Raises:
         StudyError: the direction is missing or unknown, or a number is unusable.
     """
+    numbers = {"margin": margin, "chance": chance, "success": success, "broken": broken}
     if AT_LEAST in text or AT_MOST in text:
         bound = str(threshold(text, "--metric"))
-        numbers = {"margin": margin, "chance": chance, "success": success, "broken": broken}
         return Metric(bound, f"runs with {bound}", at=at, of=bound, **numbers)  # type: ignore[arg-type]
     name, _, direction = text.rpartition(":")
     if not name or direction not in ("max", "min"):
@@ -129,5 +129,4 @@ def metric_of(
             f"--metric {text!r} does not say which direction is better; write NAME:max or NAME:min, such as"
             f" {(name or direction or 'accuracy')}:max, or 'NAME >= NUMBER' for the rate of the runs that reach it"
         )
-    numbers = {"margin": margin, "chance": chance, "success": success, "broken": broken}
     return Metric(name, name, higher_is_better=direction == "max", at=at, **numbers)  # type: ignore[arg-type]
